@@ -1,0 +1,4613 @@
+/* faulthandler: the Python traceback of a process that dies of a signal.
+
+   Importing the module arms handlers for SIGSEGV, SIGFPE, SIGBUS, SIGILL
+   and SIGABRT.  When one of them comes, the handler writes the traceback of
+   every Python thread to standard error, puts the previous action back and
+   sends the same signal, with the same siginfo, to the same thread.
+
+   Three promises, in this order:
+
+   1. Never make it worse.  A healthy process is not killed, not hung, and
+      nothing is written where nobody asked for it.  A dying one dies as it
+      would have died without us.
+   2. Always a report.  What is damaged is marked, the rest is printed.
+   3. The most important first: what happened, where in Python, the rest.
+
+   The laws of the crash half, everything between the two bright lines:
+
+   - It calls only what POSIX lists as async-signal-safe, or a bare system
+     call.  No allocation, no lock, no stdio, no reference count.
+   - It never follows a pointer that it did not make: mem_read() copies, or
+     fails.  What was read may still be nonsense, so every number is checked
+     and every loop has an end.
+   - It never waits without a bound.  A poorer report beats a hang.
+   - Threads run while they are looked at.  An aligned word is read whole; it
+     may be stale.  A stack that changed under our feet is read again.
+
+   The map.  Each section uses only what stands above it, the prefix of a
+   name tells the section, and handlers are called on_*.
+
+    1. Platform            includes, feature tests, what Linux adds to POSIX
+    2. CPython layouts     layout_   the questions we ask CPython
+    3. State               what is armed, and who may write it
+    4. Memory              mem_      copy n bytes or fail, never a fault
+    5. Output              out_      one buffer, whole lines, bounded waiting
+    6. Strings             str_      a str object, as ASCII
+    7. Code objects        code_     name, file and line
+    8. Frames              frame_    one Python stack
+    9. Threads             thread_   all of them, and which one is ours
+   10. Fault               fault_    the signal table
+   11. C stack             native_   C frames and their symbols
+   12. Extension modules   modules_  the list of sys.modules
+   13. Report              report_   the one door
+   14. Signals             sig_      install, restore, re-raise, stacks
+   15. File arguments      file_     object or descriptor to a sink
+   16. Fatal signals       fatal_    the handler, enable, disable
+   17. Dump now            dump_     dump_traceback, dump_c_stack
+   18. Watchdog            later_    dump_traceback_later
+   19. User signals        user_     register, unregister
+   20. Crash on purpose    crash_    sigsegv and its kin
+   21. Module              module_   self-test, table, exec, free
+*/
+
+/* ==== 1. Platform ==== */
+
+/* Fortified longjmp() refuses to leave an alternate stack for a frame that
+   is "above" it, which is what a recovered read does. */
+#undef _FORTIFY_SOURCE
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#if PY_VERSION_HEX < 0x030B0000
+#  include <frameobject.h>
+#endif
+
+#include <dlfcn.h>
+#include <elf.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <link.h>
+#include <math.h>
+#include <poll.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/auxv.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/sysmacros.h>
+#include <sys/uio.h>
+#include <time.h>
+#include <ucontext.h>
+#include <unistd.h>
+
+#ifndef __linux__
+#  error "faulthandler needs Linux"
+#endif
+#if PY_VERSION_HEX < 0x03080000
+#  error "faulthandler needs CPython 3.8 or newer"
+#endif
+#ifdef Py_GIL_DISABLED
+#  error "faulthandler does not support free-threaded CPython"
+#endif
+#if __has_include(<execinfo.h>)
+#  include <execinfo.h>
+#  define HAVE_BACKTRACE 1
+#endif
+#if defined(__GLIBC__) && defined(__GLIBC_PREREQ)
+#  if __GLIBC_PREREQ(2, 35)
+#    define HAVE_DL_FIND_OBJECT 1
+#  endif
+#endif
+#ifndef AT_MINSIGSTKSZ
+#  define AT_MINSIGSTKSZ 51
+#endif
+#ifndef RWF_NOWAIT
+#  define RWF_NOWAIT 8
+#endif
+
+/* The initial-exec model makes a thread-local variable a plain load: the
+   default model allocates on a thread's first touch, in a handler. */
+#define THREAD_LOCAL \
+    static __thread __attribute__((tls_model("initial-exec")))
+
+/* Functions whose undefined behaviour is the point: a copy of memory that
+   may be gone, a crash on purpose. */
+#define UNSANITIZED \
+    __attribute__((no_sanitize("address", "undefined"), noinline))
+
+/* The calling thread's id.  A system call each time: a cached one would be
+   the parent's in a forked child. */
+static pid_t
+platform_thread_id(void)
+{
+    return (pid_t)syscall(SYS_gettid);
+}
+
+/* Nanoseconds of a clock that never jumps. */
+static int64_t
+platform_now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+static void
+platform_sleep(int64_t nanoseconds)
+{
+    struct timespec t = {.tv_sec = (time_t)(nanoseconds / 1000000000),
+                         .tv_nsec = (long)(nanoseconds % 1000000000)};
+    nanosleep(&t, NULL);
+}
+
+/* Copy n bytes of our own memory with the kernel's eyes.  Returns 0, or -1
+   with errno when not all of it could be read. */
+static int
+platform_read_self(pid_t pid, void *dst, const void *src, size_t n)
+{
+    struct iovec to = {.iov_base = dst, .iov_len = n};
+    struct iovec from = {.iov_base = (void *)(uintptr_t)src, .iov_len = n};
+    ssize_t got = process_vm_readv(pid, &to, 1, &from, 1, 0);
+    return got == (ssize_t)n ? 0 : -1;
+}
+
+/* Send a signal with this very siginfo to the calling thread, to be
+   delivered once it is unblocked.  Not raise(): it makes a siginfo of its
+   own.  Not kill(): it may pick the main thread. */
+static int
+platform_queue_signal(int signum, siginfo_t *info)
+{
+    return (int)syscall(SYS_rt_tgsigqueueinfo, getpid(),
+                        platform_thread_id(), signum, info);
+}
+
+/* Where the interrupted thread was, and its stack pointer. */
+static void
+platform_registers(const void *context, uintptr_t *pc, uintptr_t *sp)
+{
+#if defined(__x86_64__)
+    const ucontext_t *uc = context;
+    *pc = (uintptr_t)uc->uc_mcontext.gregs[REG_RIP];
+    *sp = (uintptr_t)uc->uc_mcontext.gregs[REG_RSP];
+#elif defined(__aarch64__)
+    const ucontext_t *uc = context;
+    *pc = (uintptr_t)uc->uc_mcontext.pc;
+    *sp = (uintptr_t)uc->uc_mcontext.sp;
+#else
+    (void)context;
+    *pc = *sp = 0;
+#endif
+}
+
+/* Load what backtrace() needs, which its first call does by dlopen(); a later
+   one, in a handler, only unwinds. */
+static void
+platform_backtrace_init(void)
+{
+#if HAVE_BACKTRACE
+    void *pcs[2];
+    backtrace(pcs, 2);
+#endif
+}
+
+/* The return addresses on the calling thread's stack, the newest first.
+   Returns how many there are, 0 where they cannot be had. */
+static size_t
+platform_backtrace(void **pcs, int n)
+{
+#if HAVE_BACKTRACE
+    int count = backtrace(pcs, n);
+    return count > 0 ? (size_t)count : 0;
+#else
+    (void)pcs, (void)n;
+    return 0;
+#endif
+}
+
+/* The loader's record of the object that holds an address, 0 if there is
+   none.  Not dladdr(): it takes the loader's lock, and waits for another
+   thread's dlopen(). */
+static uintptr_t
+platform_find_object(uintptr_t pc)
+{
+#if HAVE_DL_FIND_OBJECT
+    struct dl_find_object found;
+    return _dl_find_object((void *)pc, &found) == 0
+           ? (uintptr_t)found.dlfo_link_map : 0;
+#else
+    (void)pc;
+    return 0;
+#endif
+}
+
+/* A timer that sends signum to the calling thread.  Made when it is needed:
+   one that was made before a fork does not exist in the child. */
+static int
+platform_timer_start(timer_t *timer, int signum, int64_t first_ms,
+                     int64_t every_ms)
+{
+    struct sigevent event;
+    memset(&event, 0, sizeof event);
+    event.sigev_notify = SIGEV_THREAD_ID;
+    event.sigev_signo = signum;
+#ifdef sigev_notify_thread_id
+    event.sigev_notify_thread_id = platform_thread_id();
+#else
+    event._sigev_un._tid = platform_thread_id();
+#endif
+    int id;
+    if (syscall(SYS_timer_create, CLOCK_MONOTONIC, &event, &id) < 0) {
+        return -1;
+    }
+    struct itimerspec when = {
+        .it_value = {first_ms / 1000, first_ms % 1000 * 1000000},
+        .it_interval = {every_ms / 1000, every_ms % 1000 * 1000000},
+    };
+    memcpy(timer, &id, sizeof id);
+    return (int)syscall(SYS_timer_settime, id, 0, &when, NULL);
+}
+
+static void
+platform_timer_stop(timer_t timer)
+{
+    int id;
+    memcpy(&id, &timer, sizeof id);
+    syscall(SYS_timer_delete, id);
+}
+
+/* The name of a thread of this process, "" when it cannot be had.  Not
+   pthread_getname_np(): it touches a pthread_t that may be gone. */
+static void
+platform_thread_name(pid_t tid, char name[32])
+{
+    char path[48] = "/proc/self/task/";
+    char digits[12];
+    size_t n = 0, at = strlen(path);
+    for (unsigned long left = (unsigned long)tid; left; left /= 10) {
+        digits[n++] = (char)('0' + left % 10);
+    }
+    while (n) {
+        path[at++] = digits[--n];
+    }
+    memcpy(path + at, "/comm", sizeof "/comm");
+    name[0] = '\0';
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) {
+        return;
+    }
+    ssize_t got = read(fd, name, 31);
+    close(fd);
+    if (got > 0 && name[got - 1] == '\n') {
+        got--;
+    }
+    name[got > 0 ? got : 0] = '\0';
+}
+
+/* ==== 2. CPython layouts ==== */
+
+/* What differs between CPython versions, asked once.  Public structs give
+   their offsets at compile time; _PyInterpreterFrame is internal, so its few
+   fields are mirrored.  The interpreter's own accessors, and on 3.13+ its
+   table of debug offsets, have the last word at import.  Nothing here is
+   trusted before module_self_test() has compared a whole walk. */
+
+#define LAYOUT_UNKNOWN SIZE_MAX
+
+extern char _PyRuntime[] __attribute__((weak));
+
+static struct {
+    size_t interp_next, interp_id, interp_threads;
+    size_t interp_collecting;       /* int, 1 while the collector works */
+    size_t tstate_next, tstate_interp, tstate_frame;
+    size_t tstate_ident, tstate_native;
+    size_t frame_code, frame_previous, frame_instr, frame_owner;
+    bool frames_known;              /* the self-test agreed */
+} layout = {
+    .interp_collecting = LAYOUT_UNKNOWN,
+    .tstate_next = offsetof(PyThreadState, next),
+    .tstate_interp = offsetof(PyThreadState, interp),
+    .tstate_ident = offsetof(PyThreadState, thread_id),
+#if PY_VERSION_HEX >= 0x030B0000
+    .tstate_native = offsetof(PyThreadState, native_thread_id),
+#else
+    .tstate_native = LAYOUT_UNKNOWN,
+#endif
+#if PY_VERSION_HEX >= 0x030D0000
+    .tstate_frame = offsetof(PyThreadState, current_frame),
+#elif PY_VERSION_HEX >= 0x030B0000
+    .tstate_frame = offsetof(PyThreadState, cframe),
+#else
+    .tstate_frame = offsetof(PyThreadState, frame),
+#endif
+#if PY_VERSION_HEX >= 0x030E0000
+    .frame_code = 0, .frame_previous = 8, .frame_instr = 56,
+    .frame_owner = 74,
+#elif PY_VERSION_HEX >= 0x030C0000
+    .frame_code = 0, .frame_previous = 8, .frame_instr = 56,
+    .frame_owner = 70,
+#elif PY_VERSION_HEX >= 0x030B0000
+    .frame_code = 32, .frame_previous = 48, .frame_instr = 56,
+    .frame_owner = 69,
+#else
+    .frame_code = offsetof(PyFrameObject, f_code),
+    .frame_previous = offsetof(PyFrameObject, f_back),
+    .frame_instr = offsetof(PyFrameObject, f_lasti),
+    .frame_owner = LAYOUT_UNKNOWN,
+#endif
+};
+
+/* The formats of line tables, by the release that brought them. */
+enum { LAYOUT_LINES_38, LAYOUT_LINES_310, LAYOUT_LINES_311 };
+
+/* From 3.11 frames are no objects, and instructions stand in the code object
+   itself; before, a frame holds an offset, and the tracer's line. */
+#if PY_VERSION_HEX >= 0x030B0000
+#  define LAYOUT_FRAME_OBJECTS 0
+#  define LAYOUT_FRAME_SIZE 80
+#  define LAYOUT_FRAME_LINENO 0
+#  define LAYOUT_FRAME_TRACE 0
+#  define LAYOUT_CODE_START offsetof(PyCodeObject, co_code_adaptive)
+#  define LAYOUT_CODE_SIZE offsetof(PyCodeObject, co_code_adaptive)
+#  define LAYOUT_CODE_TRACEABLE offsetof(PyCodeObject, _co_firsttraceable)
+#  define LAYOUT_LINES LAYOUT_LINES_311
+#  define LAYOUT_LINE_TABLE offsetof(PyCodeObject, co_linetable)
+#else
+#  define LAYOUT_FRAME_OBJECTS 1
+#  define LAYOUT_FRAME_SIZE offsetof(PyFrameObject, f_localsplus)
+#  define LAYOUT_FRAME_LINENO offsetof(PyFrameObject, f_lineno)
+#  define LAYOUT_FRAME_TRACE offsetof(PyFrameObject, f_trace)
+#  define LAYOUT_CODE_START 0
+#  define LAYOUT_CODE_SIZE sizeof(PyCodeObject)
+#  define LAYOUT_CODE_TRACEABLE 0
+#  if PY_VERSION_HEX >= 0x030A0000
+#    define LAYOUT_LINES LAYOUT_LINES_310
+#    define LAYOUT_LINE_TABLE offsetof(PyCodeObject, co_linetable)
+#  else
+#    define LAYOUT_LINES LAYOUT_LINES_38
+#    define LAYOUT_LINE_TABLE offsetof(PyCodeObject, co_lnotab)
+#  endif
+#endif
+
+/* 3.11 and 3.12 keep the frame in a struct on the C stack. */
+#if PY_VERSION_HEX >= 0x030B0000 && PY_VERSION_HEX < 0x030D0000
+#  define LAYOUT_HAS_CFRAME 1
+#  define LAYOUT_CFRAME_FRAME offsetof(_PyCFrame, current_frame)
+#else
+#  define LAYOUT_HAS_CFRAME 0
+#  define LAYOUT_CFRAME_FRAME 0
+#endif
+
+/* Frames of these owners are not Python code: entries into the evaluation
+   loop, and 3.15's sentinel at the end of a stack. */
+#define LAYOUT_OWNER_GENERATOR 1
+#define LAYOUT_OWNER_SHIM 3
+#define LAYOUT_OWNER_MAX 4
+
+/* Where a module object keeps its definition. */
+struct layout_module {
+    PyObject ob_base;
+    PyObject *md_dict;
+#if PY_VERSION_HEX >= 0x030F0000
+    void *md_state;
+    PyObject *md_weaklist;
+    PyObject *md_name;
+    bool md_token_is_def;
+    Py_ssize_t md_state_size;
+    void *md_state_traverse, *md_state_clear, *md_state_free;
+#endif
+    void *md_def;
+};
+
+static uintptr_t
+layout_module_def(const struct layout_module *m)
+{
+#if PY_VERSION_HEX >= 0x030F0000
+    return m->md_token_is_def ? (uintptr_t)m->md_def : 0;
+#else
+    return (uintptr_t)m->md_def;
+#endif
+}
+
+/* The table behind a dict, up to its indices. */
+struct layout_keys {
+    Py_ssize_t dk_refcnt;
+#if PY_VERSION_HEX >= 0x030B0000
+    uint8_t dk_log2_size, dk_log2_index_bytes, dk_kind;
+    uint32_t dk_version;
+#else
+    Py_ssize_t dk_size;
+    void *dk_lookup;
+#endif
+    Py_ssize_t dk_usable;
+    Py_ssize_t dk_nentries;
+};
+
+/* What the running Python's own module says, where it changed. */
+#if PY_VERSION_HEX >= 0x030D0000
+#  define LAYOUT_FPE_TITLE "Floating-point exception"
+#else
+#  define LAYOUT_FPE_TITLE "Floating point exception"
+#endif
+#define LAYOUT_LISTS_MODULES (PY_VERSION_HEX >= 0x030A0000)
+#define LAYOUT_NAMES_THREADS (PY_VERSION_HEX >= 0x030E0000)
+#define LAYOUT_TELLS_COLLECTOR (PY_VERSION_HEX >= 0x03090000)
+#if PY_VERSION_HEX >= 0x030E0000
+#  define LAYOUT_C_STACK_DEFAULT true
+#  define LAYOUT_C_STACK_DEFAULT_TEXT "True"
+#else
+#  define LAYOUT_C_STACK_DEFAULT false
+#  define LAYOUT_C_STACK_DEFAULT_TEXT "False"
+#endif
+
+/* Interpreters with a GIL of their own may import the module: its state is
+   the process's, and guarded. */
+#if PY_VERSION_HEX >= 0x030C0000
+#  define LAYOUT_MODULE_SLOTS \
+    {Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED},
+#else
+#  define LAYOUT_MODULE_SLOTS
+#endif
+
+/* The thread state of the calling thread, or of somebody else: see
+   thread_find_current(), which checks. */
+static PyThreadState *
+layout_attached_thread(void)
+{
+#if PY_VERSION_HEX >= 0x030D0000
+    return PyThreadState_GetUnchecked();
+#else
+    return _PyThreadState_UncheckedGet();
+#endif
+}
+
+/* Fold the tag bits of 3.14+'s stack references away. */
+static uintptr_t
+layout_untag(uintptr_t reference)
+{
+#if PY_VERSION_HEX >= 0x030E0000
+    return reference & ~(uintptr_t)3;
+#else
+    return reference;
+#endif
+}
+
+/* Where a dict's entries begin, their size and where key and value stand in
+   one.  Returns -1 when the table makes no sense. */
+static int
+layout_dict_entries(uintptr_t keys, const struct layout_keys *k,
+                    uintptr_t *entries, size_t *size, size_t *key)
+{
+    uintptr_t indices = keys + sizeof *k;
+#if PY_VERSION_HEX >= 0x030B0000
+    if (k->dk_log2_index_bytes > 40 || k->dk_kind > 2) {
+        return -1;
+    }
+    *entries = indices + ((uintptr_t)1 << k->dk_log2_index_bytes);
+    *size = k->dk_kind == 0 ? 3 * sizeof(void *) : 2 * sizeof(void *);
+    *key = k->dk_kind == 0 ? sizeof(void *) : 0;
+#else
+    if (k->dk_size < 1 || k->dk_size > (Py_ssize_t)1 << 40) {
+        return -1;
+    }
+    size_t width = k->dk_size <= 0xff ? 1 : k->dk_size <= 0xffff ? 2
+                   : k->dk_size <= 0xffffffff ? 4 : 8;
+    *entries = indices + (uintptr_t)k->dk_size * width;
+    *size = 3 * sizeof(void *);
+    *key = sizeof(void *);
+#endif
+    return k->dk_nentries >= 0 ? 0 : -1;
+}
+
+/* Find the offset that an accessor reads.  PyInterpreterState_ThreadHead and
+   its kin are bare loads, so a fake struct whose words hold their own
+   offsets makes them tell.  Exact, where a search for a known pointer would
+   guess. */
+static size_t
+layout_probe(const uintptr_t *fake, size_t words, uintptr_t answer)
+{
+    size_t at = (size_t)(answer - (uintptr_t)fake);
+    return at < words * sizeof *fake ? at : LAYOUT_UNKNOWN;
+}
+
+#define LAYOUT_FAKE_WORDS 4096
+
+static int
+layout_probe_interpreter(void)
+{
+    uintptr_t *fake = PyMem_RawMalloc(LAYOUT_FAKE_WORDS * sizeof *fake);
+    if (fake == NULL) {
+        return -1;
+    }
+    for (size_t i = 0; i < LAYOUT_FAKE_WORDS; i++) {
+        fake[i] = (uintptr_t)(fake + i);
+    }
+    PyInterpreterState *interp = (PyInterpreterState *)fake;
+    layout.interp_next = layout_probe(fake, LAYOUT_FAKE_WORDS,
+        (uintptr_t)PyInterpreterState_Next(interp));
+    layout.interp_threads = layout_probe(fake, LAYOUT_FAKE_WORDS,
+        (uintptr_t)PyInterpreterState_ThreadHead(interp));
+    layout.interp_id = layout_probe(fake, LAYOUT_FAKE_WORDS,
+        (uintptr_t)PyInterpreterState_GetID(interp));
+    PyMem_RawFree(fake);
+    return 0;
+}
+
+#if PY_VERSION_HEX >= 0x030D0000
+/* Positions in _Py_DebugOffsets, as words. */
+static const struct {
+    size_t next, id, threads, gc, collecting;
+    size_t tstate_next, tstate_interp, tstate_frame, ident, native;
+    size_t previous, code, instr, owner;
+} layout_words =
+#  if PY_VERSION_HEX >= 0x030F0000
+    {8, 7, 9, 11, 95, 24, 25, 26, 30, 31, 40, 41, 42, 44};
+#  elif PY_VERSION_HEX >= 0x030E0000
+    {8, 7, 9, 11, 82, 24, 25, 26, 27, 28, 32, 33, 34, 36};
+#  else
+    {8, 7, 9, 10, 72, 21, 22, 23, 24, 25, 29, 30, 31, 33};
+#  endif
+
+/* Take the interpreter's word for what it publishes: a micro release may
+   have moved a field since we were built. */
+static void
+layout_read_debug_offsets(void)
+{
+    uint64_t words[100];
+    if (_PyRuntime == NULL || memcmp(_PyRuntime, "xdebugpy", 8) != 0) {
+        return;
+    }
+    memcpy(words, _PyRuntime, sizeof words);
+    if (words[1] >> 16 != PY_VERSION_HEX >> 16) {
+        return;
+    }
+    layout.interp_next = words[layout_words.next];
+    layout.interp_id = words[layout_words.id];
+    layout.interp_threads = words[layout_words.threads];
+    layout.interp_collecting = words[layout_words.gc]
+                               + words[layout_words.collecting];
+    layout.tstate_next = words[layout_words.tstate_next];
+    layout.tstate_interp = words[layout_words.tstate_interp];
+    layout.tstate_frame = words[layout_words.tstate_frame];
+    layout.tstate_ident = words[layout_words.ident];
+    layout.tstate_native = words[layout_words.native];
+    layout.frame_previous = words[layout_words.previous];
+    layout.frame_code = words[layout_words.code];
+    layout.frame_instr = words[layout_words.instr];
+    layout.frame_owner = words[layout_words.owner];
+}
+#else
+static void
+layout_read_debug_offsets(void)
+{
+}
+
+/* Where the collector's flag was found on the releases that were measured;
+   layout_calibrate_collector() tries it before it is used. */
+#  if PY_VERSION_HEX >= 0x030C0000
+#    define LAYOUT_COLLECTING 312
+#  elif PY_VERSION_HEX >= 0x030B0000
+#    define LAYOUT_COLLECTING 848
+#  elif PY_VERSION_HEX >= 0x03090000
+#    define LAYOUT_COLLECTING 816
+#  else
+#    define LAYOUT_COLLECTING 544
+#  endif
+#endif
+
+/* The address of the flag that is 1 while the collector works. 3.8 keeps it
+   in the runtime, later ones in the interpreter. */
+static uintptr_t
+layout_collecting_at(uintptr_t interp)
+{
+    if (layout.interp_collecting == LAYOUT_UNKNOWN) {
+        return 0;
+    }
+#if PY_VERSION_HEX >= 0x03090000
+    return interp + layout.interp_collecting;
+#else
+    (void)interp;
+    return (uintptr_t)_PyRuntime + layout.interp_collecting;
+#endif
+}
+
+#if PY_VERSION_HEX < 0x030D0000
+static int layout_seen_collecting;
+
+/* A collector callback that looks at the flag while the collector works. */
+static PyObject *
+layout_on_collect(PyObject *at, PyObject *args)
+{
+    (void)args;
+    const int *flag = PyLong_AsVoidPtr(at);
+    if (flag != NULL) {
+        layout_seen_collecting |= *flag;
+    }
+    PyErr_Clear();
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef layout_on_collect_def = {
+    "faulthandler_calibrate", layout_on_collect, METH_VARARGS, NULL
+};
+
+/* Append the callback to gc.callbacks, collect the youngest generation, take
+   the callback out again. */
+static int
+layout_watch_collection(const int *flag)
+{
+    PyObject *gc = NULL, *callbacks = NULL, *self = NULL, *callback = NULL;
+    PyObject *done = NULL;
+    int result = -1;
+    gc = PyImport_ImportModule("gc");
+    if (gc && (callbacks = PyObject_GetAttrString(gc, "callbacks"))
+        && PyList_Check(callbacks)
+        && (self = PyLong_FromVoidPtr((void *)(uintptr_t)flag))
+        && (callback = PyCFunction_New(&layout_on_collect_def, self))
+        && PyList_Append(callbacks, callback) == 0) {
+        done = PyObject_CallMethod(gc, "collect", "i", 0);
+        Py_ssize_t at = PySequence_Index(callbacks, callback);
+        result = at >= 0 && done != NULL
+                 ? PySequence_DelItem(callbacks, at) : -1;
+    }
+    Py_XDECREF(done);
+    Py_XDECREF(callback);
+    Py_XDECREF(self);
+    Py_XDECREF(callbacks);
+    Py_XDECREF(gc);
+    return result;
+}
+
+/* Accept the expected place of the flag only if it reads 0, 1 during a
+   collection, and 0 again. */
+static void
+layout_calibrate_collector(void)
+{
+    layout.interp_collecting = LAYOUT_COLLECTING;
+    uintptr_t interp = (uintptr_t)PyThreadState_Get()->interp;
+    const volatile int *flag =
+        (const volatile int *)layout_collecting_at(interp);
+    layout_seen_collecting = 0;
+    bool good = *flag == 0
+                && layout_watch_collection((const int *)(uintptr_t)flag) == 0
+                && layout_seen_collecting == 1 && *flag == 0;
+    PyErr_Clear();
+    if (!good) {
+        layout.interp_collecting = LAYOUT_UNKNOWN;
+    }
+}
+#else
+static void
+layout_calibrate_collector(void)
+{
+}
+#endif
+
+/* Fill the table.  GIL held. */
+static int
+layout_init(void)
+{
+    if (layout_probe_interpreter() < 0) {
+        return -1;
+    }
+    layout_read_debug_offsets();
+    layout_calibrate_collector();
+#ifdef FAULTHANDLER_TEST_BAD_LAYOUT
+    layout.frame_code = 16;
+#endif
+    return 0;
+}
+
+/* ==== 3. State ==== */
+
+/* Handlers read it at any moment.  The Python half writes it holding
+   state_lock, which no handler ever takes, and publishes with one atomic
+   store what it has completely filled in. */
+static pthread_mutex_t state_lock = PTHREAD_MUTEX_INITIALIZER;
+
+/* A place that a report goes to.  The descriptor is our own duplicate; the
+   file's identity tells whether its number still means that file. */
+struct sink {
+    enum { SINK_NOWHERE, SINK_STDERR, SINK_COPY } kind;
+    int copy;                   /* our duplicate, SINK_COPY */
+    int given;                  /* the number it was duplicated from */
+    dev_t device;
+    ino_t inode;
+};
+
+/* What a report shows, and where it goes. */
+struct request {
+    struct sink sink;
+    bool original;              /* the report of 1.0, not the library's */
+    bool all_threads;
+    bool c_stack;
+    size_t max_threads;
+};
+
+/* Fatal signals.  Two slots, so that the one in use is never written. */
+static struct request fatal_requests[2];
+static _Atomic(struct request *) fatal_request;     /* NULL: disarmed */
+static atomic_int fatal_claim;                      /* thread that reports */
+
+/* One writer at a time, over all kinds of reports. */
+static atomic_int report_door;
+
+/* ---- may run inside a signal handler -------------------------------- */
+
+/* ==== 4. Memory ==== */
+
+/* What this thread is doing with memory that may be gone.  Nested dumps (a
+   user's signal during dump_traceback(), a crash during either) save and
+   restore the outer one's. */
+enum mem_way { MEM_NONE, MEM_DIRECT, MEM_KERNEL, MEM_PIPE };
+
+struct mem_session {
+    struct mem_session *outer;
+    sigjmp_buf *recover;        /* where our fault handler jumps to */
+    sigjmp_buf *step;           /* the step of the report, for the timer */
+    enum mem_way way;
+    bool late;                  /* the timer has rung */
+    pid_t pid;
+    int pipe[2];
+    sigset_t mask;              /* to be restored at the end */
+};
+
+THREAD_LOCAL struct mem_session *mem_here;
+
+/* The action that must be in place for MEM_DIRECT: ours. */
+static void (*mem_handler)(int, siginfo_t *, void *);
+
+/* Dumps that rely on our handlers; disable() waits until they are done. */
+static atomic_int mem_direct_users;
+
+/* The signals that a nested fault raises.  A blocked one would be silent
+   death. */
+static void
+mem_unblock_faults(void)
+{
+    sigset_t faults;
+    sigemptyset(&faults);
+    sigaddset(&faults, SIGSEGV);
+    sigaddset(&faults, SIGBUS);
+    sigaddset(&faults, SIGFPE);
+    sigaddset(&faults, SIGILL);
+    sigaddset(&faults, SIGABRT);
+    pthread_sigmask(SIG_UNBLOCK, &faults, NULL);
+}
+
+static bool
+mem_handler_is_ours(int signum)
+{
+    struct sigaction now;
+    return sigaction(signum, NULL, &now) == 0 && (now.sa_flags & SA_SIGINFO)
+           && now.sa_sigaction == mem_handler;
+}
+
+/* Copy through a pipe: write() answers EFAULT where memory is bad. */
+static int
+mem_read_pipe(void *dst, const void *src, size_t n)
+{
+    char *to = dst;
+    const char *from = src;
+    while (n > 0) {
+        size_t part = n < 4096 ? n : 4096;
+        ssize_t put = write(mem_here->pipe[1], from, part);
+        if (put <= 0 || read(mem_here->pipe[0], to, (size_t)put) != put) {
+            return -1;
+        }
+        to += put;
+        from += put;
+        n -= (size_t)put;
+    }
+    return 0;
+}
+
+/* Copy word by word.  Not memcpy(): a sanitizer checks its arguments, and a
+   vector load of a word that changes may be torn. */
+UNSANITIZED static void
+mem_copy(void *dst, const void *src, size_t n)
+{
+    typedef uintptr_t __attribute__((may_alias, aligned(1))) word;
+    word *to = dst;
+    const volatile word *from = src;
+    size_t words = n / sizeof *to;
+    for (size_t i = 0; i < words; i++) {
+        to[i] = from[i];
+    }
+    char *to_rest = (char *)(to + words);
+    const volatile char *from_rest = (const volatile char *)(from + words);
+    for (size_t i = 0; i < n % sizeof *to; i++) {
+        to_rest[i] = from_rest[i];
+    }
+}
+
+/* Copy under the protection of our SIGSEGV and SIGBUS handlers, which jump
+   back here.  sigsetjmp(…, 0) saves no mask: 3 ns instead of 130. */
+static int
+mem_read_direct(void *dst, const void *src, size_t n)
+{
+    sigjmp_buf here;
+    sigjmp_buf *outer = mem_here->recover;
+    if (sigsetjmp(here, 0) != 0) {
+        mem_here->recover = outer;
+        mem_unblock_faults();
+        return -1;
+    }
+    mem_here->recover = &here;
+    atomic_signal_fence(memory_order_seq_cst);
+    mem_copy(dst, src, n);
+    atomic_signal_fence(memory_order_seq_cst);
+    mem_here->recover = outer;
+    return 0;
+}
+
+/* Copy n bytes from src, an address that may be anything, to dst.  Returns 0,
+   or -1 if any of them cannot be read.  The only way that crash code looks
+   at the interpreter.  Between mem_begin() and mem_end() only. */
+static int
+mem_read(void *dst, uintptr_t src, size_t n)
+{
+    const void *from = (const void *)src;
+    if (src < 4096 || src + n < src) {
+        return -1;              /* NULL and its fields: spare the fault */
+    }
+    switch (mem_here->way) {
+    case MEM_DIRECT:
+        return mem_read_direct(dst, from, n);
+    case MEM_KERNEL:
+        return platform_read_self(mem_here->pid, dst, from, n);
+    case MEM_PIPE:
+        return mem_read_pipe(dst, from, n);
+    default:
+        return -1;
+    }
+}
+
+/* Read one aligned word. */
+static int
+mem_word(uintptr_t at, uintptr_t *value)
+{
+    return at % sizeof at == 0 ? mem_read(value, at, sizeof *value) : -1;
+}
+
+/* A guard for walks along links.  Keeps one node to compare with, replaced at
+   every power of two: a cycle of any length meets it after at most three
+   times its length. */
+struct mem_chain {
+    uintptr_t mark;
+    size_t steps, limit;
+};
+
+/* Note the next node.  Returns -1 when it closes a cycle, or is one too many
+   for any machine. */
+static int
+mem_chain_step(struct mem_chain *chain, uintptr_t node)
+{
+    if (node == chain->mark || chain->steps > 100000000) {
+        return -1;
+    }
+    if (chain->steps++ >= chain->limit) {
+        chain->limit = 2 * chain->limit + 1;
+        chain->mark = node;
+    }
+    return 0;
+}
+
+/* Is mem_read() to be done by the kernel?  Newer container profiles refuse
+   it, so it is tried each time on a word that is there. */
+static enum mem_way
+mem_choose_indirect(struct mem_session *s)
+{
+    int known = 1, copy = 0;
+    if (platform_read_self(s->pid, &copy, &known, sizeof copy) == 0) {
+        return MEM_KERNEL;
+    }
+    /* Made for this dump only: a pipe that is kept would be shared with a
+       forked child, and its bytes with it. */
+    return pipe2(s->pipe, O_CLOEXEC | O_NONBLOCK) == 0 ? MEM_PIPE : MEM_NONE;
+}
+
+/* Start reading.  Direct copies need our handlers; they are counted, so that
+   disable() does not take them away from under us.  Until mem_end() this
+   thread takes no signal but faults: no foreign handler runs inside a
+   recovery, and no second report inside the first. */
+static void
+mem_begin(struct mem_session *s)
+{
+    s->outer = mem_here;
+    s->recover = s->step = NULL;
+    s->late = false;
+    s->pid = getpid();
+    s->pipe[0] = s->pipe[1] = -1;
+    atomic_fetch_add(&mem_direct_users, 1);
+    if (mem_handler_is_ours(SIGSEGV) && mem_handler_is_ours(SIGBUS)) {
+        s->way = MEM_DIRECT;
+    }
+    else {
+        atomic_fetch_sub(&mem_direct_users, 1);
+        s->way = mem_choose_indirect(s);
+    }
+    mem_here = s;
+    sigset_t all;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &s->mask);
+    mem_unblock_faults();
+}
+
+static void
+mem_end(struct mem_session *s)
+{
+    pthread_sigmask(SIG_SETMASK, &s->mask, NULL);
+    mem_here = s->outer;
+    if (s->way == MEM_DIRECT) {
+        atomic_fetch_sub(&mem_direct_users, 1);
+    }
+    if (s->pipe[0] >= 0) {
+        close(s->pipe[0]);
+        close(s->pipe[1]);
+    }
+}
+
+/* ==== 5. Output ==== */
+
+/* One buffer per report, flushed at the ends of lines and, where the report
+   fits, once.  A line never exceeds OUT_LINE_MAX: names are cut at 500
+   characters of at most 10 bytes each. */
+#define OUT_NAME_MAX 500
+#define OUT_LINE_MAX (2 * OUT_NAME_MAX * 10 + 256)
+#define OUT_SIZE (64 * 1024)
+
+/* How long a sink may take nothing, and how long a report may take. */
+#define OUT_STALL_NS INT64_C(2000000000)
+#define OUT_TOTAL_NS INT64_C(6000000000)
+
+/* How a descriptor is written to without blocking for good.  O_NONBLOCK is
+   no choice: it belongs to the open file, which others share. */
+enum out_way {
+    OUT_PLAIN,                  /* files and /dev/null: never wait long */
+    OUT_NOWAIT,                 /* pwritev2(RWF_NOWAIT): pipes, Linux 6.4 */
+    OUT_SOCKET,                 /* send(MSG_DONTWAIT) */
+    OUT_REOPENED,               /* terminals, older pipes: our own open file */
+    OUT_SMALL,                  /* after poll(), no more than a pipe takes */
+};
+
+struct out {
+    char *text;
+    size_t size, used;
+    size_t sent;                /* the timer may break a flush */
+    size_t flushes;             /* changes when offsets into text die */
+    const char *own;            /* the first text, where it may grow */
+    bool failed;                /* the sink was given up */
+    const struct sink *sink;
+    const atomic_bool *cancelled;
+    int64_t deadline;           /* of the whole report */
+};
+
+/* Is this descriptor still the file that the sink means? */
+static bool
+out_is_file(int fd, const struct sink *sink)
+{
+    struct stat now;
+    return fstat(fd, &now) == 0 && now.st_dev == sink->device
+           && now.st_ino == sink->inode;
+}
+
+/* Is descriptor 2 standard error?  It may have been redirected since: that is
+   followed.  Or closed, and the next file that was opened got the number:
+   Python opens files close-on-exec, which standard error never is. */
+static bool
+out_is_standard_error(const struct sink *sink)
+{
+    int flags = fcntl(STDERR_FILENO, F_GETFD);
+    return flags >= 0 && (!(flags & FD_CLOEXEC)
+                          || out_is_file(STDERR_FILENO, sink));
+}
+
+/* The descriptor of a sink, -1 when there is none (any more): nowhere is
+   better than somebody else's file. */
+static int
+out_descriptor(const struct sink *sink)
+{
+    switch (sink->kind) {
+    case SINK_STDERR:
+        return out_is_standard_error(sink) ? STDERR_FILENO : -1;
+    case SINK_COPY:
+        return out_is_file(sink->copy, sink) ? sink->copy
+               : out_is_file(sink->given, sink) ? sink->given : -1;
+    default:
+        return -1;
+    }
+}
+
+/* Open the same file anew, so that O_NONBLOCK is ours alone.  Fails for
+   sockets, and where /proc is not there or forbids it. */
+static int
+out_reopen(int fd)
+{
+    char path[32] = "/proc/self/fd/";
+    char digits[12];
+    size_t n = 0, at = strlen(path);
+    unsigned left = (unsigned)fd;
+    do {
+        digits[n++] = (char)('0' + left % 10);
+    } while (left /= 10);
+    while (n > 0) {
+        path[at++] = digits[--n];
+    }
+    path[at] = '\0';
+    return open(path, O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+}
+
+/* Choose the way, and replace *fd where it has to be reopened. */
+static enum out_way
+out_choose_way(int *fd)
+{
+    struct stat st;
+    if (fstat(*fd, &st) < 0 || S_ISREG(st.st_mode) || S_ISBLK(st.st_mode)
+        || (S_ISCHR(st.st_mode) && major(st.st_rdev) == 1)) {
+        return OUT_PLAIN;       /* 1: /dev/null, /dev/full and such */
+    }
+    if (S_ISSOCK(st.st_mode)) {
+        return OUT_SOCKET;
+    }
+    if (S_ISFIFO(st.st_mode)) {
+        return OUT_NOWAIT;
+    }
+    int mine = out_reopen(*fd);
+    if (mine < 0) {
+        return OUT_SMALL;
+    }
+    *fd = mine;
+    return OUT_REOPENED;
+}
+
+/* Write some of n bytes.  Returns what was taken, or -1 with errno. */
+static ssize_t
+out_write_some(int *fd, enum out_way *way, const char *text, size_t n)
+{
+    struct iovec part = {.iov_base = (void *)(uintptr_t)text, .iov_len = n};
+    ssize_t put;
+    switch (*way) {
+    case OUT_NOWAIT:
+        put = pwritev2(*fd, &part, 1, -1, RWF_NOWAIT);
+        if (put >= 0 || (errno != EOPNOTSUPP && errno != ENOSYS
+                         && errno != EINVAL)) {
+            return put;
+        }
+        int mine = out_reopen(*fd);
+        *way = mine < 0 ? OUT_SMALL : OUT_REOPENED;
+        *fd = mine < 0 ? *fd : mine;
+        return out_write_some(fd, way, text, n);
+    case OUT_SOCKET:
+        return send(*fd, text, n, MSG_DONTWAIT | MSG_NOSIGNAL);
+    case OUT_SMALL:
+        return write(*fd, text, n < 512 ? n : 512);
+    default:
+        return write(*fd, text, n);
+    }
+}
+
+/* Wait until the descriptor takes bytes.  Returns false when it did not for
+   OUT_STALL_NS, when the report is out of time, or when it was cancelled. */
+static bool
+out_wait(struct out *o, int fd)
+{
+    int64_t until = platform_now() + OUT_STALL_NS;
+    until = until < o->deadline ? until : o->deadline;
+    for (;;) {
+        struct pollfd poller = {.fd = fd, .events = POLLOUT};
+        int64_t left = until - platform_now();
+        if (left <= 0 || (o->cancelled != NULL && *o->cancelled)) {
+            return false;
+        }
+        /* In slices: cancelling is noticed within one. */
+        int slice = left < 50000000 ? (int)(left / 1000000) + 1 : 50;
+        int ready = poll(&poller, 1, slice);
+        if (ready > 0 || (ready < 0 && errno != EINTR)) {
+            return true;        /* an error is write()'s to report */
+        }
+    }
+}
+
+/* Write all of it, or give the sink up. */
+static void
+out_write_all(struct out *o, int fd)
+{
+    int original = fd;
+    enum out_way way = out_choose_way(&fd);
+    while (o->sent < o->used && !o->failed) {
+        if (way == OUT_SMALL && !out_wait(o, fd)) {
+            o->failed = true;
+            break;
+        }
+        ssize_t put = out_write_some(&fd, &way, o->text + o->sent,
+                                     o->used - o->sent);
+        if (put > 0) {
+            o->sent += (size_t)put;
+        }
+        else if (put < 0 && errno == EAGAIN) {
+            o->failed = !out_wait(o, fd);
+        }
+        else if (put == 0 || errno != EINTR || platform_now() > o->deadline) {
+            o->failed = true;
+        }
+    }
+    if (fd != original) {
+        close(fd);
+    }
+}
+
+/* A closed pipe, a full quota of bytes or a background terminal answer with
+   a signal that would change how the process dies.  They are blocked during
+   a report; the ones that we caused are taken back. */
+static void
+out_take_back(const sigset_t *before)
+{
+    static const int ours[] = {SIGPIPE, SIGXFSZ, SIGTTOU};
+    const struct timespec now = {0, 0};
+    for (size_t i = 0; i < sizeof ours / sizeof *ours; i++) {
+        if (sigismember(before, ours[i]) == 0) {
+            sigset_t one;
+            sigemptyset(&one);
+            sigaddset(&one, ours[i]);
+            sigtimedwait(&one, NULL, &now);
+        }
+    }
+}
+
+/* Send the buffer on its way. */
+static void
+out_flush(struct out *o)
+{
+    int fd = o->failed || o->sent == o->used ? -1 : out_descriptor(o->sink);
+    if (fd >= 0) {
+        sigset_t before;
+        sigpending(&before);
+        out_write_all(o, fd);
+        out_take_back(&before);
+    }
+    o->flushes++;
+    o->used = o->sent = 0;
+}
+
+/* Double a buffer: a mapping takes the first one's place, then grows.
+   Returns -1 if there is no more memory. */
+static int
+out_grow(struct out *o)
+{
+    size_t size = 2 * o->size;
+    char *text = o->text == o->own
+        ? mmap(NULL, size, PROT_READ | PROT_WRITE,
+               MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+        : mremap(o->text, o->size, size, MREMAP_MAYMOVE);
+    if (text == MAP_FAILED) {
+        return -1;
+    }
+    if (o->text == o->own) {
+        memcpy(text, o->text, o->used);
+    }
+    o->text = text;
+    o->size = size;
+    return 0;
+}
+
+/* Make room for one line: more memory where there may be more, else a flush
+   of the whole lines before it.  At the start of lines only. */
+static void
+out_room(struct out *o, size_t n)
+{
+    if (o->size - o->used >= n) {
+        return;
+    }
+    if (o->own != NULL && out_grow(o) == 0) {
+        return;
+    }
+    out_flush(o);
+}
+
+static void
+out_char(struct out *o, char c)
+{
+    if (o->used < o->size) {
+        o->text[o->used++] = c;
+    }
+}
+
+static void
+out_bytes(struct out *o, const char *text, size_t n)
+{
+    size_t room = o->size - o->used;
+    n = n < room ? n : room;
+    memcpy(o->text + o->used, text, n);
+    o->used += n;
+}
+
+static void
+out_text(struct out *o, const char *text)
+{
+    out_bytes(o, text, strlen(text));
+}
+
+static void
+out_decimal(struct out *o, uint64_t value)
+{
+    char digits[20];
+    size_t at = sizeof digits;
+    do {
+        digits[--at] = (char)('0' + value % 10);
+    } while (value /= 10);
+    out_bytes(o, digits + at, sizeof digits - at);
+}
+
+/* Lower case hex, with at least width digits. */
+static void
+out_hex(struct out *o, uint64_t value, int width)
+{
+    int digits = 1;
+    while (digits < 16 && value >> (4 * digits)) {
+        digits++;
+    }
+    for (int i = digits > width ? digits : width; i-- > 0;) {
+        out_char(o, "0123456789abcdef"[value >> (4 * i) & 15]);
+    }
+}
+
+/* A character as ASCII: itself, \xhh, \uhhhh or \Uhhhhhhhh. */
+static void
+out_escaped(struct out *o, uint32_t c)
+{
+    if (c >= ' ' && c <= '~') {
+        out_char(o, (char)c);
+    }
+    else if (c <= 0xff) {
+        out_text(o, "\\x");
+        out_hex(o, c, 2);
+    }
+    else if (c <= 0xffff) {
+        out_text(o, "\\u");
+        out_hex(o, c, 4);
+    }
+    else {
+        out_text(o, "\\U");
+        out_hex(o, c, 8);
+    }
+}
+
+/* Forget what was written since the last end of line. */
+static void
+out_drop_line(struct out *o)
+{
+    while (o->used > 0 && o->text[o->used - 1] != '\n') {
+        o->used--;
+    }
+}
+
+/* ==== 6. Strings ==== */
+
+#define STR_BLOCK 256
+
+/* Where the characters of a str are, how many, and how wide. */
+struct str {
+    uintptr_t data;
+    Py_ssize_t length;
+    size_t width;
+};
+
+/* Find a str object's characters.  Returns -1 if it is not one. */
+static int
+str_read(uintptr_t at, struct str *s)
+{
+    PyCompactUnicodeObject head;
+    memset(&head, 0, sizeof head);
+    if (at % sizeof at != 0
+        || mem_read(&head, at, sizeof(PyASCIIObject)) < 0
+        || Py_TYPE((PyObject *)&head) != &PyUnicode_Type) {
+        return -1;
+    }
+    const PyASCIIObject *ascii = (const PyASCIIObject *)&head;
+    s->length = ascii->length;
+    s->width = ascii->state.kind;
+    s->data = at + sizeof(PyASCIIObject);
+    if (s->length < 0 || (s->width != 1 && s->width != 2 && s->width != 4)
+        || (ascii->state.ascii && s->width != 1)) {
+        return -1;
+    }
+    if (!ascii->state.compact) {
+        return mem_word(at + offsetof(PyUnicodeObject, data), &s->data);
+    }
+    if (!ascii->state.ascii) {
+        s->data = at + sizeof(PyCompactUnicodeObject);
+    }
+    return 0;
+}
+
+/* Write a run of characters, all of which were read. */
+static void
+str_write_block(struct out *o, const void *block, size_t n, size_t width)
+{
+    const uint8_t *one = block;
+    const uint16_t *two = block;
+    const uint32_t *four = block;
+    for (size_t i = 0; i < n; i++) {
+        uint32_t c = width == 1 ? one[i] : width == 2 ? two[i] : four[i];
+        out_escaped(o, c);
+    }
+}
+
+/* Write a str object as ASCII, at most OUT_NAME_MAX characters of it.
+   Returns -1, with nothing written, if it is none or cannot be read. */
+static int
+str_write(struct out *o, uintptr_t at)
+{
+    struct str s;
+    size_t start = o->used;
+    if (str_read(at, &s) < 0) {
+        return -1;
+    }
+    size_t left = s.length < OUT_NAME_MAX ? (size_t)s.length : OUT_NAME_MAX;
+    while (left > 0) {
+        uint32_t block[STR_BLOCK / sizeof(uint32_t)];
+        size_t n = STR_BLOCK / s.width < left ? STR_BLOCK / s.width : left;
+        if (mem_read(block, s.data, n * s.width) < 0) {
+            o->used = start;
+            return -1;
+        }
+        str_write_block(o, block, n, s.width);
+        s.data += n * s.width;
+        left -= n;
+    }
+    if (s.length > OUT_NAME_MAX) {
+        out_text(o, "...");
+    }
+    return 0;
+}
+
+/* ==== 7. Code objects ==== */
+
+#define CODE_NO_LINE (-1)
+
+/* What a report needs of a code object. */
+struct code {
+    uintptr_t at;
+    uintptr_t name, filename, line_table;
+    int first_line;
+    intptr_t first_traceable;   /* bytes; earlier is not yet in the body */
+    uintptr_t start;            /* of the instructions, 3.11+ */
+    intptr_t length;            /* of the instructions, in bytes */
+};
+
+static uintptr_t
+code_field(const char *head, size_t offset)
+{
+    uintptr_t value;
+    memcpy(&value, head + offset, sizeof value);
+    return value;
+}
+
+/* Read a code object.  Returns -1 if there is none at this address. */
+static int
+code_read(uintptr_t at, struct code *c)
+{
+    union {
+        PyObject object;
+        char bytes[LAYOUT_CODE_SIZE];
+    } head;
+    if (at % sizeof at != 0 || mem_read(&head, at, sizeof head) < 0
+        || Py_TYPE(&head.object) != &PyCode_Type) {
+        return -1;
+    }
+    c->at = at;
+    c->name = code_field(head.bytes, offsetof(PyCodeObject, co_name));
+    c->filename = code_field(head.bytes, offsetof(PyCodeObject, co_filename));
+    c->line_table = code_field(head.bytes, LAYOUT_LINE_TABLE);
+    memcpy(&c->first_line,
+           head.bytes + offsetof(PyCodeObject, co_firstlineno), sizeof(int));
+    c->first_traceable = 0;
+    c->start = 0;
+    c->length = INT_MAX;
+    if (LAYOUT_CODE_START != 0) {
+        int traceable;
+        memcpy(&traceable, head.bytes + LAYOUT_CODE_TRACEABLE,
+               sizeof traceable);
+        c->first_traceable = 2 * (intptr_t)traceable;
+        c->start = at + LAYOUT_CODE_START;
+        c->length = 2 * (intptr_t)code_field(head.bytes,
+                                             offsetof(PyVarObject, ob_size));
+    }
+    return 0;
+}
+
+/* A line table, read a block at a time. */
+struct code_table {
+    uintptr_t at;               /* of the next block */
+    size_t left;                /* bytes behind the block */
+    size_t used, filled;
+    uint8_t block[256];
+};
+
+static int
+code_table_open(struct code_table *t, uintptr_t bytes)
+{
+    PyVarObject head;
+    if (bytes % sizeof bytes != 0 || mem_read(&head, bytes, sizeof head) < 0
+        || Py_TYPE((PyObject *)&head) != &PyBytes_Type
+        || head.ob_size < 0 || head.ob_size > INT_MAX) {
+        return -1;
+    }
+    t->at = bytes + offsetof(PyBytesObject, ob_sval);
+    t->left = (size_t)head.ob_size;
+    t->used = t->filled = 0;
+    return 0;
+}
+
+/* The next byte, -1 at the end or where it cannot be read. */
+static int
+code_table_next(struct code_table *t)
+{
+    if (t->used == t->filled) {
+        size_t n = t->left < sizeof t->block ? t->left : sizeof t->block;
+        if (n == 0 || mem_read(t->block, t->at, n) < 0) {
+            return -1;
+        }
+        t->at += n;
+        t->left -= n;
+        t->used = 0;
+        t->filled = n;
+    }
+    return t->block[t->used++];
+}
+
+/* A number in groups of six bits, the least significant first.  Returns -1
+   if it does not end, or has more groups than an int can hold. */
+static int64_t
+code_table_varint(struct code_table *t)
+{
+    int64_t value = 0;
+    for (int shift = 0; shift < 36; shift += 6) {
+        int byte = code_table_next(t);
+        if (byte < 0 || byte & 0x80) {
+            return -1;
+        }
+        value |= (int64_t)(byte & 0x3f) << shift;
+        if (!(byte & 0x40)) {
+            return value;
+        }
+    }
+    return -1;
+}
+
+/* 3.11+: entries of a head byte and operands.  The head says how many code
+   units it covers and how its line follows from the one before. */
+static int
+code_find_line_311(struct code_table *t, int first_line, intptr_t offset)
+{
+    int64_t line = first_line;
+    intptr_t end = 0;
+    int head = code_table_next(t);
+    while (head >= 0x80) {
+        int kind = head >> 3 & 15;
+        end += 2 * ((head & 7) + 1);
+        if (kind == 13 || kind == 14) {
+            int64_t delta = code_table_varint(t);
+            if (delta < 0) {
+                return CODE_NO_LINE;
+            }
+            line += delta & 1 ? -(delta >> 1) : delta >> 1;
+        }
+        else if (kind >= 10 && kind <= 12) {
+            line += kind - 10;
+        }
+        if (offset < end) {
+            return kind == 15 || line < 0 || line > INT_MAX
+                   ? CODE_NO_LINE : (int)line;
+        }
+        do {
+            head = code_table_next(t);
+        } while (head >= 0 && head < 0x80);
+    }
+    return CODE_NO_LINE;
+}
+
+/* 3.10: pairs of (bytes covered, signed line delta); -128 means no line. */
+static int
+code_find_line_310(struct code_table *t, int first_line, intptr_t offset)
+{
+    int64_t line = first_line;
+    intptr_t end = 0;
+    for (;;) {
+        int covered = code_table_next(t), delta = code_table_next(t);
+        if (covered < 0 || delta < 0) {
+            return CODE_NO_LINE;
+        }
+        end += covered;
+        if ((int8_t)delta != -128) {
+            line += (int8_t)delta;
+        }
+        if (offset < end) {
+            return (int8_t)delta == -128 || line < 0 || line > INT_MAX
+                   ? CODE_NO_LINE : (int)line;
+        }
+    }
+}
+
+/* 3.8, 3.9: pairs of (bytes since the last pair, signed line delta). */
+static int
+code_find_line_38(struct code_table *t, int first_line, intptr_t offset)
+{
+    int64_t line = first_line;
+    intptr_t at = 0;
+    for (;;) {
+        int step = code_table_next(t), delta = code_table_next(t);
+        at += step;
+        if (step < 0 || delta < 0 || at > offset) {
+            return line < 0 || line > INT_MAX ? CODE_NO_LINE : (int)line;
+        }
+        line += (int8_t)delta;
+    }
+}
+
+/* The line of the instruction at a byte offset, CODE_NO_LINE if it has none
+   or the table makes no sense.  Before the first instruction it is the line
+   of the definition. */
+static int
+code_line(const struct code *c, intptr_t offset)
+{
+    struct code_table t;
+    if (offset < 0) {
+        return c->first_line;
+    }
+    if (offset >= c->length || code_table_open(&t, c->line_table) < 0) {
+        return CODE_NO_LINE;
+    }
+    switch (LAYOUT_LINES) {
+    case LAYOUT_LINES_311:
+        return code_find_line_311(&t, c->first_line, offset);
+    case LAYOUT_LINES_310:
+        return code_find_line_310(&t, c->first_line, offset);
+    default:
+        return code_find_line_38(&t, c->first_line, offset);
+    }
+}
+
+/* ==== 8. Frames ==== */
+
+/* The newest frames that are shown of a deep stack, and the oldest. */
+#define FRAME_NEWEST 90
+#define FRAME_OLDEST 10
+#define FRAME_MAX (FRAME_NEWEST + FRAME_OLDEST)
+
+/* A chain of this many frames in a row without a readable code object is no
+   Python stack. */
+#define FRAME_STRANGERS_MAX 4
+
+struct frame {
+    uintptr_t at, previous, code;
+    uintptr_t instr;            /* address, 3.11+; offset before */
+    int owner;
+    int traced_line;            /* known by the tracer, else 0; before 3.11 */
+};
+
+/* The fields of a frame object, up to 3.10.  Its offset counts code units in
+   3.10, bytes before; its line is the tracer's. */
+static void
+frame_read_object(struct frame *f, const char *raw)
+{
+    int offset, line;
+    bool units = LAYOUT_LINES == LAYOUT_LINES_310;
+    memcpy(&offset, raw + layout.frame_instr, sizeof offset);
+    memcpy(&line, raw + LAYOUT_FRAME_LINENO, sizeof line);
+    f->instr = (uintptr_t)((intptr_t)offset * (units && offset > 0 ? 2 : 1));
+    f->owner = 0;
+    if (units || code_field(raw, LAYOUT_FRAME_TRACE) != 0) {
+        f->traced_line = line;
+    }
+}
+
+/* Read the frame at an address.  Returns -1 if it cannot be read. */
+static int
+frame_read(uintptr_t at, struct frame *f)
+{
+    union {
+        PyObject object;
+        char bytes[LAYOUT_FRAME_SIZE];
+    } raw;
+    if (at % sizeof at != 0 || mem_read(&raw, at, sizeof raw) < 0) {
+        return -1;
+    }
+    f->at = at;
+    f->previous = code_field(raw.bytes, layout.frame_previous);
+    f->code = layout_untag(code_field(raw.bytes, layout.frame_code));
+    f->traced_line = 0;
+    if (LAYOUT_FRAME_OBJECTS) {
+        frame_read_object(f, raw.bytes);
+        if (Py_TYPE(&raw.object) != &PyFrame_Type) {
+            f->code = 0;
+        }
+        return 0;
+    }
+    f->instr = code_field(raw.bytes, layout.frame_instr);
+    f->owner = raw.bytes[layout.frame_owner];
+    return 0;
+}
+
+/* Where the frame is in its code, in bytes. */
+static intptr_t
+frame_offset(const struct frame *f, const struct code *c)
+{
+    return (intptr_t)(f->instr - c->start);
+}
+
+/* The frame's line, CODE_NO_LINE if it has none. */
+static int
+frame_line(const struct frame *f, const struct code *c)
+{
+    return f->traced_line > 0 ? f->traced_line
+                              : code_line(c, frame_offset(f, c));
+}
+
+/* Is it an entry into the evaluation loop, not Python code? */
+static bool
+frame_is_shim(const struct frame *f)
+{
+    return f->owner >= LAYOUT_OWNER_SHIM && f->owner <= LAYOUT_OWNER_MAX;
+}
+
+/* Has it not begun its body yet?  The traceback module hides such frames,
+   and the trampoline of a specialised __init__ is one for ever. */
+static bool
+frame_is_incomplete(const struct frame *f, const struct code *c)
+{
+    intptr_t offset = frame_offset(f, c);
+    return c->first_traceable > 0 && f->owner != LAYOUT_OWNER_GENERATOR
+           && offset >= -2 && offset < c->first_traceable;
+}
+
+/* The newest frame of a thread state, 0 if it has none.  Returns -1 if the
+   thread state cannot be read. */
+static int
+frame_newest(uintptr_t tstate, uintptr_t *frame)
+{
+    if (mem_word(tstate + layout.tstate_frame, frame) < 0) {
+        return -1;
+    }
+    if (LAYOUT_HAS_CFRAME && *frame != 0) {
+        return mem_word(*frame + LAYOUT_CFRAME_FRAME, frame);
+    }
+    return 0;
+}
+
+/* A walk down a stack, frame by frame, hiding what traceback hides. */
+struct frame_walk {
+    uintptr_t next;
+    struct frame frame;
+    struct code code;           /* code.at is 0 where there is none */
+    struct mem_chain chain;
+    int strangers;              /* frames in a row without a code object */
+};
+
+enum walk_result { WALK_FRAME, WALK_END, WALK_CUT };
+
+static enum walk_result
+frame_walk_begin(struct frame_walk *w, uintptr_t tstate)
+{
+    memset(w, 0, sizeof *w);
+    return frame_newest(tstate, &w->next) < 0 ? WALK_CUT : WALK_FRAME;
+}
+
+/* Go to the next frame that is shown. */
+static enum walk_result
+frame_walk_next(struct frame_walk *w)
+{
+    while (w->next != 0) {
+        if (mem_chain_step(&w->chain, w->next) < 0
+            || frame_read(w->next, &w->frame) < 0) {
+            return WALK_CUT;
+        }
+        w->next = w->frame.previous;
+        if (frame_is_shim(&w->frame)) {
+            continue;
+        }
+        if (w->code.at == w->frame.code && w->code.at != 0) {
+            /* Recursion: the code object is known. */
+        }
+        else if (code_read(w->frame.code, &w->code) < 0) {
+            w->code.at = 0;
+            return ++w->strangers > FRAME_STRANGERS_MAX ? WALK_CUT
+                                                        : WALK_FRAME;
+        }
+        w->strangers = 0;
+        if (!frame_is_incomplete(&w->frame, &w->code)) {
+            return WALK_FRAME;
+        }
+    }
+    return WALK_END;
+}
+
+/* Lines already in the buffer that later frames repeat: recursion repeats
+   whole lines, a module's functions its file name. */
+struct frame_memory {
+    size_t flushes;
+    uintptr_t code, instr;
+    int traced_line;
+    size_t line, line_length;
+    uintptr_t filename;
+    size_t name, name_length;
+};
+
+/* A file name with its quotes, or ???. */
+static void
+frame_write_filename(struct out *o, uintptr_t filename,
+                     struct frame_memory *m)
+{
+    size_t start = o->used;
+    if (filename == m->filename && m->name_length > 0) {
+        out_bytes(o, o->text + m->name, m->name_length);
+        return;
+    }
+    out_char(o, '"');
+    if (str_write(o, filename) < 0) {
+        o->used = start;
+        out_text(o, "???");
+        return;
+    }
+    out_char(o, '"');
+    m->filename = filename;
+    m->name = start;
+    m->name_length = o->used - start;
+}
+
+/* One line of a traceback. */
+static void
+frame_write(struct out *o, const struct frame *f, const struct code *c,
+            struct frame_memory *m)
+{
+    out_room(o, OUT_LINE_MAX);
+    if (c->at == 0) {
+        out_text(o, "  File ???, line ??? in ???\n");
+        return;
+    }
+    if (m->flushes != o->flushes) {
+        memset(m, 0, sizeof *m);
+        m->flushes = o->flushes;
+    }
+    if (c->at == m->code && f->instr == m->instr
+        && f->traced_line == m->traced_line && m->line_length > 0) {
+        out_bytes(o, o->text + m->line, m->line_length);
+        return;
+    }
+    size_t start = o->used;
+    out_text(o, "  File ");
+    frame_write_filename(o, c->filename, m);
+    out_text(o, ", line ");
+    int line = frame_line(f, c);
+    if (line >= 0) {
+        out_decimal(o, (uint64_t)line);
+    }
+    else {
+        out_text(o, "???");
+    }
+    out_text(o, " in ");
+    if (str_write(o, c->name) < 0) {
+        out_text(o, "???");
+    }
+    out_char(o, '\n');
+    m->code = c->at;
+    m->instr = f->instr;
+    m->traced_line = f->traced_line;
+    m->line = start;
+    m->line_length = o->used - start;
+}
+
+/* The oldest frames of a stack that is too deep to be shown whole. */
+struct frame_ring {
+    size_t count;
+    struct frame frames[FRAME_OLDEST];
+};
+
+static void
+frame_write_ring(struct out *o, const struct frame_ring *ring,
+                 struct frame_memory *m)
+{
+    if (ring->count > FRAME_OLDEST) {
+        out_room(o, OUT_LINE_MAX);
+        out_text(o, "  ... ");
+        out_decimal(o, ring->count - FRAME_OLDEST);
+        out_text(o, " frames not shown ...\n");
+    }
+    size_t first = ring->count > FRAME_OLDEST ? ring->count - FRAME_OLDEST
+                                              : 0;
+    for (size_t i = first; i < ring->count; i++) {
+        const struct frame *f = &ring->frames[i % FRAME_OLDEST];
+        struct code c;
+        if (code_read(f->code, &c) < 0) {
+            c.at = 0;
+        }
+        frame_write(o, f, &c, m);
+    }
+}
+
+#define FRAME_UNREADABLE "  <Python frames cannot be read on this build>\n"
+#define FRAME_CUT "  <the rest of the stack cannot be read>\n"
+#define FRAME_NONE "  <no Python frame>\n"
+
+/* Write a thread's Python stack, the newest frame first.  Of more than 100
+   frames: 90, a count, the 10 oldest; or, as the standard library's module
+   does, 100 and "  ...".  Returns false if it was cut short. */
+static bool
+frame_write_stack(struct out *o, uintptr_t tstate, bool show_oldest)
+{
+    struct frame_walk w;
+    struct frame_memory m;
+    struct frame_ring ring;
+    memset(&m, 0, sizeof m);
+    ring.count = 0;
+    size_t shown = 0;
+    size_t newest = show_oldest ? FRAME_NEWEST : FRAME_MAX;
+    out_room(o, OUT_LINE_MAX);
+    if (!layout.frames_known) {
+        out_text(o, FRAME_UNREADABLE);
+        return true;
+    }
+    enum walk_result result = frame_walk_begin(&w, tstate);
+    while (result == WALK_FRAME
+           && (result = frame_walk_next(&w)) == WALK_FRAME) {
+        if (shown++ < newest) {
+            frame_write(o, &w.frame, &w.code, &m);
+        }
+        else if (show_oldest) {
+            ring.frames[ring.count++ % FRAME_OLDEST] = w.frame;
+        }
+        else {
+            out_text(o, "  ...\n");
+            return true;
+        }
+    }
+    frame_write_ring(o, &ring, &m);
+    out_room(o, OUT_LINE_MAX);
+    out_text(o, result == WALK_CUT ? FRAME_CUT : shown == 0 ? FRAME_NONE : "");
+    return result != WALK_CUT;
+}
+
+/* ==== 9. Threads ==== */
+
+/* As many threads as one report can list, whatever max_threads says. */
+#define THREAD_LIST_MAX 4096
+#define THREAD_RETRIES 3
+
+/* Room that keeps a usual thread's block together in the buffer, so that it
+   can be taken back and read again. */
+#define THREAD_BLOCK_ROOM (16 * 1024)
+
+struct thread {
+    uintptr_t at, interp;
+    uintptr_t ident;            /* pthread_self(), as in Thread.ident */
+    pid_t native;               /* the kernel's number, 0 if not known */
+};
+
+/* The threads of all interpreters, as they were linked at one moment. */
+struct thread_list {
+    size_t count;
+    bool damaged;               /* a link could not be followed */
+    bool full;                  /* there were more than fit */
+    uintptr_t threads[THREAD_LIST_MAX];
+    uintptr_t interps[THREAD_LIST_MAX];
+};
+
+/* Read a thread state.  Returns -1 if it cannot be read. */
+static int
+thread_read(uintptr_t at, struct thread *t)
+{
+    t->at = at;
+    t->native = 0;
+    if (layout.tstate_native != LAYOUT_UNKNOWN) {
+        uintptr_t native;
+        if (mem_word(at + layout.tstate_native, &native) < 0) {
+            return -1;
+        }
+        t->native = native <= INT_MAX ? (pid_t)native : 0;
+    }
+    return mem_word(at + layout.tstate_interp, &t->interp) < 0
+           || mem_word(at + layout.tstate_ident, &t->ident) < 0 ? -1 : 0;
+}
+
+/* Append one interpreter's threads.  A state that does not name its
+   interpreter was freed while we came to it. */
+static void
+thread_list_interpreter(struct thread_list *list, uintptr_t interp)
+{
+    struct mem_chain chain = {0, 0, 0};
+    uintptr_t at, owner;
+    list->damaged |= mem_word(interp + layout.interp_threads, &at) < 0;
+    while (!list->damaged && at != 0) {
+        if (list->count == THREAD_LIST_MAX) {
+            list->full = true;
+            return;
+        }
+        if (mem_chain_step(&chain, at) < 0
+            || mem_word(at + layout.tstate_interp, &owner) < 0
+            || owner != interp) {
+            list->damaged = true;
+            return;
+        }
+        list->threads[list->count] = at;
+        list->interps[list->count++] = interp;
+        list->damaged = mem_word(at + layout.tstate_next, &at) < 0;
+    }
+}
+
+/* List all threads, those of one interpreter first.  No lock is taken: the
+   lists may change meanwhile, then they are read again. */
+static void
+thread_list_fill(struct thread_list *list, uintptr_t first)
+{
+    for (int tries = 0; tries <= THREAD_RETRIES; tries++) {
+        struct mem_chain chain = {0, 0, 0};
+        uintptr_t head = (uintptr_t)PyInterpreterState_Head();
+        uintptr_t interp = head;
+        bool cut = false;
+        list->count = 0;
+        list->damaged = list->full = false;
+        if (first != 0) {
+            thread_list_interpreter(list, first);
+            cut = list->damaged;
+        }
+        while (interp != 0) {
+            list->damaged = false;
+            if (interp != first) {
+                thread_list_interpreter(list, interp);
+                cut |= list->damaged;
+            }
+            if (mem_chain_step(&chain, interp) < 0
+                || mem_word(interp + layout.interp_next, &interp) < 0) {
+                cut = true;
+                break;
+            }
+        }
+        list->damaged = cut;
+        if (!cut) {
+            return;
+        }
+    }
+}
+
+/* Is this state the calling thread's, as far as it tells itself? */
+static bool
+thread_is_mine(uintptr_t at, struct thread *t)
+{
+    return at != 0 && thread_read(at, t) == 0
+           && t->ident == (uintptr_t)pthread_self();
+}
+
+static bool
+thread_is_listed(const struct thread_list *list, uintptr_t at)
+{
+    for (size_t i = 0; i < list->count; i++) {
+        if (list->threads[i] == at) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Find the calling thread's state.  3.8 to 3.11 know only who holds the GIL,
+   3.12+ lose the thread's own state after a subinterpreter, and a state may
+   have been freed by another thread: every answer is checked against the
+   list.  Returns false in a thread that Python does not know. */
+static bool
+thread_find_current(const struct thread_list *list, struct thread *t)
+{
+    uintptr_t candidates[] = {
+        (uintptr_t)layout_attached_thread(),
+        (uintptr_t)PyGILState_GetThisThreadState(),
+    };
+    for (size_t i = 0; i < 2; i++) {
+        if (thread_is_mine(candidates[i], t)
+            && (list->damaged || list->full
+                || thread_is_listed(list, candidates[i]))) {
+            return true;
+        }
+    }
+    /* One thread may own a state in several interpreters: prefer the one
+       that has frames. */
+    bool found = false;
+    for (size_t i = 0; i < list->count; i++) {
+        struct thread mine;
+        uintptr_t frame = 0;
+        if (thread_is_mine(list->threads[i], &mine)
+            && (!found || (frame_newest(mine.at, &frame) == 0 && frame))) {
+            *t = mine;
+            found = true;
+        }
+    }
+    return found;
+}
+
+/* Is this an idle state of a thread that also has another one?  Creating a
+   subinterpreter leaves such a state, which is no thread of its own. */
+static bool
+thread_is_shadow(const struct thread_list *list, size_t i,
+                 const struct thread *t)
+{
+    struct frame_walk w;
+    struct thread other;
+    if (list->interps[i] == list->interps[0] || !layout.frames_known
+        || frame_walk_begin(&w, t->at) != WALK_FRAME
+        || frame_walk_next(&w) != WALK_END) {
+        return false;
+    }
+    for (size_t j = 0; j < list->count; j++) {
+        if (j != i && thread_read(list->threads[j], &other) == 0
+            && other.ident == t->ident) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Is the garbage collector at work in this thread's interpreter? */
+static bool
+thread_is_collecting(const struct thread *t)
+{
+    int collecting = 0;
+    uintptr_t at = layout_collecting_at(t->interp);
+    return at != 0 && mem_read(&collecting, at, sizeof collecting) == 0
+           && collecting == 1;
+}
+
+/* Write " [name]".  The standard library's module writes names as they are;
+   only control characters, which would forge lines, are escaped. */
+static void
+thread_write_name(struct out *o, const char *name, bool ascii_only)
+{
+    out_text(o, " [");
+    for (const unsigned char *c = (const unsigned char *)name; *c; c++) {
+        if (*c >= 0x80 && !ascii_only) {
+            out_char(o, (char)*c);
+        }
+        else {
+            out_escaped(o, *c);
+        }
+    }
+    out_char(o, ']');
+}
+
+/* Write a thread's header.  In the report of 1.0 a name is known where it is
+   not just the program's. */
+static void
+thread_write_header(struct out *o, const char *title, uintptr_t ident,
+                    pid_t native, bool original)
+{
+    char name[32] = "", program[32] = "";
+    out_room(o, OUT_LINE_MAX);
+    out_text(o, title);
+    out_text(o, " 0x");
+    out_hex(o, ident, 2 * (int)sizeof(long));
+    if (native != 0 && (original || LAYOUT_NAMES_THREADS)) {
+        platform_thread_name(native, name);
+    }
+    if (original) {
+        platform_thread_name(getpid(), program);
+    }
+    if (name[0] != '\0' && strcmp(name, program) != 0) {
+        thread_write_name(o, name, original);
+    }
+    out_text(o, " (most recent call first):\n");
+}
+
+/* Write the stack of a thread that may be running: what changed while it was
+   read is taken back and read again. */
+static void
+thread_write_stack(struct out *o, uintptr_t at, bool show_oldest, int retries)
+{
+    size_t start = o->used, flushes = o->flushes;
+    while (!frame_write_stack(o, at, show_oldest) && retries-- > 0
+           && o->flushes == flushes) {
+        o->used = start;
+    }
+}
+
+/* ==== 10. Fault ==== */
+
+/* The fatal signals, in the order in which they are armed. */
+static struct fault_signal {
+    const int signum;
+    const char *const title;            /* the report of 1.0 */
+    const char *const library_title;    /* the running Python's */
+    bool armed;                 /* our handler was installed */
+    atomic_bool given_back;     /* it handed the signal to its predecessor */
+    struct sigaction previous;
+} fault_signals[] = {
+    {.signum = SIGBUS, .title = "Bus error",
+     .library_title = "Bus error"},
+    {.signum = SIGILL, .title = "Illegal instruction",
+     .library_title = "Illegal instruction"},
+    {.signum = SIGFPE, .title = "Floating point exception",
+     .library_title = LAYOUT_FPE_TITLE},
+    {.signum = SIGABRT, .title = "Aborted",
+     .library_title = "Aborted"},
+    {.signum = SIGSEGV, .title = "Segmentation fault",
+     .library_title = "Segmentation fault"},
+};
+#define FAULT_COUNT (sizeof fault_signals / sizeof *fault_signals)
+
+static struct fault_signal *
+fault_find(int signum)
+{
+    for (size_t i = 0; i < FAULT_COUNT; i++) {
+        if (fault_signals[i].signum == signum) {
+            return &fault_signals[i];
+        }
+    }
+    return NULL;
+}
+
+/* Did this thread cause the signal by what it was just doing?  Faults come
+   from the kernel; abort() sends to itself. */
+static bool
+fault_is_synchronous(const siginfo_t *info)
+{
+    return info->si_code > 0
+           || (info->si_signo == SIGABRT && info->si_code == SI_TKILL
+               && info->si_pid == getpid());
+}
+
+/* The code of Py_FatalError() and its kin, which print a traceback of their
+   own before they call abort(). */
+static struct {
+    uintptr_t start, end;
+} fault_printers[4];
+#define FAULT_PRINTERS (sizeof fault_printers / sizeof *fault_printers)
+#define FAULT_SCAN_WORDS 1024
+
+/* Does the stack above the abort() hold a return into Py_FatalError()?  A
+   scan, not an unwinding: it is to be right about one call that never
+   returns and leaves no stale addresses behind. */
+static bool
+fault_was_reported(const void *context)
+{
+    uintptr_t pc, sp, word;
+    platform_registers(context, &pc, &sp);
+    for (size_t i = 0; i < FAULT_SCAN_WORDS; i++) {
+        if (mem_word(sp + i * sizeof word, &word) < 0) {
+            return false;
+        }
+        for (size_t j = 0; j < FAULT_PRINTERS; j++) {
+            /* The call is the last instruction: its return address may be
+               the first one behind the function. */
+            if (word > fault_printers[j].start
+                && word <= fault_printers[j].end) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+/* ==== 11. C stack ==== */
+
+/* Frames that are shown, and that are counted. */
+#define NATIVE_SHOWN 128
+#define NATIVE_MAX (64 * 1024)
+#define NATIVE_SYMBOLS 64
+
+struct native_object {
+    const char *path;           /* in the loader's memory */
+    uintptr_t base;
+    uintptr_t symbols, names;
+    size_t count, names_size;
+};
+
+/* Count a GNU hash table's symbols: the last chain ends with a set bit. */
+static size_t
+native_count_gnu(uintptr_t at)
+{
+    uint32_t head[4], last = 0, hash;
+    if (mem_read(head, at, sizeof head) < 0 || head[0] > 1 << 24
+        || head[2] > 1 << 24) {
+        return 0;
+    }
+    uintptr_t buckets = at + sizeof head + head[2] * sizeof(ElfW(Addr));
+    for (uint32_t i = 0; i < head[0]; i++) {
+        uint32_t bucket;
+        if (mem_read(&bucket, buckets + i * sizeof bucket, 4) < 0) {
+            return 0;
+        }
+        last = bucket > last ? bucket : last;
+    }
+    if (last < head[1]) {
+        return head[1];
+    }
+    uintptr_t chains = buckets + head[0] * sizeof(uint32_t);
+    do {
+        if (mem_read(&hash, chains + (last - head[1]) * sizeof hash, 4) < 0) {
+            return 0;
+        }
+        last++;
+    } while (!(hash & 1) && last < 1 << 24);
+    return last;
+}
+
+/* Find the dynamic symbols of a loaded object. */
+static void
+native_read_dynamic(struct native_object *object, uintptr_t dynamic)
+{
+    uintptr_t gnu_hash = 0, hash = 0;
+    for (int i = 0; i < 256; i++) {
+        ElfW(Dyn) entry;
+        if (mem_read(&entry, dynamic + (size_t)i * sizeof entry,
+                     sizeof entry) < 0
+            || entry.d_tag == DT_NULL) {
+            break;
+        }
+        uintptr_t value = entry.d_un.d_ptr;
+        switch (entry.d_tag) {
+        case DT_SYMTAB: object->symbols = value; break;
+        case DT_STRTAB: object->names = value; break;
+        case DT_STRSZ: object->names_size = value; break;
+        case DT_GNU_HASH: gnu_hash = value; break;
+        case DT_HASH: hash = value; break;
+        default: break;
+        }
+    }
+    uint32_t sizes[2];
+    if (gnu_hash != 0) {
+        object->count = native_count_gnu(gnu_hash);
+    }
+    else if (hash != 0 && mem_read(sizes, hash, sizeof sizes) == 0) {
+        object->count = sizes[1];
+    }
+}
+
+/* Find the object that holds an address.  Returns -1 if there is none. */
+static int
+native_find_object(uintptr_t pc, struct native_object *object)
+{
+    struct link_map map;
+    char first = '\0';
+    uintptr_t record = platform_find_object(pc);
+    memset(object, 0, sizeof *object);
+    if (mem_read(&map, record, sizeof map) < 0) {
+        return -1;
+    }
+    mem_read(&first, (uintptr_t)map.l_name, 1);
+    object->path = first != '\0' ? map.l_name : program_invocation_name;
+    object->base = map.l_addr;
+    native_read_dynamic(object, (uintptr_t)map.l_ld);
+    return 0;
+}
+
+/* Find the symbol that covers an address, the one dladdr() would name.
+   Returns the address of its name, 0 if there is none. */
+static uintptr_t
+native_find_symbol(const struct native_object *object, uintptr_t pc,
+                   uintptr_t *start)
+{
+    uintptr_t name = 0;
+    *start = 0;
+    for (size_t i = 0; i < object->count; i += NATIVE_SYMBOLS) {
+        ElfW(Sym) block[NATIVE_SYMBOLS];
+        size_t n = object->count - i < NATIVE_SYMBOLS ? object->count - i
+                                                      : NATIVE_SYMBOLS;
+        if (mem_read(block, object->symbols + i * sizeof *block,
+                     n * sizeof *block) < 0) {
+            return name;
+        }
+        for (size_t j = 0; j < n; j++) {
+            const ElfW(Sym) *s = &block[j];
+            uintptr_t at = object->base + s->st_value;
+            bool covers = pc >= at && pc < at + s->st_size;
+            if (s->st_shndx != SHN_UNDEF && covers && at >= *start
+                && ELF64_ST_TYPE(s->st_info) != STT_TLS
+                && s->st_name < object->names_size) {
+                *start = at;
+                name = object->names + s->st_name;
+            }
+        }
+    }
+    return name;
+}
+
+/* Write a C string that may be anywhere, at most OUT_NAME_MAX bytes. */
+static void
+native_write_string(struct out *o, uintptr_t at)
+{
+    char c;
+    for (int i = 0; i < OUT_NAME_MAX; i++) {
+        if (mem_read(&c, at + (size_t)i, 1) < 0 || c == '\0') {
+            return;
+        }
+        out_escaped(o, (unsigned char)c);
+    }
+}
+
+/* Write one C frame as the standard library's module does. */
+static void
+native_write_frame(struct out *o, uintptr_t pc)
+{
+    struct native_object object;
+    out_room(o, OUT_LINE_MAX);
+    if (native_find_object(pc, &object) < 0) {
+        out_text(o, "  Binary file '<unknown>' [0x");
+    }
+    else {
+        uintptr_t start;
+        uintptr_t name = native_find_symbol(&object, pc, &start);
+        out_text(o, "  Binary file \"");
+        native_write_string(o, (uintptr_t)object.path);
+        out_char(o, '"');
+        if (name != 0 || object.base != 0) {
+            out_text(o, ", at ");
+            if (name != 0) {
+                native_write_string(o, name);
+            }
+            out_text(o, "+0x");
+            out_hex(o, pc - (name != 0 ? start : object.base), 1);
+        }
+        out_text(o, " [0x");
+    }
+    out_hex(o, pc, 1);
+    out_text(o, "]\n");
+}
+
+#define NATIVE_TITLE \
+    "Current thread's C stack trace (most recent call first):\n"
+
+/* Write the calling thread's C stack from a given address on: the faulting
+   instruction, or a return address.  What the handler itself put on the
+   stack is not shown, unless the address is not found. */
+static void
+native_write_stack(struct out *o, uintptr_t from, void **pcs)
+{
+    out_room(o, OUT_LINE_MAX);
+    out_text(o, NATIVE_TITLE);
+    size_t count = platform_backtrace(pcs, NATIVE_MAX);
+    size_t first = 0;
+    while (first < count && (uintptr_t)pcs[first] != from) {
+        first++;
+    }
+    first = first < count ? first : 0;
+    if (count == 0) {
+        out_text(o, "  <cannot get C stack on this system>\n");
+    }
+    size_t end = count - first > NATIVE_SHOWN ? first + NATIVE_SHOWN : count;
+    for (size_t i = first; i < end; i++) {
+        native_write_frame(o, (uintptr_t)pcs[i]);
+    }
+    if (end < count) {
+        out_room(o, OUT_LINE_MAX);
+        out_text(o, "  ... ");
+        out_decimal(o, count - end);
+        out_text(o, count == NATIVE_MAX ? " or more" : "");
+        out_text(o, " frames not shown ...\n");
+    }
+}
+
+/* ==== 12. Extension modules ==== */
+
+/* The main interpreter's sys.modules, and the hashes of the names of the
+   standard library's modules, sorted.  Taken at import: neither moves. */
+static uintptr_t modules_dict;
+static Py_hash_t modules_library[512];
+static size_t modules_library_count;
+
+/* Is this str the name of a standard library module?  Told by its hash,
+   which every key of a dict carries. */
+static bool
+modules_is_library(uintptr_t key)
+{
+    Py_hash_t hash;
+    if (mem_read(&hash, key + offsetof(PyASCIIObject, hash),
+                 sizeof hash) < 0) {
+        return false;
+    }
+    size_t low = 0, high = modules_library_count;
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+        if (modules_library[middle] == hash) {
+            return true;
+        }
+        if (modules_library[middle] < hash) {
+            low = middle + 1;
+        }
+        else {
+            high = middle;
+        }
+    }
+    return false;
+}
+
+/* Is it a module object, or one of a subclass? */
+static bool
+modules_is_module(const PyObject *object)
+{
+    uintptr_t type = (uintptr_t)Py_TYPE(object);
+    for (int depth = 0; depth < 8 && type != 0; depth++) {
+        if (type == (uintptr_t)&PyModule_Type) {
+            return true;
+        }
+        if (mem_word(type + offsetof(PyTypeObject, tp_base), &type) < 0) {
+            return false;
+        }
+    }
+    return false;
+}
+
+/* Is it a module made in C, one whose definition has methods? */
+static bool
+modules_is_extension(uintptr_t at)
+{
+    struct layout_module module;
+    uintptr_t methods;
+    return at % sizeof at == 0
+           && mem_read(&module, at, sizeof module) == 0
+           && modules_is_module(&module.ob_base)
+           && layout_module_def(&module) != 0
+           && mem_word(layout_module_def(&module)
+                       + offsetof(PyModuleDef, m_methods), &methods) == 0
+           && methods != 0;
+}
+
+/* Write the names of the extension modules that are not Python's own. */
+static void
+modules_write(struct out *o)
+{
+    PyDictObject dict;
+    struct layout_keys keys;
+    uintptr_t entries;
+    size_t size, key_at, count = 0;
+    if (mem_read(&dict, modules_dict, sizeof dict) < 0
+        || Py_TYPE((PyObject *)&dict) != &PyDict_Type
+        || mem_read(&keys, (uintptr_t)dict.ma_keys, sizeof keys) < 0
+        || layout_dict_entries((uintptr_t)dict.ma_keys, &keys, &entries,
+                               &size, &key_at) < 0) {
+        return;
+    }
+    for (size_t i = 0; i < (size_t)keys.dk_nentries; i++) {
+        uintptr_t pair[2];      /* key and value */
+        if (mem_read(pair, entries + i * size + key_at, sizeof pair) < 0) {
+            break;
+        }
+        if (pair[0] == 0 || pair[1] == 0 || modules_is_library(pair[0])
+            || !modules_is_extension(pair[1])) {
+            continue;
+        }
+        if (o->size - o->used < OUT_LINE_MAX) {
+            out_flush(o);       /* one long line: the exception */
+        }
+        out_text(o, count++ == 0 ? "\nExtension modules: " : ", ");
+        if (str_write(o, pair[0]) < 0) {
+            out_text(o, "???");
+        }
+    }
+    if (count > 0) {
+        out_text(o, " (total: ");
+        out_decimal(o, count);
+        out_text(o, ")\n");
+    }
+}
+
+/* ==== 13. Report ==== */
+
+/* How long one report waits for another that is being written. */
+#define REPORT_DOOR_NS INT64_C(2500000000)
+
+enum report_kind {
+    REPORT_FATAL, REPORT_USER, REPORT_LATER, REPORT_DUMP, REPORT_C_STACK
+};
+
+struct report {
+    struct out out;
+    const struct request *request;
+    enum report_kind kind;
+    const char *title;          /* a line of its own, or NULL */
+    uintptr_t interp;           /* whose threads come first, 0: ours */
+    bool has_current;
+    struct thread current;
+    uintptr_t from;             /* where the C stack starts */
+    struct thread_list *list;
+    void **pcs;                 /* NATIVE_MAX of them, or NULL */
+};
+
+static void
+report_flush(struct report *r)
+{
+    out_flush(&r->out);
+}
+
+/* Run a step of a report with a way back: a fault inside it, or the timer,
+   leaves a mark, and the next step runs. */
+static void
+report_step(struct report *r, void (*step)(struct report *), const char *what)
+{
+    sigjmp_buf here;
+    struct mem_session *session = mem_here;
+    sigjmp_buf *outer = session->recover;
+    sigjmp_buf *outer_step = session->step;
+    if (session->late && step != report_flush) {
+        return;
+    }
+    if (sigsetjmp(here, 0) == 0) {
+        session->recover = session->step = &here;
+        atomic_signal_fence(memory_order_seq_cst);
+        step(r);
+        atomic_signal_fence(memory_order_seq_cst);
+    }
+    else {
+        mem_here = session;
+        mem_unblock_faults();
+        out_drop_line(&r->out);
+        out_room(&r->out, OUT_LINE_MAX);
+        out_text(&r->out, session->late ? "  <out of time in the "
+                                        : "  <fault in the ");
+        out_text(&r->out, what);
+        out_text(&r->out, ">\n");
+    }
+    session->recover = outer;
+    session->step = outer_step;
+}
+
+static void
+report_title(struct report *r)
+{
+    if (r->kind == REPORT_FATAL) {
+        out_text(&r->out, "Fatal Python error: ");
+        out_text(&r->out, r->title);
+        out_text(&r->out, "\n\n");
+    }
+    else if (r->title != NULL) {
+        out_text(&r->out, r->title);
+    }
+}
+
+static void
+report_find_threads(struct report *r)
+{
+    thread_list_fill(r->list, r->interp);
+    r->has_current = thread_find_current(r->list, &r->current);
+    if (r->has_current && r->interp == 0
+        && r->current.interp != r->list->interps[0]) {
+        /* Its own interpreter's threads come first. */
+        r->interp = r->current.interp;
+        thread_list_fill(r->list, r->interp);
+    }
+}
+
+/* Does a fatal report show the ends of deep stacks?  The others are what the
+   running Python's module would print. */
+static bool
+report_shows_oldest(const struct report *r)
+{
+    return r->kind == REPORT_FATAL;
+}
+
+static void
+report_collecting(struct report *r, const struct thread *t)
+{
+    if ((r->request->original || LAYOUT_TELLS_COLLECTOR)
+        && thread_is_collecting(t)) {
+        out_text(&r->out, "  Garbage-collecting\n");
+    }
+}
+
+/* The calling thread's block, the first of a fatal report. */
+static void
+report_current(struct report *r)
+{
+    const struct request *request = r->request;
+    if (request->original) {
+        out_text(&r->out, "Traceback (most recent call first):\n");
+    }
+    else if (!request->all_threads) {
+        out_text(&r->out, "Stack (most recent call first):\n");
+    }
+    else {
+        thread_write_header(&r->out, "Current thread",
+                            (uintptr_t)pthread_self(), platform_thread_id(),
+                            false);
+    }
+    if (!r->has_current) {
+        out_text(&r->out, layout.frames_known ? FRAME_NONE
+                                              : FRAME_UNREADABLE);
+        return;
+    }
+    if (request->original || request->all_threads) {
+        report_collecting(r, &r->current);
+    }
+    thread_write_stack(&r->out, r->current.at, report_shows_oldest(r), 0);
+}
+
+/* One thread of the list.  It may have ended since the list was made; its
+   memory is then something else, and it is left out. */
+static bool
+report_thread(struct report *r, size_t i, bool first)
+{
+    struct thread t;
+    bool is_current = r->has_current && r->list->threads[i] == r->current.at;
+    if (thread_read(r->list->threads[i], &t) < 0
+        || t.interp != r->list->interps[i]
+        || (!is_current && thread_is_shadow(r->list, i, &t))) {
+        return false;
+    }
+    out_room(&r->out, THREAD_BLOCK_ROOM);
+    if (i > 0 && t.interp != r->list->interps[i - 1]) {
+        int64_t id = -1;
+        mem_read(&id, t.interp + layout.interp_id, sizeof id);
+        out_text(&r->out, first ? "Interpreter " : "\nInterpreter ");
+        out_decimal(&r->out, (uint64_t)id);
+        out_text(&r->out, ":\n");
+        first = false;
+    }
+    if (!first) {
+        out_char(&r->out, '\n');
+    }
+    thread_write_header(&r->out, is_current ? "Current thread" : "Thread",
+                        t.ident, t.native, r->request->original);
+    if (is_current) {
+        report_collecting(r, &t);
+    }
+    thread_write_stack(&r->out, t.at, report_shows_oldest(r),
+                       is_current ? 0 : THREAD_RETRIES);
+    return true;
+}
+
+/* The threads of the list, up to max_threads of them.  In a fatal report the
+   current one was shown; in the others it keeps its place in the list, and
+   the last place is kept for it where it would be cut off. */
+static void
+report_threads(struct report *r)
+{
+    size_t max = r->request->max_threads;
+    size_t shown = r->kind == REPORT_FATAL ? 1 : 0;
+    bool current_due = r->kind != REPORT_FATAL && r->has_current;
+    for (size_t i = 0; i < r->list->count; i++) {
+        bool is_current = r->has_current
+                          && r->list->threads[i] == r->current.at;
+        if (is_current && !current_due) {
+            continue;
+        }
+        if (shown >= max || (current_due && !is_current
+                             && shown + 1 >= max)) {
+            if (!current_due) {
+                out_room(&r->out, OUT_LINE_MAX);
+                out_text(&r->out, "\n...\n");
+                return;
+            }
+            continue;
+        }
+        if (report_thread(r, i, shown == 0)) {
+            shown++;
+        }
+        current_due = current_due && !is_current;
+    }
+}
+
+static void
+report_thread_marks(struct report *r)
+{
+    out_room(&r->out, OUT_LINE_MAX);
+    if (r->list->damaged) {
+        out_text(&r->out, "  <the rest of the threads cannot be read>\n");
+    }
+}
+
+static void
+report_modules(struct report *r)
+{
+    out_room(&r->out, OUT_LINE_MAX);
+    modules_write(&r->out);
+}
+
+static void
+report_c_stack(struct report *r)
+{
+    out_room(&r->out, OUT_LINE_MAX);
+    if (r->kind == REPORT_FATAL) {
+        out_char(&r->out, '\n');
+    }
+    native_write_stack(&r->out, r->from, r->pcs);
+}
+
+/* Write a report into its buffer, step by step, the riskiest last.  The
+   caller flushes what is left. */
+static void
+report_write(struct report *r)
+{
+    const struct request *request = r->request;
+    r->out.used = r->out.sent = r->out.flushes = 0;
+    r->out.failed = false;
+    r->out.deadline = platform_now() + OUT_TOTAL_NS;
+    r->out.sink = &request->sink;
+    r->has_current = false;
+    r->list->count = 0;
+    if (r->kind == REPORT_C_STACK) {
+        report_step(r, report_c_stack, "C stack");
+        return;
+    }
+    report_step(r, report_title, "title");
+    report_step(r, report_find_threads, "list of threads");
+    if (r->kind == REPORT_FATAL || !request->all_threads) {
+        report_step(r, report_current, "traceback");
+    }
+    if (request->all_threads) {
+        report_step(r, report_threads, "threads");
+        report_step(r, report_thread_marks, "threads");
+    }
+    if (r->kind != REPORT_FATAL) {
+        return;
+    }
+    if (!request->original && LAYOUT_LISTS_MODULES) {
+        report_step(r, report_modules, "extension modules");
+    }
+    if (request->c_stack) {
+        /* Unwinding is the riskiest: what we have goes out first. */
+        report_step(r, report_flush, "output");
+        report_step(r, report_c_stack, "C stack");
+    }
+}
+
+/* Take the right to write, so that reports do not mix.  Returns false if
+   another one kept it for too long, or if it is this thread's own, which a
+   signal interrupted. */
+static bool
+report_enter(void)
+{
+    int64_t until = platform_now() + REPORT_DOOR_NS;
+    int self = platform_thread_id();
+    for (;;) {
+        int holder = 0;
+        if (atomic_compare_exchange_strong(&report_door, &holder, self)) {
+            return true;
+        }
+        if (holder == self || platform_now() > until) {
+            return false;
+        }
+        platform_sleep(1000000);
+    }
+}
+
+static void
+report_leave(void)
+{
+    int self = platform_thread_id();
+    atomic_compare_exchange_strong(&report_door, &self, 0);
+}
+
+/* The memory of one report: static, or allocated before it is needed. */
+struct report_memory {
+    char text[OUT_SIZE];
+    struct thread_list list;
+    void *pcs[NATIVE_MAX];
+};
+
+static void
+report_use_memory(struct report *r, struct report_memory *memory)
+{
+    r->out.text = memory->text;
+    r->out.size = sizeof memory->text;
+    r->list = &memory->list;
+    r->pcs = memory->pcs;
+}
+
+/* ---- the GIL is held, except in on_* and where a function says so ---- */
+
+/* ==== 14. Signals ==== */
+
+/* What the handlers need of their stack, beyond what the kernel puts there:
+   see .ci/callgraph.py, which bounds it, plus room for unwinding. */
+#define SIG_STACK_NEED (64 * 1024)
+
+/* Install a handler, keep what was there.  Returns -1 with errno. */
+static int
+sig_install(int signum, void (*handler)(int, siginfo_t *, void *), int flags,
+            struct sigaction *previous)
+{
+    struct sigaction action;
+    memset(&action, 0, sizeof action);
+    action.sa_sigaction = handler;
+    action.sa_flags = flags | SA_SIGINFO;
+    sigemptyset(&action.sa_mask);
+    return sigaction(signum, &action, previous);
+}
+
+/* Put back what was there, if the action is still ours: a handler that came
+   after us may rely on being there. */
+static void
+sig_restore(int signum, void (*handler)(int, siginfo_t *, void *),
+            const struct sigaction *previous)
+{
+    struct sigaction now;
+    if (sigaction(signum, NULL, &now) == 0 && (now.sa_flags & SA_SIGINFO)
+        && now.sa_sigaction == handler) {
+        sigaction(signum, previous, NULL);
+    }
+}
+
+/* May run inside a handler, as its last act.  Block the signal, put the
+   action back and send the same signal to this thread again: it comes when
+   the handler returns, at the instruction that it interrupted.  The next
+   handler, the parent and the core then see what we saw. */
+static void
+sig_reraise(int signum, siginfo_t *info, const struct sigaction *action)
+{
+    sigset_t one;
+    sigemptyset(&one);
+    sigaddset(&one, signum);
+    pthread_sigmask(SIG_BLOCK, &one, NULL);
+    sigaction(signum, action, NULL);
+    if (platform_queue_signal(signum, info) < 0
+        && (info->si_code <= 0 || signum == SIGABRT)) {
+        syscall(SYS_tgkill, getpid(), platform_thread_id(), signum);
+    }
+    /* Where it could not be sent, a fault comes again by itself. */
+}
+
+static size_t
+sig_stack_size(void)
+{
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    size_t need = getauxval(AT_MINSIGSTKSZ) + SIG_STACK_NEED;
+    return (need + page - 1) / page * page;
+}
+
+static pthread_key_t sig_stack_key;
+static bool sig_stack_key_made;
+
+/* A thread ends: take its alternate stack away, if it is still ours. */
+static void
+sig_stack_free(void *base)
+{
+    stack_t now, off = {.ss_flags = SS_DISABLE};
+    char *guard = (char *)base - sysconf(_SC_PAGESIZE);
+    if (sigaltstack(NULL, &now) == 0 && now.ss_sp == base) {
+        sigaltstack(&off, NULL);
+    }
+    munmap(guard, (size_t)((char *)base - guard) + sig_stack_size());
+}
+
+/* Give the calling thread an alternate stack with a guard page below, unless
+   it has one: another owner's is never replaced.  Without one, a stack
+   overflow goes unreported; everything else works. */
+static void
+sig_stack_install(void)
+{
+    stack_t now;
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    size_t size = sig_stack_size();
+    if (!sig_stack_key_made || sigaltstack(NULL, &now) < 0
+        || !(now.ss_flags & SS_DISABLE)) {
+        return;
+    }
+    char *guard = mmap(NULL, page + size, PROT_NONE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
+    if (guard == MAP_FAILED) {
+        return;
+    }
+    stack_t ours = {.ss_sp = guard + page, .ss_size = size};
+    if (mprotect(ours.ss_sp, size, PROT_READ | PROT_WRITE) < 0
+        || pthread_setspecific(sig_stack_key, ours.ss_sp) != 0) {
+        munmap(guard, page + size);
+    }
+    else if (sigaltstack(&ours, NULL) < 0) {
+        pthread_setspecific(sig_stack_key, NULL);
+        munmap(guard, page + size);
+    }
+}
+
+static void
+sig_init(void)
+{
+    sig_stack_key_made = pthread_key_create(&sig_stack_key,
+                                            sig_stack_free) == 0;
+}
+
+/* ==== 15. File arguments ==== */
+
+/* What a module object owns: the file objects that it was given, kept alive
+   while they are in use, as the standard library's module does. */
+struct module_state {
+    PyObject *fatal_file;
+    PyObject *later_file;
+    PyObject *user_files[NSIG];
+};
+
+/* Make a sink of a descriptor.  An open one is duplicated; one that is not
+   open is accepted, as the standard library's module does, and means
+   nowhere. */
+static void
+file_make_sink(int fd, bool is_stderr, struct sink *sink)
+{
+    struct stat st;
+    memset(sink, 0, sizeof *sink);
+    sink->copy = -1;
+    sink->given = fd;
+    if (fstat(fd, &st) < 0) {
+        sink->kind = SINK_NOWHERE;
+        return;
+    }
+    sink->device = st.st_dev;
+    sink->inode = st.st_ino;
+    sink->kind = is_stderr ? SINK_STDERR : SINK_COPY;
+    if (!is_stderr) {
+        sink->copy = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+    }
+}
+
+/* Close our duplicate, unless somebody closed it and has its number now. */
+static void
+file_close_sink(struct sink *sink)
+{
+    if (sink->kind == SINK_COPY && out_is_file(sink->copy, sink)) {
+        close(sink->copy);
+    }
+    sink->kind = SINK_NOWHERE;
+}
+
+/* An argument as a C int, with the newest release's words on every version.
+   Returns 0, or -1 with an exception. */
+static int
+file_parse_int(PyObject *argument, int *value)
+{
+    int overflow;
+    PyObject *index = PyNumber_Index(argument);
+    if (index == NULL) {
+        return -1;
+    }
+    long number = PyLong_AsLongAndOverflow(index, &overflow);
+    Py_DECREF(index);
+    if (overflow != 0 || number > INT_MAX || number < INT_MIN) {
+        PyErr_SetString(PyExc_OverflowError,
+                        "Python int too large to convert to C int");
+        return -1;
+    }
+    *value = (int)number;
+    return 0;
+}
+
+/* The descriptor of an int argument.  Returns -1 with an exception. */
+static int
+file_from_int(PyObject *file)
+{
+    int fd;
+    if (file_parse_int(file, &fd) < 0) {
+        return -1;
+    }
+    if (PyBool_Check(file)
+        && PyErr_WarnEx(PyExc_RuntimeWarning,
+                        "bool is used as a file descriptor", 1) < 0) {
+        return -1;
+    }
+    if (fd < 0) {
+        PyErr_SetString(PyExc_ValueError,
+                        "file is not a valid file descriptor");
+        return -1;
+    }
+    return fd;
+}
+
+/* The descriptor of an object with fileno(), which is flushed first so that
+   the report stands where it belongs.  Returns -1 with an exception. */
+static int
+file_from_object(PyObject *file)
+{
+    PyObject *number = PyObject_CallMethod(file, "fileno", NULL);
+    if (number == NULL) {
+        return -1;
+    }
+    long fd = PyLong_Check(number) ? PyLong_AsLong(number) : -1;
+    Py_DECREF(number);
+    if (fd < 0 || fd >= INT_MAX) {
+        PyErr_SetString(PyExc_RuntimeError,
+                        "file.fileno() is not a valid file descriptor");
+        return -1;
+    }
+    PyObject *flushed = PyObject_CallMethod(file, "flush", NULL);
+    if (flushed == NULL) {
+        PyErr_Clear();          /* it may be of no use; the number is */
+    }
+    Py_XDECREF(flushed);
+    return (int)fd;
+}
+
+/* Make a sink of a file argument; NULL and None mean sys.stderr as it is
+   now.  *keep gets a new reference to what is to be kept alive, or NULL.
+   Returns -1 with an exception. */
+static int
+file_resolve(PyObject *file, struct sink *sink, PyObject **keep)
+{
+    bool is_default = file == NULL || file == Py_None;
+    int fd;
+    *keep = NULL;
+    if (is_default) {
+        file = PySys_GetObject("stderr");
+        if (file == NULL || file == Py_None) {
+            PyErr_SetString(PyExc_RuntimeError,
+                            file == NULL ? "lost sys.stderr"
+                                         : "sys.stderr is None");
+            return -1;
+        }
+    }
+    if (PyLong_Check(file)) {
+        fd = file_from_int(file);
+    }
+    else {
+        Py_INCREF(file);        /* fileno() may replace sys.stderr */
+        fd = file_from_object(file);
+        *keep = file;
+    }
+    if (fd < 0) {
+        Py_CLEAR(*keep);
+        return -1;
+    }
+    file_make_sink(fd, is_default && fd == STDERR_FILENO, sink);
+    return 0;
+}
+
+/* Keep a file object in place of the one before it.  Steals the reference. */
+static void
+file_keep(PyObject **slot, PyObject *file)
+{
+    PyObject *before = *slot;
+    *slot = file;
+    Py_XDECREF(before);
+}
+
+/* Standard error for a report that nobody configured: descriptor 2, unless it
+   was closed at start-up.  Python then leaves sys.__stderr__ None, and what
+   has the number now is somebody's file.  Never fails. */
+static void
+file_standard_error(struct sink *sink)
+{
+    PyObject *file = PySys_GetObject("__stderr__");
+    memset(sink, 0, sizeof *sink);
+    if (file != NULL && file != Py_None) {
+        file_make_sink(STDERR_FILENO, true, sink);
+    }
+}
+
+/* Threads to be shown: 0 means the default, as in 3.15. */
+static size_t
+file_max_threads(Py_ssize_t max_threads)
+{
+    return max_threads == 0 ? 100 : max_threads < 0 ? 1 : (size_t)max_threads;
+}
+
+/* ==== 16. Fatal signals ==== */
+
+#define FATAL_TIMER_SIGNAL SIGRTMAX
+#define FATAL_TIMER_MS 6500
+#define FATAL_TIMER_AGAIN_MS 250
+#define FATAL_WAIT_NS INT64_C(12000000000)
+#define FATAL_POLL_NS 5000000
+
+static struct report_memory fatal_memory;
+
+/* The report takes too long.  Leave the step that it is in. */
+static void
+on_fatal_timer(int signum)
+{
+    struct mem_session *session = mem_here;
+    (void)signum;
+    if (session != NULL && session->step != NULL) {
+        session->late = true;
+        siglongjmp(*session->step, 1);
+    }
+}
+
+/* Write the report of a crash, on a timer. */
+static void
+fatal_report(const struct fault_signal *fault, void *context)
+{
+    struct mem_session session;
+    struct report r;
+    const struct request *request = atomic_load(&fatal_request);
+    struct sigaction timer = {.sa_handler = on_fatal_timer}, before;
+    sigset_t unblock;
+    timer_t id;
+    uintptr_t sp;
+    mem_begin(&session);
+    if (request != NULL
+        && !(fault->signum == SIGABRT && fault_was_reported(context))) {
+        sigemptyset(&unblock);
+        sigaddset(&unblock, FATAL_TIMER_SIGNAL);
+        timer.sa_flags = SA_ONSTACK;
+        sigaction(FATAL_TIMER_SIGNAL, &timer, &before);
+        bool timed = platform_timer_start(&id, FATAL_TIMER_SIGNAL,
+                                          FATAL_TIMER_MS,
+                                          FATAL_TIMER_AGAIN_MS) == 0;
+        pthread_sigmask(SIG_UNBLOCK, &unblock, NULL);
+        memset(&r, 0, sizeof r);
+        report_use_memory(&r, &fatal_memory);
+        r.request = request;
+        r.kind = REPORT_FATAL;
+        r.title = request->original ? fault->title : fault->library_title;
+        platform_registers(context, &r.from, &sp);
+        bool mine = report_enter();
+        report_write(&r);
+        report_step(&r, report_flush, "output");
+        if (mine) {
+            report_leave();
+        }
+        pthread_sigmask(SIG_BLOCK, &unblock, NULL);
+        if (timed) {
+            platform_timer_stop(id);
+        }
+        sigaction(FATAL_TIMER_SIGNAL, &before, NULL);
+    }
+    mem_end(&session);
+}
+
+/* Take the turn to report.  Of threads that crash together one reports, the
+   others wait for the process to die, or for their turn if it lives on.
+   Returns false if this thread has the turn already, or waited too long. */
+static bool
+fatal_take_turn(void)
+{
+    int self = platform_thread_id();
+    int64_t until = platform_now() + FATAL_WAIT_NS;
+    for (;;) {
+        int owner = 0;
+        if (atomic_compare_exchange_strong(&fatal_claim, &owner, self)) {
+            return true;
+        }
+        if (owner == self || platform_now() > until) {
+            return false;
+        }
+        platform_sleep(FATAL_POLL_NS);
+    }
+}
+
+/* The handler of all fatal signals. */
+static void
+on_fatal_signal(int signum, siginfo_t *info, void *context)
+{
+    int saved_errno = errno;
+    struct mem_session *session = mem_here;
+    struct fault_signal *fault = fault_find(signum);
+    if (session != NULL && session->recover != NULL
+        && fault_is_synchronous(info)) {
+        siglongjmp(*session->recover, 1);
+    }
+    bool turn = fatal_take_turn();
+    if (!turn && !fault_is_synchronous(info)
+        && atomic_load(&fatal_claim) == platform_thread_id()) {
+        return;                 /* sent to us while we report: we die anyway */
+    }
+    if (turn) {
+        fatal_report(fault, context);
+    }
+    /* The handler that was there before ours.  If it hands the signal back
+       to us, there is nobody left to ask. */
+    struct sigaction last = {.sa_handler = SIG_DFL};
+    bool again = atomic_exchange(&fault->given_back, true);
+    const struct sigaction *action = again ? &last : &fault->previous;
+    sig_reraise(signum, info, action);
+    bool dies = !(action->sa_flags & SA_SIGINFO)
+                && action->sa_handler == SIG_DFL;
+    if (turn && !dies) {
+        atomic_store(&fatal_claim, 0);
+    }
+    errno = saved_errno;
+}
+
+/* Install the handlers that are not installed.  Returns -1 with errno, and
+   nothing changed, if one cannot be. */
+static int
+fatal_install(void)
+{
+    bool fresh[FAULT_COUNT] = {false};
+    for (size_t i = 0; i < FAULT_COUNT; i++) {
+        struct fault_signal *fault = &fault_signals[i];
+        if (fault->armed && !atomic_load(&fault->given_back)) {
+            continue;
+        }
+        /* Known before it can be needed. */
+        sigaction(fault->signum, NULL, &fault->previous);
+        atomic_store(&fault->given_back, false);
+        struct sigaction action;
+        memset(&action, 0, sizeof action);
+        action.sa_sigaction = on_fatal_signal;
+        action.sa_flags = SA_SIGINFO | SA_ONSTACK;
+        if (sigaction(fault->signum, &action, NULL) < 0) {
+            int error = errno;
+            while (i-- > 0) {
+                if (fresh[i]) {
+                    sigaction(fault_signals[i].signum,
+                              &fault_signals[i].previous, NULL);
+                    fault_signals[i].armed = false;
+                }
+            }
+            errno = error;
+            return -1;
+        }
+        fresh[i] = fault->armed = true;
+    }
+    return 0;
+}
+
+/* Arm, or change what armed handlers do: fill the slot that is not in use,
+   install, publish.  Takes the request's sink over.  Returns -1 with errno
+   and the sink closed. */
+static int
+fatal_arm(struct request *request)
+{
+    pthread_mutex_lock(&state_lock);
+    struct request *before = atomic_load(&fatal_request);
+    struct request *slot = before == &fatal_requests[0] ? &fatal_requests[1]
+                                                        : &fatal_requests[0];
+    file_close_sink(&slot->sink);
+    *slot = *request;
+    int result = fatal_install();
+    int error = errno;
+    if (result == 0) {
+        atomic_store(&fatal_request, slot);
+        if (before != NULL && atomic_load(&fatal_claim) == 0) {
+            file_close_sink(&before->sink);
+        }
+    }
+    else {
+        file_close_sink(&slot->sink);
+    }
+    pthread_mutex_unlock(&state_lock);
+    errno = error;
+    return result;
+}
+
+/* Wait until no dump relies on our handlers, but not for long. */
+static void
+fatal_wait_readers(void)
+{
+    int64_t until = platform_now() + OUT_STALL_NS;
+    Py_BEGIN_ALLOW_THREADS
+    while (atomic_load(&mem_direct_users) > 0 && platform_now() < until) {
+        platform_sleep(200000);
+    }
+    Py_END_ALLOW_THREADS
+}
+
+/* Disarm.  Returns whether it was armed. */
+static bool
+fatal_disarm(void)
+{
+    pthread_mutex_lock(&state_lock);
+    struct request *request = atomic_exchange(&fatal_request, NULL);
+    if (request != NULL) {
+        file_close_sink(&request->sink);
+    }
+    pthread_mutex_unlock(&state_lock);
+    if (request == NULL) {
+        return false;
+    }
+    fatal_wait_readers();
+    pthread_mutex_lock(&state_lock);
+    for (size_t i = 0; i < FAULT_COUNT; i++) {
+        struct fault_signal *fault = &fault_signals[i];
+        if (fault->armed && atomic_load(&fatal_request) == NULL) {
+            sig_restore(fault->signum, on_fatal_signal, &fault->previous);
+            fault->armed = false;
+        }
+    }
+    pthread_mutex_unlock(&state_lock);
+    return true;
+}
+
+/* Arm with the report of 1.0, on standard error.  What importing does. */
+static int
+fatal_arm_original(const struct sink *sink)
+{
+    struct request request = {
+        .sink = *sink, .original = true, .all_threads = true,
+        .max_threads = 100,
+    };
+    sig_stack_install();
+    return fatal_arm(&request);
+}
+
+PyDoc_STRVAR(faulthandler_enable_doc,
+"enable($module, /, file=None, all_threads=True,\n"
+"       c_stack=" LAYOUT_C_STACK_DEFAULT_TEXT ", *,\n"
+"       max_threads=100)\n"
+"--\n"
+"\n"
+"Arm the handlers of fatal signals; returns None.\n"
+"\n"
+"Called without arguments, a crash prints the report of faulthandler 1.0\n"
+"to sys.stderr, which is what importing the module does.  Called with any\n"
+"argument, it prints that of the standard library's module to file: an\n"
+"object with fileno(), a descriptor, or None for sys.stderr.  all_threads\n"
+"says whether the other threads are shown, at most max_threads of them\n"
+"(0: 100), c_stack whether the C stack is.\n"
+"\n"
+"Raises RuntimeError if sys.stderr is None, ValueError for a negative\n"
+"descriptor, what file.fileno() raises, and OSError if a handler cannot be\n"
+"installed.");
+
+static PyObject *
+faulthandler_enable(PyObject *module, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"file", "all_threads", "c_stack", "max_threads",
+                            NULL};
+    struct module_state *state = PyModule_GetState(module);
+    PyObject *file = NULL, *keep;
+    int all_threads = 1, c_stack = LAYOUT_C_STACK_DEFAULT;
+    Py_ssize_t max_threads = 100;
+    struct sink sink;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|Opp$n:enable", names,
+                                     &file, &all_threads, &c_stack,
+                                     &max_threads)
+        || file_resolve(file, &sink, &keep) < 0) {
+        return NULL;
+    }
+    int result;
+    if (PyTuple_GET_SIZE(args) == 0
+        && (kwargs == NULL || PyDict_GET_SIZE(kwargs) == 0)) {
+        result = fatal_arm_original(&sink);
+    }
+    else {
+        struct request request = {
+            .sink = sink, .all_threads = all_threads, .c_stack = c_stack,
+            .max_threads = file_max_threads(max_threads),
+        };
+        if (c_stack) {
+            platform_backtrace_init();
+        }
+        sig_stack_install();
+        result = fatal_arm(&request);
+    }
+    if (result < 0) {
+        Py_XDECREF(keep);
+        return PyErr_SetFromErrno(PyExc_OSError);
+    }
+    file_keep(&state->fatal_file, keep);
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(faulthandler_disable_doc,
+"disable($module, /)\n"
+"--\n"
+"\n"
+"Disarm the handlers of fatal signals; returns whether they were armed.\n"
+"\n"
+"What was there before is put back, except where somebody else has\n"
+"installed a handler since.");
+
+static PyObject *
+faulthandler_disable(PyObject *module, PyObject *args)
+{
+    struct module_state *state = PyModule_GetState(module);
+    (void)args;
+    bool was_armed = fatal_disarm();
+    file_keep(&state->fatal_file, NULL);
+    return PyBool_FromLong(was_armed);
+}
+
+PyDoc_STRVAR(faulthandler_isenabled_doc,
+"isenabled($module, /)\n"
+"--\n"
+"\n"
+"Return whether the handlers of fatal signals are armed.\n"
+"\n"
+"The name of faulthandler 1.0 for is_enabled().");
+
+PyDoc_STRVAR(faulthandler_is_enabled_doc,
+"is_enabled($module, /)\n"
+"--\n"
+"\n"
+"Return whether the handlers of fatal signals are armed.");
+
+static PyObject *
+faulthandler_is_enabled(PyObject *module, PyObject *args)
+{
+    (void)module, (void)args;
+    return PyBool_FromLong(atomic_load(&fatal_request) != NULL);
+}
+
+/* ==== 17. Dump now ==== */
+
+/* A report that the program asked for.  It is made with the GIL held, when
+   the threads stand still, and written with the GIL released, so that the
+   reader of a pipe may be another thread of this process. */
+static int
+dump_report(const struct request *request, enum report_kind kind,
+            uintptr_t from)
+{
+    struct mem_session session;
+    struct report r;
+    memset(&r, 0, sizeof r);
+    /* The parts that are not used are never touched. */
+    struct report_memory *memory = mmap(NULL, sizeof *memory,
+                                        PROT_READ | PROT_WRITE,
+                                        MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    report_use_memory(&r, memory);
+    r.out.own = memory->text;
+    r.request = request;
+    r.kind = kind;
+    r.from = from;
+    mem_begin(&session);
+    report_write(&r);
+    Py_BEGIN_ALLOW_THREADS
+    bool mine = report_enter();
+    report_step(&r, report_flush, "output");
+    if (mine) {
+        report_leave();
+    }
+    Py_END_ALLOW_THREADS
+    mem_end(&session);
+    if (r.out.text != memory->text) {
+        munmap(r.out.text, r.out.size);
+    }
+    munmap(memory, sizeof *memory);
+    return 0;
+}
+
+PyDoc_STRVAR(faulthandler_dump_traceback_doc,
+"dump_traceback($module, /, file=None, all_threads=True, *,\n"
+"               max_threads=100)\n"
+"--\n"
+"\n"
+"Write the traceback of all threads, or of this one, to file.\n"
+"\n"
+"file is an object with fileno(), a descriptor, or None for sys.stderr.  At\n"
+"most max_threads threads are shown (0: 100), this one always.  Returns\n"
+"None.  Raises what enable() raises for file, and MemoryError.");
+
+static PyObject *
+faulthandler_dump_traceback(PyObject *module, PyObject *args,
+                            PyObject *kwargs)
+{
+    static char *names[] = {"file", "all_threads", "max_threads", NULL};
+    PyObject *file = NULL, *keep;
+    int all_threads = 1;
+    Py_ssize_t max_threads = 100;
+    struct request request = {0};
+    (void)module;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|Op$n:dump_traceback",
+                                     names, &file, &all_threads,
+                                     &max_threads)
+        || file_resolve(file, &request.sink, &keep) < 0) {
+        return NULL;
+    }
+    request.all_threads = all_threads;
+    request.max_threads = file_max_threads(max_threads);
+    int result = dump_report(&request, REPORT_DUMP, 0);
+    file_close_sink(&request.sink);
+    Py_XDECREF(keep);
+    if (result < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(faulthandler_dump_c_stack_doc,
+"dump_c_stack($module, /, file=None)\n"
+"--\n"
+"\n"
+"Write the C stack of this thread to file: 128 frames, then the count of\n"
+"the rest.\n"
+"\n"
+"file is an object with fileno(), a descriptor, or None for sys.stderr.\n"
+"Returns None.  Raises what enable() raises for file, and MemoryError.");
+
+static PyObject *
+faulthandler_dump_c_stack(PyObject *module, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"file", NULL};
+    PyObject *file = NULL, *keep;
+    struct request request = {.c_stack = true};
+    (void)module;
+    uintptr_t from = (uintptr_t)__builtin_return_address(0);
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|O:dump_c_stack", names,
+                                     &file)
+        || file_resolve(file, &request.sink, &keep) < 0) {
+        return NULL;
+    }
+    platform_backtrace_init();
+    int result = dump_report(&request, REPORT_C_STACK, from);
+    file_close_sink(&request.sink);
+    Py_XDECREF(keep);
+    if (result < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+/* ==== 18. Watchdog ==== */
+
+/* cancel_dump_traceback_later() waits this long for the thread to end. */
+#define LATER_JOIN_NS INT64_C(900000000)
+#define LATER_STACK_SIZE (256 * 1024)
+
+/* One armed watchdog.  Shared by its thread and by who armed it; the last
+   one frees it, so that neither has to wait for the other. */
+struct later_job {
+    atomic_int owners;
+    atomic_bool cancelled;
+    bool repeat, exit, done;
+    int64_t interval;
+    char title[64];
+    uintptr_t interp;
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    struct request request;
+    struct report_memory memory;
+};
+
+static struct later_job *later_current;     /* written under state_lock */
+
+static void
+later_release(struct later_job *job)
+{
+    if (atomic_fetch_sub(&job->owners, 1) == 1) {
+        file_close_sink(&job->request.sink);
+        pthread_cond_destroy(&job->changed);
+        pthread_mutex_destroy(&job->lock);
+        munmap(job, sizeof *job);
+    }
+}
+
+/* Wait on the job's condition until a time, with its lock held. */
+static void
+later_wait(struct later_job *job, int64_t until)
+{
+    struct timespec t = {.tv_sec = (time_t)(until / 1000000000),
+                         .tv_nsec = (long)(until % 1000000000)};
+    pthread_cond_timedwait(&job->changed, &job->lock, &t);
+}
+
+/* Write the report.  No GIL: the threads run meanwhile. */
+static void
+later_report(struct later_job *job)
+{
+    struct mem_session session;
+    struct report r;
+    memset(&r, 0, sizeof r);
+    report_use_memory(&r, &job->memory);
+    r.out.cancelled = &job->cancelled;
+    r.request = &job->request;
+    r.kind = REPORT_LATER;
+    r.title = job->title;
+    r.interp = job->interp;
+    mem_begin(&session);
+    bool mine = report_enter();
+    report_write(&r);
+    report_step(&r, report_flush, "output");
+    if (mine) {
+        report_leave();
+    }
+    mem_end(&session);
+    if (job->exit) {
+        _exit(1);
+    }
+}
+
+/* The watchdog's thread.  All signals are blocked in it. */
+static void *
+later_run(void *argument)
+{
+    struct later_job *job = argument;
+    int64_t due = platform_now();
+    pthread_mutex_lock(&job->lock);
+    do {
+        due += job->interval;
+        while (!job->cancelled && platform_now() < due) {
+            later_wait(job, due);
+        }
+        if (!job->cancelled) {
+            pthread_mutex_unlock(&job->lock);
+            later_report(job);
+            pthread_mutex_lock(&job->lock);
+        }
+        /* A report that took longer than the interval skips its turns. */
+        int64_t now = platform_now();
+        due = due + job->interval < now ? now : due;
+    } while (job->repeat && !job->cancelled);
+    job->done = true;
+    pthread_cond_broadcast(&job->changed);
+    pthread_mutex_unlock(&job->lock);
+    later_release(job);
+    return NULL;
+}
+
+/* Tell the watchdog to end, and wait for it, but not for long: where it is
+   stuck in a write it ends by itself, on its own duplicate of the file.  No
+   GIL. */
+static void
+later_stop(void)
+{
+    pthread_mutex_lock(&state_lock);
+    struct later_job *job = later_current;
+    later_current = NULL;
+    pthread_mutex_unlock(&state_lock);
+    if (job == NULL) {
+        return;
+    }
+    int64_t until = platform_now() + LATER_JOIN_NS;
+    pthread_mutex_lock(&job->lock);
+    job->cancelled = true;
+    pthread_cond_broadcast(&job->changed);
+    while (!job->done && platform_now() < until) {
+        later_wait(job, until);
+    }
+    pthread_mutex_unlock(&job->lock);
+    later_release(job);
+}
+
+/* Allocate a job.  A mapping: its memory is touched only where it is used. */
+static struct later_job *
+later_new_job(void)
+{
+    pthread_condattr_t attributes;
+    struct later_job *job = mmap(NULL, sizeof *job, PROT_READ | PROT_WRITE,
+                                 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (job == MAP_FAILED) {
+        return NULL;
+    }
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_mutex_init(&job->lock, NULL);
+    pthread_cond_init(&job->changed, &attributes);
+    pthread_condattr_destroy(&attributes);
+    job->owners = 2;
+    return job;
+}
+
+/* Start the job's thread.  Returns an error number. */
+static int
+later_start(struct later_job *job)
+{
+    pthread_attr_t attributes;
+    pthread_t thread;
+    sigset_t all, mask;
+    int error = pthread_attr_init(&attributes);
+    if (error != 0) {
+        return error;
+    }
+    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    pthread_attr_setstacksize(&attributes, LATER_STACK_SIZE);
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &mask);
+    error = pthread_create(&thread, &attributes, later_run, job);
+    pthread_sigmask(SIG_SETMASK, &mask, NULL);
+    pthread_attr_destroy(&attributes);
+    return error;
+}
+
+/* "Timeout (0:00:05)!" and the end of the line; with microseconds where
+   there are any. */
+static void
+later_format_title(struct later_job *job, int64_t microseconds)
+{
+    int64_t s = microseconds / 1000000, us = microseconds % 1000000;
+    int n = PyOS_snprintf(job->title, sizeof job->title,
+                          "Timeout (%lld:%02d:%02d", (long long)(s / 3600),
+                          (int)(s / 60 % 60), (int)(s % 60));
+    if (us != 0) {
+        n += PyOS_snprintf(job->title + n, sizeof job->title - (size_t)n,
+                           ".%06d", (int)us);
+    }
+    PyOS_snprintf(job->title + n, sizeof job->title - (size_t)n, ")!\n");
+}
+
+/* A timeout in seconds as microseconds, rounded up.  Returns -1 with an
+   exception. */
+static int64_t
+later_parse_timeout(PyObject *timeout)
+{
+    double seconds = PyFloat_AsDouble(timeout);
+    if (seconds == -1.0 && PyErr_Occurred()) {
+        return -1;
+    }
+    if (isnan(seconds)) {
+        PyErr_SetString(PyExc_ValueError,
+                        "Invalid value NaN (not a number)");
+        return -1;
+    }
+    if (seconds <= 0.0) {
+        PyErr_SetString(PyExc_ValueError, "timeout must be greater than 0");
+        return -1;
+    }
+    if (seconds > 9223372036.0) {
+        PyErr_SetString(PyExc_OverflowError,
+                        "timestamp out of range for C PyTime_t");
+        return -1;
+    }
+    return (int64_t)ceil(seconds * 1e6);
+}
+
+PyDoc_STRVAR(faulthandler_dump_traceback_later_doc,
+"dump_traceback_later($module, /, timeout, repeat=False, file=None,\n"
+"                     exit=False, *, max_threads=100)\n"
+"--\n"
+"\n"
+"Write the traceback of all threads to file in timeout seconds.\n"
+"\n"
+"repeat: again every timeout seconds, until cancelled.  exit: leave with\n"
+"_exit(1) after the first report.  A call replaces the one before it.  file\n"
+"is an object with fileno(), a descriptor, or None for sys.stderr.  Returns\n"
+"None.  Raises ValueError if timeout is not positive, OverflowError if it\n"
+"is too large, RuntimeError if no thread can be started, and what enable()\n"
+"raises for file.");
+
+static PyObject *
+faulthandler_dump_traceback_later(PyObject *module, PyObject *args,
+                                  PyObject *kwargs)
+{
+    static char *names[] = {"timeout", "repeat", "file", "exit",
+                            "max_threads", NULL};
+    struct module_state *state = PyModule_GetState(module);
+    PyObject *timeout, *file = NULL, *keep;
+    int repeat = 0, exit_after = 0;
+    Py_ssize_t max_threads = 100;
+    struct sink sink;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs,
+                                     "O|pOp$n:dump_traceback_later", names,
+                                     &timeout, &repeat, &file, &exit_after,
+                                     &max_threads)) {
+        return NULL;
+    }
+    int64_t microseconds = later_parse_timeout(timeout);
+    if (microseconds < 0 || file_resolve(file, &sink, &keep) < 0) {
+        return NULL;
+    }
+    struct later_job *job = later_new_job();
+    if (job == NULL) {
+        file_close_sink(&sink);
+        Py_XDECREF(keep);
+        return PyErr_NoMemory();
+    }
+    job->repeat = repeat;
+    job->exit = exit_after;
+    job->interval = microseconds * 1000;
+    job->interp = (uintptr_t)PyThreadState_Get()->interp;
+    job->request.sink = sink;
+    job->request.all_threads = true;
+    job->request.max_threads = file_max_threads(max_threads);
+    later_format_title(job, microseconds);
+    Py_BEGIN_ALLOW_THREADS
+    later_stop();
+    Py_END_ALLOW_THREADS
+    int error = later_start(job);
+    if (error != 0) {
+        job->owners = 1;
+        later_release(job);
+        Py_XDECREF(keep);
+        PyErr_Format(PyExc_RuntimeError, "unable to start watchdog thread: %s",
+                     strerror(error));
+        return NULL;
+    }
+    pthread_mutex_lock(&state_lock);
+    later_current = job;
+    pthread_mutex_unlock(&state_lock);
+    file_keep(&state->later_file, keep);
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(faulthandler_cancel_dump_traceback_later_doc,
+"cancel_dump_traceback_later($module, /)\n"
+"--\n"
+"\n"
+"Cancel the last call of dump_traceback_later(), if there is one; returns\n"
+"None, within a second.");
+
+static PyObject *
+faulthandler_cancel_dump_traceback_later(PyObject *module, PyObject *args)
+{
+    struct module_state *state = PyModule_GetState(module);
+    (void)args;
+    Py_BEGIN_ALLOW_THREADS
+    later_stop();
+    Py_END_ALLOW_THREADS
+    file_keep(&state->later_file, NULL);
+    Py_RETURN_NONE;
+}
+
+/* ==== 19. User signals ==== */
+
+/* What a signal prints.  Two slots a signal, so that the one in use is never
+   written. */
+struct user_request {
+    struct request request;
+    bool chain;
+};
+
+static struct user_signal {
+    _Atomic(struct user_request *) active;      /* NULL: not registered */
+    struct user_request slots[2];
+    struct sigaction previous;
+} user_signals[NSIG];
+
+static struct report_memory user_memory;
+
+/* Write the report, unless another one takes too long. */
+static void
+user_report(const struct request *request)
+{
+    struct mem_session session;
+    struct report r;
+    mem_begin(&session);
+    if (report_enter()) {
+        memset(&r, 0, sizeof r);
+        report_use_memory(&r, &user_memory);
+        r.request = request;
+        r.kind = REPORT_USER;
+        report_write(&r);
+        report_step(&r, report_flush, "output");
+        report_leave();
+    }
+    mem_end(&session);
+}
+
+/* Let the default action happen, then be there again: it may have stopped
+   the process only for a while. */
+static void
+user_chain_default(int signum, const struct sigaction *previous)
+{
+    struct sigaction ours;
+    sigset_t one, mask;
+    sigemptyset(&one);
+    sigaddset(&one, signum);
+    sigaction(signum, previous, &ours);
+    syscall(SYS_tgkill, getpid(), platform_thread_id(), signum);
+    pthread_sigmask(SIG_UNBLOCK, &one, &mask);
+    pthread_sigmask(SIG_SETMASK, &mask, NULL);
+    sigaction(signum, &ours, NULL);
+}
+
+/* Call the handler that was there before, as the kernel would have. */
+static void
+user_chain(int signum, siginfo_t *info, void *context,
+           struct user_signal *user)
+{
+    struct sigaction previous = user->previous;
+    sigset_t mask;
+    if (!(previous.sa_flags & SA_SIGINFO)
+        && previous.sa_handler == SIG_IGN) {
+        return;
+    }
+    if (!(previous.sa_flags & SA_SIGINFO)
+        && previous.sa_handler == SIG_DFL) {
+        user_chain_default(signum, &previous);
+        return;
+    }
+    if (previous.sa_flags & (int)SA_RESETHAND) {
+        user->previous.sa_flags &= ~SA_SIGINFO;
+        user->previous.sa_handler = SIG_DFL;
+    }
+    pthread_sigmask(SIG_BLOCK, &previous.sa_mask, &mask);
+    if (previous.sa_flags & SA_SIGINFO) {
+        previous.sa_sigaction(signum, info, context);
+    }
+    else {
+        previous.sa_handler(signum);
+    }
+    pthread_sigmask(SIG_SETMASK, &mask, NULL);
+}
+
+/* The handler of registered signals. */
+static void
+on_user_signal(int signum, siginfo_t *info, void *context)
+{
+    int saved_errno = errno;
+    struct user_signal *user = &user_signals[signum];
+    const struct user_request *request = atomic_load(&user->active);
+    if (request != NULL) {
+        user_report(&request->request);
+    }
+    errno = saved_errno;
+    if (request != NULL && request->chain) {
+        user_chain(signum, info, context, user);
+    }
+}
+
+/* The number of a signal that can be registered.  Returns -1 with an
+   exception. */
+static int
+user_parse_signal(PyObject *argument)
+{
+    int signum;
+    if (file_parse_int(argument, &signum) < 0) {
+        return -1;
+    }
+    if (fault_find(signum) != NULL) {
+        PyErr_Format(PyExc_RuntimeError,
+                     "signal %d cannot be registered, use enable() instead",
+                     signum);
+        return -1;
+    }
+    if (signum < 1 || signum >= NSIG) {
+        PyErr_SetString(PyExc_ValueError, "signal number out of range");
+        return -1;
+    }
+    return signum;
+}
+
+/* The flags of our handler.  With chain the other handler decides whether
+   system calls are restarted, on which stack it runs and what it may
+   interrupt: it must find what it asked for. */
+static int
+user_flags(const struct sigaction *previous, bool chain)
+{
+    bool has_handler = (previous->sa_flags & SA_SIGINFO)
+                       || (previous->sa_handler != SIG_DFL
+                           && previous->sa_handler != SIG_IGN);
+    if (chain && has_handler) {
+        return previous->sa_flags & (SA_RESTART | SA_ONSTACK | SA_NODEFER
+                                     | SA_NOCLDSTOP | SA_NOCLDWAIT);
+    }
+    return SA_RESTART | SA_ONSTACK;
+}
+
+/* Fill the slot that is not in use, publish it, install the handler.
+   Returns -1 with errno. */
+static int
+user_arm(int signum, struct user_request *request)
+{
+    struct user_signal *user = &user_signals[signum];
+    pthread_mutex_lock(&state_lock);
+    struct user_request *before = atomic_load(&user->active);
+    struct user_request *slot = &user->slots[before == &user->slots[0]];
+    int result = 0, error = 0;
+    file_close_sink(&slot->request.sink);
+    *slot = *request;
+    if (before == NULL) {
+        result = sigaction(signum, NULL, &user->previous);
+        if (result == 0) {
+            result = sig_install(signum, on_user_signal,
+                                 user_flags(&user->previous, request->chain),
+                                 NULL);
+        }
+        error = errno;
+    }
+    if (result == 0) {
+        atomic_store(&user->active, slot);
+    }
+    else {
+        file_close_sink(&slot->request.sink);
+    }
+    if (result == 0 && before != NULL) {
+        file_close_sink(&before->request.sink);
+    }
+    pthread_mutex_unlock(&state_lock);
+    errno = error;
+    return result;
+}
+
+PyDoc_STRVAR(faulthandler_register_doc,
+"register($module, /, signum, file=None, all_threads=True, chain=False, *,\n"
+"         max_threads=100)\n"
+"--\n"
+"\n"
+"Write the traceback of all threads, or of the one that gets it, to file\n"
+"whenever the signal signum comes.\n"
+"\n"
+"file is an object with fileno(), a descriptor, or None for sys.stderr.\n"
+"chain: then call the handler that was there before.  Where that is the\n"
+"default action, it happens: for most signals the process ends.  Returns\n"
+"None.  Raises RuntimeError for the signals that enable() arms, ValueError\n"
+"if signum is out of range, OSError if it cannot be handled, and what\n"
+"enable() raises for file.");
+
+static PyObject *
+faulthandler_register(PyObject *module, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"signum", "file", "all_threads", "chain",
+                            "max_threads", NULL};
+    struct module_state *state = PyModule_GetState(module);
+    PyObject *number, *file = NULL, *keep;
+    int signum, all_threads = 1, chain = 0;
+    Py_ssize_t max_threads = 100;
+    struct sink sink;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|Opp$n:register", names,
+                                     &number, &file, &all_threads, &chain,
+                                     &max_threads)
+        || (signum = user_parse_signal(number)) < 0
+        || file_resolve(file, &sink, &keep) < 0) {
+        return NULL;
+    }
+    struct user_request request = {
+        .request = {.sink = sink, .all_threads = all_threads,
+                    .max_threads = file_max_threads(max_threads)},
+        .chain = chain,
+    };
+    if (user_arm(signum, &request) < 0) {
+        Py_XDECREF(keep);
+        return PyErr_SetFromErrno(PyExc_OSError);
+    }
+    file_keep(&state->user_files[signum], keep);
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(faulthandler_unregister_doc,
+"unregister($module, signum, /)\n"
+"--\n"
+"\n"
+"Take back register(signum); returns whether it was registered.\n"
+"\n"
+"Raises RuntimeError for the signals that enable() arms, and ValueError if\n"
+"signum is out of range.");
+
+static PyObject *
+faulthandler_unregister(PyObject *module, PyObject *number)
+{
+    struct module_state *state = PyModule_GetState(module);
+    int signum = user_parse_signal(number);
+    if (signum < 0) {
+        return NULL;
+    }
+    struct user_signal *user = &user_signals[signum];
+    pthread_mutex_lock(&state_lock);
+    struct user_request *active = atomic_load(&user->active);
+    if (active != NULL) {
+        sig_restore(signum, on_user_signal, &user->previous);
+        atomic_store(&user->active, NULL);
+        file_close_sink(&active->request.sink);
+    }
+    pthread_mutex_unlock(&state_lock);
+    file_keep(&state->user_files[signum], NULL);
+    return PyBool_FromLong(active != NULL);
+}
+
+/* ==== 20. Crash on purpose ==== */
+
+UNSANITIZED static void
+crash_read_null(void)
+{
+    volatile int *volatile nowhere = NULL;
+    (void)*nowhere;
+}
+
+UNSANITIZED static int
+crash_divide(void)
+{
+    volatile int one = 1, zero = 0;
+    volatile int result = one / zero;
+    /* Where the processor does not mind. */
+    raise(SIGFPE);
+    return result;
+}
+
+#define CRASH_STACK_MAX (100 * 1024 * 1024)
+
+/* Recurse until the stack ends.  Returns how much of it there was, if it is
+   larger than expected. */
+UNSANITIZED static uintptr_t
+crash_recurse(uintptr_t start, size_t *depth)
+{
+    volatile char frame[4096];
+    uintptr_t here = (uintptr_t)frame;
+    uintptr_t used = start > here ? start - here : here - start;
+    frame[0] = (char)++*depth;
+    if (used > CRASH_STACK_MAX) {
+        return used;
+    }
+    return crash_recurse(start, depth) + (frame[0] == 1);
+}
+
+static PyObject *
+crash_sigsegv(int release_gil)
+{
+    if (release_gil) {
+        Py_BEGIN_ALLOW_THREADS
+        crash_read_null();
+        Py_END_ALLOW_THREADS
+    }
+    else {
+        crash_read_null();
+    }
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(faulthandler_sigsegv_doc,
+"sigsegv($module, /, release_gil=False)\n"
+"--\n"
+"\n"
+"Crash with SIGSEGV: read the address 0, without the GIL if release_gil.");
+
+static PyObject *
+faulthandler_sigsegv(PyObject *module, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"release_gil", NULL};
+    int release_gil = 0;
+    (void)module;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|p:sigsegv", names,
+                                     &release_gil)) {
+        return NULL;
+    }
+    return crash_sigsegv(release_gil);
+}
+
+PyDoc_STRVAR(faulthandler__sigsegv_doc,
+"_sigsegv($module, release_gil=False, /)\n"
+"--\n"
+"\n"
+"Crash with SIGSEGV.  The standard library's name for sigsegv().");
+
+static PyObject *
+faulthandler__sigsegv(PyObject *module, PyObject *args)
+{
+    int release_gil = 0;
+    (void)module;
+    if (!PyArg_ParseTuple(args, "|p:_sigsegv", &release_gil)) {
+        return NULL;
+    }
+    return crash_sigsegv(release_gil);
+}
+
+PyDoc_STRVAR(faulthandler__read_null_doc,
+"_read_null($module, /)\n"
+"--\n"
+"\n"
+"Crash with SIGSEGV: read the address 0.");
+
+static PyObject *
+faulthandler__read_null(PyObject *module, PyObject *args)
+{
+    (void)module, (void)args;
+    crash_read_null();
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(faulthandler_sigfpe_doc,
+"sigfpe($module, /)\n"
+"--\n"
+"\n"
+"Crash with SIGFPE: divide by zero.");
+
+PyDoc_STRVAR(faulthandler__sigfpe_doc,
+"_sigfpe($module, /)\n"
+"--\n"
+"\n"
+"Crash with SIGFPE.  The standard library's name for sigfpe().");
+
+static PyObject *
+faulthandler_sigfpe(PyObject *module, PyObject *args)
+{
+    (void)module, (void)args;
+    return PyLong_FromLong(crash_divide());
+}
+
+PyDoc_STRVAR(faulthandler_sigbus_doc,
+"sigbus($module, /)\n"
+"--\n"
+"\n"
+"Crash with SIGBUS: raise it in this thread.");
+
+static PyObject *
+faulthandler_sigbus(PyObject *module, PyObject *args)
+{
+    (void)module, (void)args;
+    raise(SIGBUS);
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(faulthandler_sigill_doc,
+"sigill($module, /)\n"
+"--\n"
+"\n"
+"Crash with SIGILL: raise it in this thread.");
+
+static PyObject *
+faulthandler_sigill(PyObject *module, PyObject *args)
+{
+    (void)module, (void)args;
+    raise(SIGILL);
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(faulthandler__sigabrt_doc,
+"_sigabrt($module, /)\n"
+"--\n"
+"\n"
+"Crash with SIGABRT: call abort().");
+
+static PyObject *
+faulthandler__sigabrt(PyObject *module, PyObject *args)
+{
+    (void)module, (void)args;
+    abort();
+}
+
+PyDoc_STRVAR(faulthandler__stack_overflow_doc,
+"_stack_overflow($module, /)\n"
+"--\n"
+"\n"
+"Crash with SIGSEGV: call a function until the stack is full.\n"
+"\n"
+"Raises RuntimeError if it takes more than 100 MiB.");
+
+static PyObject *
+faulthandler__stack_overflow(PyObject *module, PyObject *args)
+{
+    size_t depth = 0;
+    char here;
+    (void)module, (void)args;
+    uintptr_t used = crash_recurse((uintptr_t)&here, &depth);
+    PyErr_Format(PyExc_RuntimeError,
+                 "unable to raise a stack overflow (allocated %zu bytes "
+                 "on the stack, %zu recursive calls)",
+                 (size_t)used, depth);
+    return NULL;
+}
+
+PyDoc_STRVAR(faulthandler__fatal_error_doc,
+"_fatal_error($module, message, release_gil=False, /)\n"
+"--\n"
+"\n"
+"Crash with SIGABRT: call Py_FatalError() with a message of bytes, without\n"
+"the GIL if release_gil.");
+
+static PyObject *
+faulthandler__fatal_error(PyObject *module, PyObject *args)
+{
+    const char *message;
+    int release_gil = 0;
+    (void)module;
+    if (!PyArg_ParseTuple(args, "y|p:_fatal_error", &message,
+                          &release_gil)) {
+        return NULL;
+    }
+    if (release_gil) {
+        PyEval_SaveThread();
+    }
+    Py_FatalError(message);
+}
+
+/* The name appears in Py_FatalError()'s message, where test suites look for
+   it. */
+static void *
+faulthandler_fatal_error_thread(void *unused)
+{
+    (void)unused;
+    Py_FatalError("in new thread");
+}
+
+PyDoc_STRVAR(faulthandler__fatal_error_c_thread_doc,
+"_fatal_error_c_thread($module, /)\n"
+"--\n"
+"\n"
+"Crash with SIGABRT: call Py_FatalError() in a thread that Python does not\n"
+"know.");
+
+static PyObject *
+faulthandler__fatal_error_c_thread(PyObject *module, PyObject *args)
+{
+    pthread_t thread;
+    (void)module, (void)args;
+    int error = pthread_create(&thread, NULL,
+                               faulthandler_fatal_error_thread, NULL);
+    if (error != 0) {
+        PyErr_Format(PyExc_RuntimeError, "unable to start the thread: %s",
+                     strerror(error));
+        return NULL;
+    }
+    Py_BEGIN_ALLOW_THREADS
+    pthread_join(thread, NULL);
+    Py_END_ALLOW_THREADS
+    Py_RETURN_NONE;
+}
+
+/* ==== 21. Module ==== */
+
+#define FAULTHANDLER_VERSION 0x100
+
+#define MODULE_TEST_FRAMES 32
+
+/* A child of fork() has one thread, and none of the claims of the others. */
+static void
+module_after_fork(void)
+{
+    pthread_mutex_init(&state_lock, NULL);
+    later_current = NULL;
+    atomic_store(&report_door, 0);
+    atomic_store(&fatal_claim, 0);
+    atomic_store(&mem_direct_users, 0);
+}
+
+/* Does our walk find the code object and the line of a frame object? */
+static bool
+module_frame_agrees(PyObject *frame, const struct frame_walk *w)
+{
+    PyObject *code = PyObject_GetAttrString(frame, "f_code");
+    PyObject *line = PyObject_GetAttrString(frame, "f_lineno");
+    int ours = frame_line(&w->frame, &w->code);
+    bool agrees = code != NULL && line != NULL
+                  && w->code.at == (uintptr_t)code;
+    if (agrees && line == Py_None) {
+        agrees = ours == CODE_NO_LINE;
+    }
+    else if (agrees) {
+        agrees = PyLong_AsLong(line) == ours;
+    }
+    Py_XDECREF(code);
+    Py_XDECREF(line);
+    return agrees;
+}
+
+/* Does our reading of a code object's name give the name? */
+static bool
+module_name_agrees(PyObject *frame, const struct frame_walk *w)
+{
+    char text[512];
+    struct out o = {.text = text, .size = sizeof text};
+    PyObject *code = PyObject_GetAttrString(frame, "f_code");
+    PyObject *name = code == NULL ? NULL
+                     : PyObject_GetAttrString(code, "co_name");
+    const char *expected = name == NULL ? NULL : PyUnicode_AsUTF8(name);
+    bool agrees = expected != NULL && str_write(&o, w->code.name) == 0;
+    if (agrees && strlen(expected) < 40 && PyUnicode_IS_ASCII(name)) {
+        agrees = o.used == strlen(expected)
+                 && memcmp(text, expected, o.used) == 0;
+    }
+    Py_XDECREF(code);
+    Py_XDECREF(name);
+    return agrees;
+}
+
+/* Walk our own stack as a handler would, and compare it with what the
+   interpreter says of itself.  Importing a module always has frames: those
+   of the import system. */
+static bool
+module_walk_agrees(void)
+{
+    struct frame_walk w;
+    PyObject *frame = (PyObject *)PyEval_GetFrame();
+    enum walk_result result = frame_walk_begin(&w,
+                                              (uintptr_t)PyThreadState_Get());
+    bool agrees = frame != NULL;
+    Py_XINCREF(frame);
+    for (int i = 0; agrees && i < MODULE_TEST_FRAMES; i++) {
+        if (result == WALK_FRAME) {
+            result = frame_walk_next(&w);
+        }
+        if (frame == NULL || frame == Py_None || result != WALK_FRAME) {
+            agrees = frame == Py_None && result == WALK_END;
+            break;
+        }
+        agrees = module_frame_agrees(frame, &w)
+                 && module_name_agrees(frame, &w);
+        PyObject *back = PyObject_GetAttrString(frame, "f_back");
+        Py_DECREF(frame);
+        frame = back;
+    }
+    Py_XDECREF(frame);
+    PyErr_Clear();
+    return agrees;
+}
+
+/* Is our own thread among those that we find? */
+static bool
+module_threads_agree(struct thread_list *list)
+{
+    struct thread t;
+    thread_list_fill(list, 0);
+    return !list->damaged && thread_find_current(list, &t)
+           && t.at == (uintptr_t)PyThreadState_Get()
+           && t.interp == (uintptr_t)PyThreadState_Get()->interp;
+}
+
+static bool
+module_self_test(void)
+{
+    struct mem_session session;
+    bool agrees = false;
+    struct thread_list *list = PyMem_RawMalloc(sizeof *list);
+    if (list != NULL) {
+        mem_begin(&session);
+        agrees = module_threads_agree(list) && module_walk_agrees();
+        mem_end(&session);
+    }
+    PyMem_RawFree(list);
+    return agrees;
+}
+
+static int
+module_compare_hashes(const void *a, const void *b)
+{
+    Py_hash_t left = *(const Py_hash_t *)a, right = *(const Py_hash_t *)b;
+    return left < right ? -1 : left > right;
+}
+
+/* Note where sys.modules is, and what is the standard library's in it. */
+static void
+module_note_modules(void)
+{
+    modules_dict = (uintptr_t)PyImport_GetModuleDict();
+    PyObject *names = PySys_GetObject("stdlib_module_names");
+    PyObject *iterator = names == NULL ? NULL : PyObject_GetIter(names);
+    PyObject *name;
+    size_t count = 0;
+    size_t max = sizeof modules_library / sizeof *modules_library;
+    while (iterator != NULL && count < max
+           && (name = PyIter_Next(iterator)) != NULL) {
+        modules_library[count++] = PyObject_Hash(name);
+        Py_DECREF(name);
+    }
+    Py_XDECREF(iterator);
+    PyErr_Clear();
+    qsort(modules_library, count, sizeof *modules_library,
+          module_compare_hashes);
+    modules_library_count = count;
+}
+
+/* Note the code of the functions that print a traceback and abort. */
+static void
+module_note_printers(void)
+{
+    static const char *const names[FAULT_PRINTERS] = {
+        "Py_FatalError", "_Py_FatalErrorFunc", "_Py_FatalErrorFormat",
+        "_Py_FatalRefcountErrorFunc",
+    };
+    for (size_t i = 0; i < FAULT_PRINTERS; i++) {
+        Dl_info info;
+        ElfW(Sym) *symbol = NULL;
+        void *function = dlsym(RTLD_DEFAULT, names[i]);
+        if (function != NULL
+            && dladdr1(function, &info, (void **)&symbol, RTLD_DL_SYMENT)
+            && symbol != NULL && info.dli_saddr == function) {
+            fault_printers[i].start = (uintptr_t)function;
+            fault_printers[i].end = (uintptr_t)function + symbol->st_size;
+        }
+    }
+}
+
+/* What is done once a process, under the GIL of whoever comes first. */
+static int
+module_init_process(void)
+{
+    static bool done;
+    if (done) {
+        return 0;
+    }
+    if (layout_init() < 0) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    mem_handler = on_fatal_signal;
+    sig_init();
+    pthread_atfork(NULL, NULL, module_after_fork);
+    module_note_printers();
+    done = true;
+    return 0;
+}
+
+/* The watchdog must not outlive the interpreter that it looks at. */
+static void
+module_at_exit(void)
+{
+    later_stop();
+}
+
+/* Importing arms, unless something has: the settings of an earlier enable()
+   stay. */
+static int
+module_exec(PyObject *module)
+{
+    struct sink sink;
+    if (module_init_process() < 0
+        || PyModule_AddIntConstant(module, "version",
+                                   FAULTHANDLER_VERSION) < 0) {
+        return -1;
+    }
+    if (PyThreadState_Get()->interp == PyInterpreterState_Main()) {
+        module_note_modules();
+        Py_AtExit(module_at_exit);
+    }
+    if (atomic_load(&fatal_request) == NULL) {
+        file_standard_error(&sink);
+        if (fatal_arm_original(&sink) < 0) {
+            PyErr_SetFromErrno(PyExc_OSError);
+            return -1;
+        }
+    }
+    if (!layout.frames_known) {
+        layout.frames_known = module_self_test();
+    }
+    return 0;
+}
+
+static int
+module_traverse(PyObject *module, visitproc visit, void *arg)
+{
+    struct module_state *state = PyModule_GetState(module);
+    Py_VISIT(state->fatal_file);
+    Py_VISIT(state->later_file);
+    for (int i = 0; i < NSIG; i++) {
+        Py_VISIT(state->user_files[i]);
+    }
+    return 0;
+}
+
+static int
+module_clear(PyObject *module)
+{
+    struct module_state *state = PyModule_GetState(module);
+    Py_CLEAR(state->fatal_file);
+    Py_CLEAR(state->later_file);
+    for (int i = 0; i < NSIG; i++) {
+        Py_CLEAR(state->user_files[i]);
+    }
+    return 0;
+}
+
+static void
+module_free(void *module)
+{
+    module_clear(module);
+}
+
+#define MODULE_KEYWORDS(name) \
+    {#name, (PyCFunction)(void (*)(void))faulthandler_##name, \
+     METH_VARARGS | METH_KEYWORDS, faulthandler_##name##_doc}
+#define MODULE_POSITIONAL(name) \
+    {#name, faulthandler_##name, METH_VARARGS, faulthandler_##name##_doc}
+#define MODULE_PLAIN(name, function) \
+    {#name, faulthandler_##function, METH_NOARGS, faulthandler_##name##_doc}
+
+static PyMethodDef module_methods[] = {
+    MODULE_KEYWORDS(enable),
+    MODULE_PLAIN(disable, disable),
+    MODULE_PLAIN(isenabled, is_enabled),
+    MODULE_PLAIN(is_enabled, is_enabled),
+    MODULE_KEYWORDS(dump_traceback),
+    MODULE_KEYWORDS(dump_c_stack),
+    MODULE_KEYWORDS(dump_traceback_later),
+    MODULE_PLAIN(cancel_dump_traceback_later, cancel_dump_traceback_later),
+    MODULE_KEYWORDS(register),
+    {"unregister", faulthandler_unregister, METH_O,
+     faulthandler_unregister_doc},
+    MODULE_KEYWORDS(sigsegv),
+    MODULE_PLAIN(sigfpe, sigfpe),
+    MODULE_PLAIN(sigbus, sigbus),
+    MODULE_PLAIN(sigill, sigill),
+    MODULE_POSITIONAL(_sigsegv),
+    MODULE_PLAIN(_sigfpe, sigfpe),
+    MODULE_PLAIN(_sigabrt, _sigabrt),
+    MODULE_PLAIN(_read_null, _read_null),
+    MODULE_PLAIN(_stack_overflow, _stack_overflow),
+    MODULE_POSITIONAL(_fatal_error),
+    MODULE_PLAIN(_fatal_error_c_thread, _fatal_error_c_thread),
+    {NULL, NULL, 0, NULL}
+};
+
+static PyModuleDef_Slot module_slots[] = {
+    {Py_mod_exec, (void *)(uintptr_t)module_exec},
+    LAYOUT_MODULE_SLOTS
+    {0, NULL}
+};
+
+PyDoc_STRVAR(module_doc,
+"Print the Python traceback when the process dies of a signal.\n"
+"\n"
+"Importing the module arms it: a segmentation fault, a floating point\n"
+"exception, a bus error, an illegal instruction or an abort then writes the\n"
+"traceback of all threads to standard error before the process dies.");
+
+static struct PyModuleDef module_def = {
+    PyModuleDef_HEAD_INIT,
+    .m_name = "faulthandler",
+    .m_doc = module_doc,
+    .m_size = sizeof(struct module_state),
+    .m_methods = module_methods,
+    .m_slots = module_slots,
+    .m_traverse = module_traverse,
+    .m_clear = module_clear,
+    .m_free = module_free,
+};
+
+/* All else is hidden; 3.8's PyMODINIT_FUNC does not say that this is not. */
+__attribute__((visibility("default"))) PyMODINIT_FUNC
+PyInit_faulthandler(void)
+{
+    return PyModuleDef_Init(&module_def);
+}
