@@ -1,0 +1,4764 @@
+"""The tests of faulthandler.
+
+    python tests.py [-v] [CLASS[.TEST] ...]     or     pytest tests.py
+
+They test the faulthandler that this Python imports. Where that is still
+the interpreter's own, they install this checkout into a throw-away
+environment first. Every crash happens in a child process, and a test of
+a crash checks the exact signal, the whole standard error against a
+literal text, that there is one title, and the time it took.
+
+Where is the test for ...?
+
+    what the tests themselves rely on           RunnerTests
+    subinterpreters, which CPython              LayoutTests
+    damaged objects                             MemoryTests
+    escapes, long names, one write              OutputTests
+    line numbers                                CodeTests
+    kinds of frames, deep stacks                FrameTests
+    our frames against the interpreter's        AgreementTests
+    other threads, their names and order        ThreadTests
+    real crashes, each cause                    FaultTests
+    stack overflow                              StackTests
+    older handlers, disable(), the siginfo      SignalTests
+    standard error in a strange state           FileTests
+    titles, how Python was started, enable()    FatalTests
+    sigsegv() and its kin, wrong arguments      CrashTests
+    importing, reloading, version               ModuleTests
+    who answers `import faulthandler`           InstallTests
+    pytest                                      PytestTests
+    parameters, names                           SignatureTests
+    wrong arguments, messages                   ArgumentTests
+    dump_traceback()                            DumpTests
+    enable(file)                                EnableTests
+    dump_traceback_later()                      LaterTests
+    register()                                  RegisterTests
+    dump_c_stack(), c_stack=                    CStackTests
+    bugs that came back once                    RegressionTests
+    the C file, the README                      SourceTests
+"""
+
+import contextlib
+import os
+import pty
+import re
+import resource
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import textwrap
+import time
+import unittest
+import unittest.mock
+import venv
+
+from signal import SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGTERM
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+# A crash has LIMIT seconds, any child PATIENCE: then it is killed.
+LIMIT = 10
+PATIENCE = 30
+
+# The table of the C file: the signal, its title, how to raise it.
+SIGNALS = [
+    (SIGBUS, "Bus error", "faulthandler.sigbus()"),
+    (SIGILL, "Illegal instruction", "faulthandler.sigill()"),
+    (SIGFPE, "Floating point exception", "faulthandler.sigfpe()"),
+    (SIGABRT, "Aborted", "__import__('os').abort()"),
+    (SIGSEGV, "Segmentation fault", "faulthandler.sigsegv()"),
+    (SIGSEGV, "Segmentation fault", "faulthandler.sigsegv(True)"),
+]
+
+X86_64 = os.uname().machine == "x86_64"
+
+
+# ---- What the children use -------------------------------------------------
+
+DIE = '''
+"""die(): print the caller's stack as traceback sees it, then crash.
+
+die() has no Python frame of its own, so the crash report begins with the
+frame that calls it.
+"""
+import functools
+import operator
+import os
+import sys
+import traceback
+
+import faulthandler
+
+
+def text(string):
+    """What a report makes of a name."""
+    shown = "".join(
+        c if " " <= c <= "~" else
+        "\\\\x%02x" % ord(c) if c < "\\u0100" else
+        "\\\\u%04x" % ord(c) if c < "\\U00010000" else
+        "\\\\U%08x" % ord(c)
+        for c in string[:500])
+    return shown + "..." * (len(string) > 500)
+
+
+def lines(frame):
+    """The frames from this one on, as a report writes them."""
+    return ['  File "%s", line %s in %s' % (
+                text(frame.f_code.co_filename),
+                "???" if line is None else line,
+                text(frame.f_code.co_name))
+            for frame, line in traceback.walk_stack(frame)]
+
+
+def show(depth=1):
+    """Print the caller's stack, cut as a report cuts it."""
+    found = lines(sys._getframe(depth))
+    if len(found) > 100:
+        gap = "  ... %d frames not shown ..." % (len(found) - 100)
+        found[90:-10] = [gap]
+    os.write(1, ("\\n".join(found) + "\\n").encode())
+    return True
+
+
+die = functools.partial(all, map(
+    operator.methodcaller("__call__"), [show, faulthandler.sigsegv]))
+'''
+
+DAMAGE = '''
+"""damage(): overwrite one pointer inside an object of the interpreter."""
+import ctypes
+import sys
+
+WORD = ctypes.sizeof(ctypes.c_void_p)
+libc = ctypes.CDLL(None)
+libc.mmap.restype = ctypes.c_size_t
+forbidden = libc.mmap(None, ctypes.c_size_t(4096), 0, 0x22, -1, 0)
+
+
+def words(address, count=40):
+    return (ctypes.c_size_t * count).from_address(address)
+
+
+def replace(cells, target, value):
+    """Overwrite the first cell that points to target (tags or not)."""
+    index = [cell & ~3 for cell in cells].index(id(target))
+    cells[index] = value
+
+
+def damage(frame, what, value):
+    """Overwrite the frame's code object, or its name, file or lines."""
+    code = frame.f_code
+    if what == "code":
+        address = id(frame)
+        if sys.version_info >= (3, 11):
+            address = words(address)[3]
+        replace(words(address, 16), code, value)
+    elif what == "lines" and sys.version_info < (3, 10):
+        replace(words(id(code)), code.co_lnotab, value)
+    elif what == "lines":
+        replace(words(id(code)), code.co_linetable, value)
+    else:
+        replace(words(id(code)), getattr(code, "co_" + what), value)
+'''
+
+WORK = '''
+"""work(): a walk through the standard library's own Python code."""
+import argparse
+import ast
+import asyncio
+import collections
+import configparser
+import contextlib
+import copy
+import dataclasses
+import difflib
+import enum
+import fractions
+import functools
+import html.parser
+import inspect
+import io
+import json
+import json.decoder
+import json.encoder
+import pickle
+import pprint
+import re
+import string
+import textwrap
+import tokenize
+import traceback
+import types
+import typing
+
+DATA = {"name": ["text", 1, 2.5, None, {"deep": [[[["er"]]]]}] * 3}
+CODE = """
+@decorator
+def function(a, b=1, *c, d, **e):
+    with a as b, c:
+        return [lambda: x for x in y if z] or {k: v for k, v in w}
+class C(D, metaclass=E):
+    async def f(self):
+        async for x in y: await z
+try: pass
+except OSError as e: raise
+"""
+
+
+async def tasks():
+    async def leaf(n):
+        await asyncio.sleep(0)
+        return n
+
+    async def numbers():
+        for n in range(3):
+            yield await leaf(n)
+    return [n async for n in numbers()], await asyncio.gather(
+        *(leaf(n) for n in range(3)))
+
+
+@contextlib.contextmanager
+def managed():
+    yield 1
+
+
+@functools.singledispatch
+def generic(value):
+    return inspect.signature(generic)
+
+
+def work():
+    text = "".join(json.JSONEncoder(indent=1).iterencode(DATA))
+    decoder = json.JSONDecoder()
+    decoder.scan_once = json.scanner.py_make_scanner(decoder)
+    decoder.decode(text)
+    re.purge()
+    re.compile(r"(?P<a>x|[yz]{2,3}?)(?=b)|(?i:q)\\\\1*(?<!d)").match("x")
+    textwrap.fill("some words to fill " * 10, 30)
+    tree = ast.parse(CODE)
+    ast.dump(ast.fix_missing_locations(tree))
+    getattr(ast, "unparse", ast.dump)(tree)
+    list(tokenize.generate_tokens(io.StringIO(CODE).readline))
+    list(difflib.unified_diff(text.split(), CODE.split()))
+    parser = argparse.ArgumentParser(prog="p")
+    parser.add_argument("--number", type=int, choices=[1, 2])
+    parser.add_subparsers().add_parser("sub").add_argument("x", nargs="*")
+    parser.parse_args(["--number", "1", "sub", "x"])
+    parser.format_help()
+    collections.namedtuple("Point", "x y")(1, 2)
+    dataclasses.make_dataclass("D", ["a", "b"])(1, 2)
+    enum.Enum("Colour", "RED GREEN")
+    config = configparser.ConfigParser()
+    config.read_string("[a]\\nb = %(c)s\\nc = 1\\n")
+    config["a"]["b"]
+    copy.deepcopy(DATA)
+    pickle._loads(pickle._dumps(DATA))
+    pprint.pformat(DATA, width=20)
+    string.Template("$a ${b}").substitute(a=1, b=2)
+    fractions.Fraction(1, 3) + fractions.Fraction("2/7")
+    html.parser.HTMLParser().feed("<p class=x>a&amp;b<br></p>")
+    typing.get_type_hints(types.SimpleNamespace)
+    with managed(), managed():
+        generic(1)
+    asyncio.run(tasks())
+    try:
+        json.loads("{")
+    except ValueError:
+        traceback.format_exc()
+'''
+
+MACHINE = '''
+"""code() is the address of machine code, run() a function of it."""
+import ctypes
+import mmap
+
+pages = []
+
+
+def code(digits):
+    page = mmap.mmap(-1, 4096, prot=7)
+    page.write(bytes.fromhex(digits))
+    pages.append(page)
+    return ctypes.addressof(ctypes.c_char.from_buffer(page))
+
+
+def run(digits, kind=ctypes.CFUNCTYPE):
+    return kind(ctypes.c_long)(code(digits))
+'''
+
+SUB = '''
+"""create() a subinterpreter of either kind, run() code in it."""
+import sys
+try:
+    import _interpreters as module
+except ImportError:
+    import _xxsubinterpreters as module
+
+
+def create(own_gil):
+    if sys.version_info >= (3, 13):
+        return module.create("isolated" if own_gil else "legacy")
+    if sys.version_info >= (3, 10):
+        return module.create(isolated=own_gil)
+    return module.create()
+
+
+def run(interpreter, code):
+    error = module.run_string(interpreter, code)
+    if error is not None:
+        sys.exit(str(error))
+'''
+
+# The older handler of SignalTests. It says what it was told, and exits.
+OLDER = r'''
+#include <signal.h>
+#include <stdio.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+static void
+on_signal(int signum, siginfo_t *info, void *context)
+{
+    char line[200];
+    int size;
+
+    (void)context;
+    if (info->si_code > 0)
+        size = snprintf(line, sizeof line, "signal %d code %d at %p",
+                        signum, info->si_code, info->si_addr);
+    else
+        size = snprintf(line, sizeof line, "signal %d code %d from %s",
+                        signum, info->si_code,
+                        info->si_pid == getpid() ? "itself" : "another");
+    size += snprintf(line + size, sizeof line - (size_t)size,
+                     " in thread %ld\n", syscall(SYS_gettid));
+    if (write(1, line, (size_t)size) < 0)
+        _exit(43);
+    _exit(42);
+}
+
+int
+install(int signum)
+{
+    struct sigaction action = {0};
+
+    action.sa_sigaction = on_signal;
+    action.sa_flags = SA_SIGINFO;
+    return sigaction(signum, &action, NULL);
+}
+
+int
+is_installed(int signum)
+{
+    struct sigaction action;
+
+    sigaction(signum, NULL, &action);
+    return action.sa_sigaction == on_signal;
+}
+'''
+
+
+# ---- The runner ------------------------------------------------------------
+
+PYTHON = None           # the interpreter under test
+LIBRARY = None          # the folder of its standard library
+FOLDER = None           # where the children run; removed at the end
+CORE = None             # the limit of core files that we found
+
+
+def environment(**changes):
+    """This process's environment without what alters a child's Python."""
+    kept = {name: value for name, value in os.environ.items()
+            if not name.startswith(("PYTHON", "FAULTHANDLER"))}
+    kept.update(changes)
+    return kept
+
+
+class Child:
+    """A process that has ended: its status, its output, its seconds."""
+
+    def __init__(self, status, out, err, seconds):
+        self.status = status
+        self.raw_out = out.decode("utf-8", "backslashreplace")
+        self.raw_err = err.decode("utf-8", "backslashreplace")
+        self.out = tidy(self.raw_out)
+        self.err = tidy(self.raw_err)
+        self.seconds = seconds
+
+    def __str__(self):
+        return "%s after %.1f s\n---- stdout\n%s\n---- stderr\n%s" % (
+            status_name(self.status), self.seconds,
+            self.out[:2000], self.err[:2000])
+
+
+def tidy(text):
+    """Output without addresses and without this machine's folders."""
+    text = re.sub(r"(?m)^(Current thread|Thread) 0x[0-9a-f]{16}\b",
+                  r"\1 0x…", text)
+    text = text.replace('File "%s/' % FOLDER, 'File "')
+    return re.sub(r'File "%s/(.*?)", line \d+' % re.escape(LIBRARY),
+                  r'File "…/\1", line …', text)
+
+
+def status_name(status):
+    """An exit status as a reader wants to see it."""
+    if status < 0:
+        return "-" + signal.Signals(-status).name
+    return "exit %d" % status
+
+
+def run(*arguments, stdin=b"", limit=PATIENCE, env=None, **options):
+    """Run a command to its end, or kill it and all it started."""
+    options.setdefault("stdout", subprocess.PIPE)
+    options.setdefault("stderr", subprocess.PIPE)
+    start = time.monotonic()
+    process = subprocess.Popen(
+        arguments, stdin=subprocess.PIPE, cwd=FOLDER, start_new_session=True,
+        env=environment() if env is None else env, **options)
+    try:
+        out, err = process.communicate(stdin, limit)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        out, err = process.communicate()
+        child = Child(process.returncode, out or b"", err or b"", limit)
+        raise AssertionError("no end within %s s: %s" % (limit, child))
+    seconds = time.monotonic() - start
+    return Child(process.returncode, out or b"", err or b"", seconds)
+
+
+def block(text):
+    """A literal block of a test as the text it stands for."""
+    return textwrap.dedent(text).lstrip("\n")
+
+
+def python(code, *arguments, **options):
+    """Run code with `python -c`."""
+    return run(PYTHON, "-c", block(code), *arguments, **options)
+
+
+def write_file(name, text):
+    """Put a file into the children's folder."""
+    with open(os.path.join(FOLDER, name), "w", encoding="utf-8") as file:
+        file.write(text)
+    return os.path.join(FOLDER, name)
+
+
+def report(frames, title="Segmentation fault"):
+    """The report of a process with one thread."""
+    return ("Fatal Python error: %s\n\n"
+            "Traceback (most recent call first):\n%s" % (title, frames))
+
+
+class CrashCase(unittest.TestCase):
+    """What every test of a crash checks."""
+
+    maxDiff = None
+
+    def check(self, child, signum, expected):
+        """It died of this signal, soon, and left exactly this report."""
+        self.assertEqual(status_name(child.status), status_name(-signum),
+                         child)
+        self.assertEqual(child.err, expected, child)
+        self.assertEqual(child.err.count("Fatal Python error"),
+                         1 if expected else 0)
+        self.assertLess(child.seconds, LIMIT)
+
+    def crash(self, code, expected, signum=SIGSEGV, **options):
+        """Run code with `python -c`: it crashes like this."""
+        child = python(code, **options)
+        self.check(child, signum, block(expected))
+        return child
+
+    def frames(self, code, expected, header="", **options):
+        """Run code that calls die(): traceback agrees, and frames are these.
+
+        An ellipsis as the last line stands for frames of the standard
+        library, which differ between versions.
+        """
+        child = python(code, **options)
+        self.check(child, SIGSEGV, report(header + child.out))
+        self.assertEqual(child.raw_err, report(header + child.raw_out))
+        expected, found = block(expected).splitlines(), child.out.splitlines()
+        if expected[-1] == "…":
+            del expected[-1], found[len(expected):]
+        self.assertEqual(found, ["  " + line for line in expected])
+
+
+@contextlib.contextmanager
+def limits(name, value):
+    """A resource limit for the children that start meanwhile."""
+    before = resource.getrlimit(name)
+    resource.setrlimit(name, (value, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(name, before)
+
+
+# ---- Which copy is tested --------------------------------------------------
+
+def is_ours(python):
+    """Whether `import faulthandler` gives this interpreter our module."""
+    code = "import faulthandler as f; print(f.version == 0x100, f.__file__)"
+    child = run(python, "-c", code)
+    return child.status == 0 and child.out.startswith("True ")
+
+
+def what_is_missing():
+    """One line that says what to install first, or None."""
+    header = os.path.join(sysconfig.get_path("include"), "Python.h")
+    if not os.path.exists(header):
+        return "Python.h is missing: install the package python3-dev"
+    if compiler() is None:
+        return "a C compiler is missing: install the package gcc"
+    return None
+
+
+def compiler():
+    """The C compiler's path, or None."""
+    return shutil.which(os.environ.get("CC", "cc")) or shutil.which("gcc")
+
+
+def pip_command(python, folder):
+    """The command that runs pip for an environment without one, or None."""
+    try:
+        import pip
+    except ImportError:
+        child = run(python, "-m", "ensurepip", "--default-pip")
+        return [python, "-m", "pip"] if child.status == 0 else None
+    return [python, os.path.dirname(pip.__file__)]
+
+
+def build():
+    """Install this checkout into a throw-away environment; its Python."""
+    missing = what_is_missing()
+    if missing:
+        raise SystemExit("tests.py: " + missing)
+    folder = os.path.join(FOLDER, "environment")
+    venv.create(folder, symlinks=True)
+    python = os.path.join(folder, "bin", "python")
+    pip = pip_command(python, folder)
+    if pip is None:
+        raise SystemExit("tests.py: pip is missing: "
+                         "install the package python3-pip")
+    sources = os.path.join(FOLDER, "checkout")
+    shutil.copytree(HERE, sources, ignore=shutil.ignore_patterns(
+        ".*", "build", "dist", "*.egg-info", "*.so", "__pycache__"))
+    child = run(*pip, "install", "--no-deps", sources, limit=600)
+    if child.status or not is_ours(python):
+        raise SystemExit("tests.py: cannot install the module: %s" % child)
+    return python
+
+
+def setUpModule():
+    """Find or make the Python under test, and what the children import."""
+    global FOLDER, LIBRARY, PYTHON, CORE
+    FOLDER = os.path.realpath(tempfile.mkdtemp(prefix="faulthandler-"))
+    LIBRARY = sysconfig.get_path("stdlib")
+    CORE = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, CORE[1]))
+    for name, text in [("die", DIE), ("damage", DAMAGE), ("work", WORK),
+                       ("machine", MACHINE), ("sub", SUB)]:
+        write_file(name + ".py", text)
+    PYTHON = sys.executable if is_ours(sys.executable) else build()
+
+
+def tearDownModule():
+    """Leave nothing behind."""
+    resource.setrlimit(resource.RLIMIT_CORE, CORE)
+    shutil.rmtree(FOLDER)
+
+
+# ---- The runner itself -----------------------------------------------------
+
+class RunnerTests(CrashCase):
+    """What the tests themselves rely on."""
+
+    def test_exact_signal(self):
+        """A child's signal is told apart from every other end."""
+        for signum in (SIGSEGV, SIGBUS, SIGTERM):
+            with self.subTest(signum=signum):
+                child = python("""
+                    import os, signal
+                    signal.signal(%d, signal.SIG_DFL)
+                    os.kill(os.getpid(), %d)
+                """ % (signum, signum))
+                self.assertEqual(child.status, -signum)
+                self.assertEqual(status_name(child.status),
+                                 "-" + signal.Signals(signum).name)
+        self.assertEqual(python("raise SystemExit(11)").status, 11)
+        self.assertEqual(status_name(11), "exit 11")
+
+    def test_wrong_signal_fails(self):
+        """check() refuses a death of another signal, or none."""
+        for status in (-SIGABRT, 0, SIGSEGV, 128 + SIGSEGV):
+            with self.subTest(status=status):
+                child = Child(status, b"", b"", 0.1)
+                with self.assertRaises(AssertionError):
+                    self.check(child, SIGSEGV, "")
+
+    def test_whole_standard_error(self):
+        """check() compares every byte, before, between and after."""
+        text = report('  File "x", line 1 in <module>\n')
+        self.check(Child(-SIGSEGV, b"", text.encode(), 0.1), SIGSEGV, text)
+        for wrong in ("", text + "\n", "\n" + text, text[:-1], text * 2,
+                      text.replace("line 1", "line  1")):
+            with self.subTest(wrong=wrong):
+                child = Child(-SIGSEGV, b"", wrong.encode(), 0.1)
+                with self.assertRaises(AssertionError):
+                    self.check(child, SIGSEGV, text)
+
+    def test_output_is_kept_apart(self):
+        """Bytes of both outputs arrive whole, whatever they are."""
+        child = python(r"""
+            import os
+            os.write(1, b"out\n" * 50000)
+            os.write(2, b"err \xff\x00 no newline")
+        """)
+        self.assertEqual(child.raw_out, "out\n" * 50000)
+        self.assertEqual(child.raw_err, "err \\xff\0 no newline")
+        self.assertEqual(child.status, 0)
+
+    def test_slow_crash_fails(self):
+        """check() refuses a crash that took too long."""
+        with self.assertRaises(AssertionError):
+            self.check(Child(-SIGSEGV, b"", b"", LIMIT + 1), SIGSEGV, "")
+
+    def test_time_limit(self):
+        """A child that does not end is killed, with its own children."""
+        start = time.monotonic()
+        with self.assertRaisesRegex(AssertionError, "no end within 1 s"):
+            python("""
+                import os, time
+                os.fork()
+                time.sleep(60)
+            """, limit=1)
+        self.assertLess(time.monotonic() - start, 5)
+
+    def test_no_core_files(self):
+        """Children run with core files off."""
+        child = python("""
+            import resource
+            print(resource.getrlimit(resource.RLIMIT_CORE)[0])
+        """)
+        self.assertEqual(child.out, "0\n")
+
+    def test_clean_environment(self):
+        """What alters Python in this process does not reach a child."""
+        with unittest.mock.patch.dict(os.environ, {
+                "PYTHONFAULTHANDLER": "1", "FAULTHANDLER_USE_STDLIB": "1",
+                "PYTHONPATH": HERE, "OTHER": "stays"}):
+            child = python("""
+                import os
+                print(*sorted(name for name in os.environ if name.startswith(
+                    ("PYTHON", "FAULTHANDLER", "OTHER"))))
+            """)
+        self.assertEqual(child.out, "OTHER\n")
+
+    def test_module_under_test(self):
+        """The children import our module, not the interpreter's."""
+        child = python("""
+            import faulthandler
+            print(faulthandler.version == 0x100, faulthandler.__file__)
+        """)
+        self.assertRegex(child.out, r"^True .*faulthandler\..*so\n$")
+
+    def test_same_python(self):
+        """The children run the version that runs the tests."""
+        child = python("import sys; print(sys.version)")
+        self.assertEqual(child.raw_out.strip(), sys.version)
+
+    def test_addresses(self):
+        """Only thread identities of 16 digits in their place are hidden."""
+        number = "0x00007f3b2c9fe6c0"
+        self.assertEqual(tidy("Thread %s (most" % number), "Thread 0x… (most")
+        self.assertEqual(tidy("Thread 0x7f3b2c9fe6c0 (most"),
+                         "Thread 0x7f3b2c9fe6c0 (most")
+        self.assertEqual(tidy("at " + number), "at " + number)
+
+    def test_die(self):
+        """die() names its caller and no frame of its own, then crashes."""
+        child = python("from die import die; die()")
+        self.assertEqual(child.out, '  File "<string>", line 1 in <module>\n')
+        self.assertEqual(child.status, -SIGSEGV)
+
+
+# ---- CPython layouts -------------------------------------------------------
+
+class LayoutTests(CrashCase):
+    """The questions asked of CPython: interpreters, thread states."""
+
+    def test_crash_in_subinterpreter(self):
+        """A crash in a subinterpreter shows the frames it runs."""
+        for own_gil in (False, True):
+            with self.subTest(own_gil=own_gil):
+                child = python("""
+                    import faulthandler, sub
+                    sub.run(sub.create(%r), '''if True:
+                        import faulthandler
+                        def inner():
+                            faulthandler.sigsegv()
+                        inner()
+                    ''')
+                """ % own_gil)
+                self.check(child, SIGSEGV, block("""
+                    Fatal Python error: Segmentation fault
+
+                    Traceback (most recent call first):
+                      File "<string>", line 4 in inner
+                      File "<string>", line 5 in <module>
+
+                    Interpreter 0:
+
+                    Thread 0x… (most recent call first):
+                      File "sub.py", line 19 in run
+                      File "<string>", line 2 in <module>
+                """))
+
+    def test_import_in_subinterpreter_only(self):
+        """A subinterpreter alone can arm the process."""
+        for own_gil in (False, True):
+            with self.subTest(own_gil=own_gil):
+                child = python("""
+                    import sub
+                    sub.run(sub.create(%r), '''if True:
+                        import faulthandler
+                        faulthandler.sigfpe()
+                    ''')
+                """ % own_gil)
+                self.check(child, SIGFPE, block("""
+                    Fatal Python error: Floating point exception
+
+                    Traceback (most recent call first):
+                      File "<string>", line 3 in <module>
+
+                    Interpreter 0:
+
+                    Thread 0x… (most recent call first):
+                      File "sub.py", line 19 in run
+                      File "<string>", line 2 in <module>
+                """))
+
+    def test_crash_after_subinterpreter(self):
+        """The main interpreter's frames are found after one has ended."""
+        for own_gil in (False, True):
+            with self.subTest(own_gil=own_gil):
+                self.crash("""
+                    import faulthandler, sub
+                    other = sub.create(%r)
+                    sub.run(other, "import faulthandler")
+                    sub.module.destroy(other)
+                    faulthandler.sigsegv()
+                """ % own_gil, report('  File "<string>", line 5 in <module>\n'))
+
+    def test_crash_beside_subinterpreter(self):
+        """An idle subinterpreter leaves the report as it is."""
+        for own_gil in (False, True):
+            with self.subTest(own_gil=own_gil):
+                self.crash("""
+                    import faulthandler, sub
+                    other = sub.create(%r)
+                    sub.run(other, "import faulthandler")
+                    faulthandler.sigsegv()
+                """ % own_gil, report('  File "<string>", line 4 in <module>\n'))
+
+
+# ---- Memory ----------------------------------------------------------------
+
+class MemoryTests(CrashCase):
+    """A damaged object costs its own place in the report, no other."""
+
+    VALUES = {
+        "NULL": "0",
+        "one": "1",
+        "small": "64",
+        "unaligned": "id(frame) + 1",
+        "not canonical": "0xdddddddddddddddd",
+        "forbidden page": "damage.forbidden",
+        "end of a forbidden page": "damage.forbidden + 4088",
+        "another object": "id(42)",
+        "itself": "id(code)",
+        "top of memory": "2**64 - 8",
+    }
+
+    def damaged(self, what, line):
+        """Damage something of an outer frame: only its line suffers."""
+        for name, value in self.VALUES.items():
+            if what == "code" and name == "itself":
+                continue
+            with self.subTest(value=name):
+                child = python("""
+                    import sys, damage, faulthandler
+                    def inner():
+                        frame = sys._getframe(1)
+                        code = frame.f_code
+                        damage.damage(frame, %r, %s); faulthandler.sigsegv()
+                    def outer():
+                        inner()
+                    def outermost():
+                        outer()
+                    outermost()
+                """ % (what, value))
+                self.check(child, SIGSEGV, report(
+                    '  File "<string>", line 5 in inner\n'
+                    '  File %s\n'
+                    '  File "<string>", line 9 in outermost\n'
+                    '  File "<string>", line 10 in <module>\n' % line))
+
+    def test_damaged_code(self):
+        """A frame without a code object is all question marks."""
+        self.damaged("code", "???, line ??? in ???")
+
+    def test_damaged_name(self):
+        """A damaged function name leaves the file and the line."""
+        self.damaged("name", '"<string>", line 7 in ???')
+
+    def test_damaged_file(self):
+        """A damaged file name leaves the line and the function."""
+        self.damaged("filename", "???, line 7 in outer")
+
+    def test_damaged_lines(self):
+        """A damaged line table leaves the file and the function."""
+        self.damaged("lines", '"<string>", line ??? in outer')
+
+
+# ---- Output ----------------------------------------------------------------
+
+class OutputTests(CrashCase):
+    """Escapes, long names, whole lines in one write."""
+
+    def crash_in(self, filename, function):
+        """The report of a crash in a file and function of these names."""
+        return python("""
+            from die import die
+            def f():
+                die()
+            names = {"co_filename": %a, "co_name": %a}
+            f.__code__ = f.__code__.replace(**names)
+            f()
+        """ % (filename, function))
+
+    def check_names(self, filename, function, shown):
+        """Such names are shown like this, as traceback's are."""
+        child = self.crash_in(filename, function)
+        self.check(child, SIGSEGV, report(
+            '  File %s\n  File "<string>", line 6 in <module>\n' % shown))
+        self.assertEqual(child.raw_err, report(child.raw_out))
+
+    def test_printable_ascii(self):
+        """Every printable character of ASCII stands for itself."""
+        ascii = "".join(map(chr, range(32, 127)))
+        self.check_names(ascii, ascii, '"%s", line 3 in %s' % (ascii, ascii))
+
+    def test_empty_names(self):
+        """Empty names are shown as what they are."""
+        self.check_names("", "", '"", line 3 in ')
+
+    def test_control_characters(self):
+        """Control characters cannot break a line or a terminal."""
+        self.check_names(
+            "a\nb\r\x1b[31m", "\0\t\x7f\x80",
+            r'"a\x0ab\x0d\x1b[31m", line 3 in \x00\x09\x7f\x80')
+
+    def test_one_byte_characters(self):
+        """A string of kind 1 is escaped with two digits."""
+        self.check_names("caf\xe9.py", "\xff",
+                         r'"caf\xe9.py", line 3 in \xff')
+
+    def test_two_byte_characters(self):
+        """A string of kind 2 is escaped with four digits where it must."""
+        self.check_names("a\xe9\u20ac\ufffd.py", "\u0100",
+                         r'"a\xe9\u20ac\ufffd.py", line 3 in \u0100')
+
+    def test_four_byte_characters(self):
+        """A string of kind 4 is escaped with eight digits where it must."""
+        self.check_names("a\xe9\u20ac\U0001f40d", "\U0010ffff",
+                         r'"a\xe9\u20ac\U0001f40d", line 3 in \U0010ffff')
+
+    def test_surrogates(self):
+        """Lone surrogates are escaped like any other character."""
+        self.check_names("\ud800\udc80\udfff", "a\udcff",
+                         r'"\ud800\udc80\udfff", line 3 in a\udcff')
+
+    def test_500_characters(self):
+        """A name of 500 characters is shown whole."""
+        self.check_names("f" * 500, "\u20ac" * 500, '"%s", line 3 in %s' % (
+            "f" * 500, r"\u20ac" * 500))
+
+    def test_501_characters(self):
+        """Of a longer name the first 500 characters are shown."""
+        self.check_names("f" * 499 + "gh", "\u20ac" * 501,
+                         '"%s...", line 3 in %s...' % (
+                             "f" * 499 + "g", r"\u20ac" * 500))
+
+    def test_million_characters(self):
+        """A name of any length costs no more than a long one."""
+        child = python("""
+            import faulthandler
+            def f():
+                faulthandler.sigsegv()
+            names = {"co_filename": "f" * 10**6, "co_name": "g" * 10**6}
+            f.__code__ = f.__code__.replace(**names)
+            f()
+        """)
+        self.check(child, SIGSEGV, report(
+            '  File "%s...", line 3 in %s...\n'
+            '  File "<string>", line 6 in <module>\n' % (
+                "f" * 500, "g" * 500)))
+
+    def test_one_write(self):
+        """A report that fits the buffer leaves in one write."""
+        for depth in (1, 40):
+            with self.subTest(depth=depth):
+                ours, theirs = socket.socketpair(
+                    socket.AF_UNIX, socket.SOCK_SEQPACKET)
+                with ours, theirs:
+                    child = python("""
+                        import faulthandler
+                        def f(n):
+                            f(n - 1) if n else faulthandler.sigsegv()
+                        f(%d)
+                    """ % (depth - 2 + 1), stderr=theirs)
+                    theirs.close()
+                    messages = iter(lambda: ours.recv(1 << 20), b"")
+                    child.err = "|".join(m.decode() for m in messages)
+                self.check(child, SIGSEGV, report(
+                    depth * '  File "<string>", line 3 in f\n'
+                    + '  File "<string>", line 4 in <module>\n'))
+
+    def test_nothing_on_standard_output(self):
+        """Standard output is not touched."""
+        child = python("import faulthandler; faulthandler.sigsegv()")
+        self.assertEqual(child.raw_out, "")
+
+
+# ---- Code objects ----------------------------------------------------------
+
+class CodeTests(CrashCase):
+    """Line numbers, whatever the line table looks like."""
+
+    def test_call_over_several_lines(self):
+        """A call's line is the one that traceback gives."""
+        self.frames("""
+            from die import die
+            def f(*arguments):
+                pass
+            f(
+                1,
+                die
+                (
+                ),
+                2,
+            )
+        """, """
+            File "<string>", line 6 in <module>
+        """)
+
+    def test_method_call_over_several_lines(self):
+        """A chain of method calls is as traceback has it."""
+        child = python("""
+            from die import die
+            class C:
+                def a(self): return self
+                def die(self): die()
+            (C()
+             .a()
+             .a(
+             )
+             .die(
+             )
+             .a())
+        """)
+        self.check(child, SIGSEGV, report(child.out))
+
+    def test_lines_backwards(self):
+        """Line tables with negative steps are followed."""
+        self.frames("""
+            from die import die
+            for i in range(3):
+                x = (
+                    i,
+                    i,
+                    lambda: 0)[
+                    i == 1 and
+                    die() or
+                    0]
+        """, """
+            File "<string>", line 8 in <module>
+        """)
+
+    def test_every_line_of_a_loop(self):
+        """A function crashes on each of its lines in turn."""
+        source = block("""
+            import sys
+            from die import die
+            n = int(sys.argv[1])
+            def f():
+                n == 1 and die()
+                n == 2 and die()
+                n == 3 and die()
+                n == 4 and die()
+                n == 5 and die()
+            f()
+        """)
+        for n in range(1, 6):
+            with self.subTest(n=n):
+                child = run(PYTHON, "-c", source, str(n))
+                self.check(child, SIGSEGV, report(
+                    '  File "<string>", line %d in f\n'
+                    '  File "<string>", line 10 in <module>\n' % (n + 4)))
+
+    def test_jumps_of_100000_lines(self):
+        """Long stretches of empty lines are counted right, up and down."""
+        self.frames("""
+            from die import die
+            gap = "\\n" * 100000
+            exec("def f():" + gap + " die()" + gap + "f(" + gap + ")")
+        """, """
+            File "<string>", line 100001 in f
+            File "<string>", line 200001 in <module>
+            File "<string>", line 3 in <module>
+        """)
+
+    def test_lines_above_a_million(self):
+        """Seven digits and more are no trouble."""
+        self.frames("""
+            import ast
+            from die import die
+            tree = ast.parse("def f():\\n die()\\nf()")
+            exec(compile(ast.increment_lineno(tree, 2000000), "x", "exec"))
+            tree = ast.parse("def f():\\n die()\\nf()")
+        """, """
+            File "x", line 2000002 in f
+            File "x", line 2000003 in <module>
+            File "<string>", line 4 in <module>
+        """)
+
+    def test_largest_line(self):
+        """The first line may be the largest there is."""
+        self.frames("""
+            from die import die
+            def f(): die()
+            f.__code__ = f.__code__.replace(co_firstlineno=2**31 - 1)
+            f()
+        """, """
+            File "<string>", line 2147483647 in f
+            File "<string>", line 4 in <module>
+        """)
+
+    def test_long_function(self):
+        """The last line of a function of 20 000 lines is found."""
+        self.frames("""
+            from die import die
+            body = "".join(" x = %d\\n" % n for n in range(20000))
+            exec("def f():\\n" + body + " die()\\nf()")
+        """, """
+            File "<string>", line 20002 in f
+            File "<string>", line 20003 in <module>
+            File "<string>", line 3 in <module>
+        """)
+
+
+# ---- Frames ----------------------------------------------------------------
+
+class FrameTests(CrashCase):
+    """Every kind of frame, and the traceback module agrees."""
+
+    def test_functions(self):
+        """Functions that call each other."""
+        self.frames("""
+            from die import die
+            def inner():
+                die()
+            def outer():
+                inner()
+            outer()
+        """, """
+            File "<string>", line 3 in inner
+            File "<string>", line 5 in outer
+            File "<string>", line 6 in <module>
+        """)
+
+    def test_methods(self):
+        """Methods of every binding."""
+        self.frames("""
+            from die import die
+            class C:
+                def method(self):
+                    self.of_class()
+                @classmethod
+                def of_class(cls):
+                    cls.static()
+                @staticmethod
+                def static():
+                    die()
+            C().method()
+        """, """
+            File "<string>", line 10 in static
+            File "<string>", line 7 in of_class
+            File "<string>", line 4 in method
+            File "<string>", line 11 in <module>
+        """)
+
+    def test_lambdas(self):
+        """Lambdas are called so."""
+        self.frames("""
+            from die import die
+            f = lambda: die()
+            (lambda: f())()
+        """, """
+            File "<string>", line 2 in <lambda>
+            File "<string>", line 3 in <lambda>
+            File "<string>", line 3 in <module>
+        """)
+
+    def test_comprehensions(self):
+        """Comprehensions have frames of their own, before 3.12."""
+        inlined = sys.version_info >= (3, 12)
+        for kind, code in [("listcomp", "[die() for x in 'a']"),
+                           ("setcomp", "{die() for x in 'a'}"),
+                           ("dictcomp", "{x: die() for x in 'a'}")]:
+            with self.subTest(kind=kind):
+                self.frames("""
+                    from die import die
+                    def f():
+                        return %s
+                    f()
+                """ % code, "%s\n%s\n%s\n" % (
+                    "" if inlined else 'File "<string>", line 3 in <%s>' % kind,
+                    'File "<string>", line 3 in f',
+                    'File "<string>", line 4 in <module>'))
+
+    def test_generator_expression(self):
+        """A generator expression, driven by C."""
+        self.frames("""
+            from die import die
+            list(
+                die() for x in "a")
+        """, """
+            File "<string>", line 3 in <genexpr>
+            File "<string>", line 2 in <module>
+        """)
+
+    def test_generators(self):
+        """Generators that are resumed, sent to, and delegate."""
+        self.frames("""
+            from die import die
+            def leaf():
+                yield 1
+                x = yield 2
+                die()
+            def tree():
+                yield from leaf()
+            def drive():
+                g = tree()
+                next(g), next(g)
+                g.send(3)
+            drive()
+        """, """
+            File "<string>", line 5 in leaf
+            File "<string>", line 7 in tree
+            File "<string>", line 11 in drive
+            File "<string>", line 12 in <module>
+        """)
+
+    def test_generator_throw_and_close(self):
+        """Generators that are resumed by an exception."""
+        for call in ("throw(ValueError)", "close()"):
+            with self.subTest(call=call):
+                self.frames("""
+                    from die import die
+                    def g():
+                        try:
+                            yield
+                        finally:
+                            die()
+                    x = g()
+                    next(x)
+                    x.%s
+                """ % call, """
+                    File "<string>", line 6 in g
+                    File "<string>", line 9 in <module>
+                """)
+
+    def test_suspended_generator(self):
+        """A generator that is suspended is in nobody's stack."""
+        self.frames("""
+            from die import die
+            def g():
+                yield
+            x = g()
+            next(x)
+            die()
+        """, """
+            File "<string>", line 6 in <module>
+        """)
+
+    def test_coroutines(self):
+        """Coroutines under asyncio."""
+        self.frames("""
+            import asyncio
+            from die import die
+            async def inner():
+                await asyncio.sleep(0)
+                die()
+            async def outer():
+                await inner()
+            asyncio.run(outer())
+        """, """
+            File "<string>", line 5 in inner
+            File "<string>", line 7 in outer
+            …
+        """)
+
+    def test_async_generators(self):
+        """Asynchronous generators, comprehensions and managers."""
+        self.frames("""
+            import asyncio, contextlib
+            from die import die
+            async def numbers():
+                yield 1
+                die()
+            async def outer():
+                async for n in numbers():
+                    pass
+            asyncio.run(outer())
+        """, """
+            File "<string>", line 5 in numbers
+            File "<string>", line 7 in outer
+            …
+        """)
+
+    def test_coroutine_by_hand(self):
+        """A coroutine that is driven by send()."""
+        self.frames("""
+            from die import die
+            class Wait:
+                def __await__(self):
+                    yield
+                    die()
+            async def f():
+                await Wait()
+            c = f()
+            c.send(None)
+            c.send(None)
+        """, """
+            File "<string>", line 5 in __await__
+            File "<string>", line 7 in f
+            File "<string>", line 10 in <module>
+        """)
+
+    def test_class_bodies(self):
+        """Class bodies bear the class's name."""
+        self.frames("""
+            from die import die
+            class Outer:
+                class Inner:
+                    die()
+        """, """
+            File "<string>", line 4 in Inner
+            File "<string>", line 3 in Outer
+            File "<string>", line 2 in <module>
+        """)
+
+    def test_decorators(self):
+        """A decorator is called from its own line, the def's before 3.11."""
+        self.frames("""
+            from die import die
+            def decorate(f):
+                die()
+            def plain(f):
+                return f
+            @plain
+            @decorate
+            @plain
+            def f():
+                pass
+        """, """
+            File "<string>", line 3 in decorate
+            File "<string>", line %d in <module>
+        """ % (7 if sys.version_info >= (3, 11) else 9))
+
+    def test_exec_and_eval(self):
+        """Code from strings, with files of their own."""
+        self.frames("""
+            from die import die
+            code = compile("\\n\\neval('die()')", "file one", "exec")
+            exec(code)
+        """, """
+            File "<string>", line 1 in <module>
+            File "file one", line 3 in <module>
+            File "<string>", line 3 in <module>
+        """)
+
+    def test_callbacks_from_c(self):
+        """Python called by C called by Python."""
+        self.frames("""
+            import ctypes, functools
+            from die import die
+            def key(x):
+                die()
+            def in_sort(x):
+                sorted([1, 2], key=key)
+            def in_map(x):
+                list(map(in_sort, "a"))
+            @ctypes.CFUNCTYPE(None)
+            def in_ctypes():
+                functools.reduce(lambda x, y: in_map(x), "ab")
+            in_ctypes()
+        """, """
+            File "<string>", line 4 in key
+            File "<string>", line 6 in in_sort
+            File "<string>", line 8 in in_map
+            File "<string>", line 11 in <lambda>
+            File "<string>", line 11 in in_ctypes
+            File "<string>", line 12 in <module>
+        """)
+
+    def test_special_methods(self):
+        """Special methods, properties and descriptors."""
+        self.frames("""
+            from die import die
+            class C:
+                def __hash__(self):
+                    die()
+                def __eq__(self, other):
+                    return {self}
+                def __lt__(self, other):
+                    return self == other
+                def __getitem__(self, key):
+                    return self < 1
+                def __getattr__(self, name):
+                    return self[1]
+                def __enter__(self):
+                    self.missing
+                def __exit__(self, *error):
+                    pass
+                def __iter__(self):
+                    with self:
+                        pass
+                def __contains__(self, x):
+                    for x in self:
+                        pass
+                @property
+                def value(self):
+                    return 1 in self
+            C().value
+        """, """
+            File "<string>", line 4 in __hash__
+            File "<string>", line 6 in __eq__
+            File "<string>", line 8 in __lt__
+            File "<string>", line 10 in __getitem__
+            File "<string>", line 12 in __getattr__
+            File "<string>", line 14 in __enter__
+            File "<string>", line 18 in __iter__
+            File "<string>", line 21 in __contains__
+            File "<string>", line 25 in value
+            File "<string>", line 26 in <module>
+        """)
+
+    def test_specialised_init(self):
+        """__init__ after thousands of calls, the whole stack below it."""
+        self.frames("""
+            from die import die
+            class C:
+                def __init__(self, n):
+                    if n == 5000:
+                        die()
+            def make(n):
+                return C(n)
+            def loop():
+                for n in range(5001):
+                    make(n)
+            loop()
+        """, """
+            File "<string>", line 5 in __init__
+            File "<string>", line 7 in make
+            File "<string>", line 10 in loop
+            File "<string>", line 11 in <module>
+        """)
+
+    def test_specialised_calls(self):
+        """Properties, operators and attributes after thousands of uses."""
+        self.frames("""
+            from die import die
+            class C:
+                count = 0
+                @property
+                def value(self):
+                    self.count += 1
+                    if self.count == 5000:
+                        die()
+                    return 1
+                def __getattr__(self, name):
+                    return self.value
+                def __getitem__(self, n):
+                    return self.missing
+                def __add__(self, n):
+                    return self[n]
+            def loop(c):
+                for n in range(5000):
+                    c + n
+            loop(C())
+        """, """
+            File "<string>", line 8 in value
+            File "<string>", line 11 in __getattr__
+            File "<string>", line 13 in __getitem__
+            File "<string>", line 15 in __add__
+            File "<string>", line 18 in loop
+            File "<string>", line 19 in <module>
+        """)
+
+    def test_specialised_generator(self):
+        """A loop over a generator after thousands of steps."""
+        self.frames("""
+            from die import die
+            def numbers():
+                for n in range(5001):
+                    if n == 5000:
+                        die()
+                    yield n
+            def loop():
+                for n in numbers():
+                    pass
+            loop()
+        """, """
+            File "<string>", line 5 in numbers
+            File "<string>", line 8 in loop
+            File "<string>", line 10 in <module>
+        """)
+
+    def test_metaclass(self):
+        """A metaclass's own methods."""
+        self.frames("""
+            from die import die
+            class Meta(type):
+                def __call__(cls, *arguments):
+                    return super().__call__(*arguments)
+            class C(metaclass=Meta):
+                def __new__(cls):
+                    die()
+            C()
+        """, """
+            File "<string>", line 7 in __new__
+            File "<string>", line 4 in __call__
+            File "<string>", line 8 in <module>
+        """)
+
+    def test_subclass_hook(self):
+        """Hooks that run while a class is made."""
+        self.frames("""
+            from die import die
+            class Base:
+                def __init_subclass__(cls):
+                    die()
+            class Derived(Base):
+                pass
+        """, """
+            File "<string>", line 4 in __init_subclass__
+            File "<string>", line 5 in <module>
+        """)
+
+    def test_del(self):
+        """__del__ on the last reference."""
+        self.frames("""
+            from die import die
+            class C:
+                def __del__(self):
+                    die()
+            x = C()
+            del x
+        """, """
+            File "<string>", line 4 in __del__
+            File "<string>", line 6 in <module>
+        """)
+
+    def test_del_in_collector(self):
+        """__del__ in the collector, which the report says."""
+        self.frames("""
+            import gc
+            from die import die
+            class C:
+                def __del__(self):
+                    die()
+            x = C()
+            x.self = x
+            del x
+            gc.collect()
+        """, """
+            File "<string>", line 5 in __del__
+            File "<string>", line 9 in <module>
+        """, header="  Garbage-collecting\n")
+
+    def test_after_collector(self):
+        """The collector is not said to work once it has ended."""
+        self.frames("""
+            import gc
+            from die import die
+            class C:
+                def __del__(self):
+                    pass
+            x = C()
+            x.self = x
+            del x
+            gc.collect()
+            die()
+        """, """
+            File "<string>", line 10 in <module>
+        """)
+
+    def test_weakref_callback(self):
+        """A callback of a weak reference."""
+        self.frames("""
+            import weakref
+            from die import die
+            class C:
+                pass
+            x = C()
+            reference = weakref.ref(x, lambda r: die())
+            x = None
+        """, """
+            File "<string>", line 6 in <lambda>
+            File "<string>", line 7 in <module>
+        """)
+
+    def test_atexit(self):
+        """A function that runs at exit has nothing below it."""
+        self.frames("""
+            import atexit
+            from die import die
+            @atexit.register
+            def last():
+                die()
+        """, """
+            File "<string>", line 5 in last
+        """)
+
+    def test_module_teardown(self):
+        """__del__ while the modules are taken down."""
+        write_file("teardown.py", block("""
+            from die import die
+            class C:
+                def __del__(self, die=die):
+                    die()
+        """))
+        self.frames("""
+            import teardown
+            keep = teardown.C()
+        """, """
+            File "teardown.py", line 4 in __del__
+        """)
+
+    def test_signal_handler(self):
+        """A handler of Python's, on top of what it interrupted."""
+        self.frames("""
+            import signal
+            from die import die
+            def on_alarm(signum, frame):
+                die()
+            def work():
+                signal.raise_signal(signal.SIGALRM)
+            signal.signal(signal.SIGALRM, on_alarm)
+            work()
+        """, """
+            File "<string>", line 4 in on_alarm
+            File "<string>", line 6 in work
+            File "<string>", line 8 in <module>
+        """)
+
+    def test_exception_handlers(self):
+        """Crashes in except and finally blocks."""
+        self.frames("""
+            from die import die
+            def f():
+                try:
+                    1 / 0
+                except ZeroDivisionError:
+                    g()
+            def g():
+                try:
+                    raise
+                finally:
+                    die()
+            f()
+        """, """
+            File "<string>", line 11 in g
+            File "<string>", line 6 in f
+            File "<string>", line 12 in <module>
+        """)
+
+    def test_tracing(self):
+        """Frames that are being traced, and the trace function's own."""
+        self.frames("""
+            import sys
+            from die import die
+            def trace(frame, event, argument):
+                if frame.f_lineno == 9 and event == "line":
+                    die()
+                return trace
+            def f():
+                for x in range(3):
+                    x += 1
+            sys.settrace(trace)
+            f()
+        """, """
+            File "<string>", line 5 in trace
+            File "<string>", line 9 in f
+            File "<string>", line 11 in <module>
+        """)
+
+    def test_traced(self):
+        """A traced function that crashes by itself."""
+        self.frames("""
+            import sys
+            from die import die
+            def trace(frame, event, argument):
+                frame.f_trace_opcodes = True
+                return trace
+            def f(n):
+                x = n
+                x and f(n - 1)
+                x or die()
+            sys.settrace(trace)
+            f(2)
+        """, """
+            File "<string>", line 9 in f
+            File "<string>", line 8 in f
+            File "<string>", line 8 in f
+            File "<string>", line 11 in <module>
+        """)
+
+    def test_profiling(self):
+        """Frames that are being profiled."""
+        self.frames("""
+            import sys
+            from die import die
+            def profile(frame, event, argument):
+                if event == "return" and frame.f_code is f.__code__:
+                    die()
+            def f():
+                pass
+            sys.setprofile(profile)
+            f()
+        """, """
+            File "<string>", line 5 in profile
+            File "<string>", line 7 in f
+            File "<string>", line 9 in <module>
+        """)
+
+    def test_import(self):
+        """A module that crashes while it is imported."""
+        write_file("crashing.py", "from die import die\n\ndie()\n")
+        self.frames("""
+            import crashing
+        """, """
+            File "crashing.py", line 3 in <module>
+            …
+        """)
+
+    def test_greedy_star_calls(self):
+        """Calls with unpacked arguments, and partial objects."""
+        self.frames("""
+            import functools
+            from die import die
+            def f(*a, **k):
+                die(*a, **k)
+            def g(*a, **k):
+                functools.partial(f, *a)(**k)
+            g(*[], **{})
+        """, """
+            File "<string>", line 4 in f
+            File "<string>", line 6 in g
+            File "<string>", line 7 in <module>
+        """)
+
+    def deep(self, depth, before=""):
+        """A stack of so many frames: what traceback would show of it."""
+        child = python("""
+            import sys
+            from die import die
+            sys.setrecursionlimit(10**6)
+            def f(n):
+                if n > 2:
+                    f(n - 1)
+                else:
+                    die()
+            f(%d)
+        """ % depth, env=environment())
+        self.check(child, SIGSEGV, report(child.out))
+        return child.out
+
+    def test_100_frames(self):
+        """A hundred frames are all shown."""
+        self.assertEqual(self.deep(100), (
+            '  File "<string>", line 8 in f\n'
+            + 98 * '  File "<string>", line 6 in f\n'
+            + '  File "<string>", line 9 in <module>\n'))
+
+    def test_more_frames(self):
+        """Of more, the 90 innermost and the 10 outermost are shown."""
+        for depth in (101, 150, 401):
+            with self.subTest(depth=depth):
+                self.assertEqual(self.deep(depth), (
+                    '  File "<string>", line 8 in f\n'
+                    + 89 * '  File "<string>", line 6 in f\n'
+                    + '  ... %d frames not shown ...\n' % (depth - 100)
+                    + 9 * '  File "<string>", line 6 in f\n'
+                    + '  File "<string>", line 9 in <module>\n'))
+
+    def test_100000_frames(self):
+        """A stack of any depth is walked to its end."""
+        with limits(resource.RLIMIT_STACK, 1 << 30):
+            found = self.deep(100000)
+        self.assertEqual(found, (
+            '  File "<string>", line 8 in f\n'
+            + 89 * '  File "<string>", line 6 in f\n'
+            + '  ... 99900 frames not shown ...\n'
+            + 9 * '  File "<string>", line 6 in f\n'
+            + '  File "<string>", line 9 in <module>\n'))
+
+
+class AgreementTests(CrashCase):
+    """Thousands of stacks of real code, ours against the interpreter's."""
+
+    HARNESS = '''
+        import gc, os, sys, tempfile
+        import faulthandler
+        from die import lines
+        from work import work
+
+        TITLE = ("Fatal Python error: Segmentation fault\\n\\n"
+                 "Traceback (most recent call first):\\n")
+        EVERY, WANTED = int(sys.argv[1]), int(sys.argv[2])
+        file = tempfile.TemporaryFile()
+        outside = os.dup(2)
+        events = compared = 0
+
+        def look(frame):
+            """Crash a copy of the process; compare what it says."""
+            global compared
+            expected = lines(frame)
+            child = os.fork()
+            if child == 0:
+                os.dup2(file.fileno(), 2)
+                faulthandler.sigsegv()
+            status = os.waitpid(child, 0)[1]
+            text = os.pread(file.fileno(), 1 << 20, 0).decode("ascii")
+            os.ftruncate(file.fileno(), 0)
+            os.lseek(file.fileno(), 0, 0)
+            found = text[len(TITLE):].splitlines()[2:]
+            if not text.startswith(TITLE) or (status, found) != (
+                    11, expected):
+                os.write(outside, ("status %d\\n%s\\n-- expected\\n%s\\n" % (
+                    status, text, "\\n".join(expected))).encode())
+                os._exit(1)
+            compared += 1
+
+        def event(frame, kind, argument):
+            global events
+            events += 1
+            if events % EVERY == 0 and compared < WANTED:
+                look(frame)
+            return event
+
+        gc.disable()
+    '''
+
+    def agree(self, code, every, wanted):
+        """The child compared as many stacks as wanted, all alike."""
+        child = python(block(self.HARNESS) + block(code),
+                       str(every), str(wanted))
+        self.assertEqual((child.status, child.err, child.out),
+                         (0, "", "%d\n" % wanted), child)
+
+    def test_profiled_calls(self):
+        """Stacks at calls and returns of the standard library."""
+        self.agree("""
+            while compared < WANTED:
+                sys.setprofile(event)
+                work()
+                sys.setprofile(None)
+            print(compared)
+        """, 997, 250)
+
+    def test_traced_lines(self):
+        """Stacks at lines of the standard library, traced."""
+        self.agree("""
+            while compared < WANTED:
+                sys.settrace(event)
+                work()
+                sys.settrace(None)
+            print(compared)
+        """, 2003, 250)
+
+    def test_interrupted(self):
+        """Stacks wherever a timer happens to interrupt the work."""
+        self.agree("""
+            import signal
+            def event(signum, frame):
+                look(frame)
+                if compared < WANTED:
+                    signal.setitimer(signal.ITIMER_REAL, 0.0007)
+            signal.signal(signal.SIGALRM, event)
+            signal.setitimer(signal.ITIMER_REAL, 0.001)
+            while compared < WANTED:
+                work()
+            print(compared)
+        """, 1, 250)
+
+
+# ---- Threads ---------------------------------------------------------------
+
+class ThreadTests(CrashCase):
+    """The other Python threads: order, identities, names, number."""
+
+    def test_main_thread_crashes(self):
+        """The crashing thread comes first, then the others."""
+        child = python("""
+            import _thread, faulthandler
+            started, never = _thread.allocate_lock(), _thread.allocate_lock()
+            def wait():
+                started.release()
+                never.acquire()
+            started.acquire()
+            never.acquire()
+            print("Thread 0x%016x" % _thread.start_new_thread(wait, ()),
+                  flush=True)
+            started.acquire()
+            faulthandler.sigsegv()
+        """)
+        self.check(child, SIGSEGV, block("""
+            Fatal Python error: Segmentation fault
+
+            Traceback (most recent call first):
+              File "<string>", line 11 in <module>
+
+            Thread 0x… (most recent call first):
+              File "<string>", line 5 in wait
+        """))
+        self.assertIn("\n%s (most" % child.raw_out.strip(), child.raw_err)
+
+    def test_other_thread_crashes(self):
+        """The main thread has its place among the others."""
+        child = python("""
+            import _thread, faulthandler
+            lock = _thread.allocate_lock()
+            lock.acquire()
+            print("Thread 0x%016x" % _thread.get_ident(), flush=True)
+            def work():
+                faulthandler.sigsegv()
+            _thread.start_new_thread(work, ())
+            lock.acquire()
+        """)
+        self.check(child, SIGSEGV, block("""
+            Fatal Python error: Segmentation fault
+
+            Traceback (most recent call first):
+              File "<string>", line 6 in work
+
+            Thread 0x… (most recent call first):
+              File "<string>", line 8 in <module>
+        """))
+        self.assertIn("\n%s (most" % child.raw_out.strip(), child.raw_err)
+
+    def test_crash_without_the_gil(self):
+        """The right thread is blamed while another holds the GIL."""
+        child = python("""
+            import _thread, ctypes, faulthandler, time
+            crash = ctypes.CDLL(None).strlen
+            def work():
+                crash(None)
+            def busy():
+                while True:
+                    pass
+            _thread.start_new_thread(work, ())
+            busy()
+        """)
+        self.check(child, SIGSEGV, child.err)
+        self.assertRegex(child.err, block(r"""
+            \AFatal Python error: Segmentation fault
+
+            Traceback \(most recent call first\):
+              File "<string>", line 4 in work
+
+            Thread 0x… \(most recent call first\):
+              (File "<string>", line [67] in busy
+              )?File "<string>", line [89] in <module>
+            \Z"""))
+
+    def test_thread_names(self):
+        """A thread's name is in brackets, where the system knows it."""
+        named = " [worker]" if sys.version_info >= (3, 14) else ""
+        child = python("""
+            import faulthandler, threading
+            started, never = threading.Event(), threading.Lock()
+            def wait():
+                started.set()
+                with never:
+                    pass
+            never.acquire()
+            threading.Thread(target=wait, name="worker").start()
+            started.wait()
+            faulthandler.sigsegv()
+        """)
+        self.check(child, SIGSEGV, block("""
+            Fatal Python error: Segmentation fault
+
+            Traceback (most recent call first):
+              File "<string>", line 10 in <module>
+
+            Thread 0x…%s (most recent call first):
+              File "<string>", line 5 in wait
+              File "…/threading.py", line … in run
+              File "…/threading.py", line … in _bootstrap_inner
+              File "…/threading.py", line … in _bootstrap
+        """ % named))
+
+    @unittest.skipIf(sys.version_info < (3, 14), "names are set from 3.14 on")
+    def test_escaped_thread_name(self):
+        """What a name may hold is escaped; no line is broken by it."""
+        child = python("""
+            import faulthandler, threading
+            lock = threading.Lock()
+            lock.acquire()
+            started = threading.Event()
+            def wait():
+                started.set()
+                lock.acquire()
+            threading.Thread(target=wait, name="a\\n] \\xe9\\x1b[").start()
+            started.wait()
+            faulthandler.sigsegv()
+        """)
+        self.assertEqual(child.status, -SIGSEGV)
+        self.assertIn(r"Thread 0x… [a\x0a] \xe9\x1b[] (most", child.err)
+
+    def test_finished_thread(self):
+        """A thread that has ended is not shown."""
+        self.crash("""
+            import faulthandler, threading
+            thread = threading.Thread(target=int)
+            thread.start()
+            thread.join()
+            faulthandler.sigsegv()
+        """, """
+            Fatal Python error: Segmentation fault
+
+            Traceback (most recent call first):
+              File "<string>", line 5 in <module>
+        """)
+
+    def many(self, count):
+        """The report of the main thread beside so many others."""
+        child = python("""
+            import _thread, faulthandler
+            lock = _thread.allocate_lock()
+            lock.acquire()
+            started = []
+            def wait():
+                started.append(1)
+                lock.acquire()
+            for n in range(%d):
+                _thread.start_new_thread(wait, ())
+            while len(started) < %d:
+                pass
+            faulthandler.sigsegv()
+        """ % (count, count))
+        self.assertEqual(len(set(re.findall("Thread (.*) \\(", child.raw_err))),
+                         min(count, 99))
+        return child
+
+    REST = block("""
+
+        Thread 0x… (most recent call first):
+          File "<string>", line 7 in wait
+    """)
+
+    def test_100_threads(self):
+        """A hundred threads are all shown."""
+        self.check(self.many(99), SIGSEGV, report(
+            '  File "<string>", line 12 in <module>\n')
+            + 99 * ("\n" + self.REST))
+
+    def test_120_threads(self):
+        """After a hundred threads, three dots end the list."""
+        self.check(self.many(120), SIGSEGV, report(
+            '  File "<string>", line 12 in <module>\n')
+            + 99 * ("\n" + self.REST) + "\n...\n")
+
+    def test_native_thread(self):
+        """A crash in a thread that Python never saw."""
+        self.crash("""
+            import ctypes, faulthandler, time
+            libc, thread = ctypes.CDLL(None), ctypes.c_size_t()
+            libc.pthread_create(ctypes.byref(thread), None, libc.strlen, None)
+            time.sleep(60)
+        """, """
+            Fatal Python error: Segmentation fault
+
+            Traceback (most recent call first):
+              <no Python frame>
+
+            Thread 0x… (most recent call first):
+              File "<string>", line 4 in <module>
+        """)
+
+    def test_attached_thread_without_frames(self):
+        """A thread that Python knows, but that runs nothing of it."""
+        child = python("""
+            import faulthandler, threading, _thread
+            _thread.start_new_thread(faulthandler.sigsegv, ())
+            _thread.allocate_lock().acquire()
+            lock = _thread.allocate_lock()
+            lock.acquire()
+            lock.acquire()
+        """)
+        self.assertEqual(child.status, -SIGSEGV)
+        self.assertTrue(child.err.startswith(block("""
+            Fatal Python error: Segmentation fault
+
+            Traceback (most recent call first):
+              <no Python frame>
+
+            Thread 0x… (most recent call first):
+              File "<string>", line """)), child)
+
+
+# ---- Fault: real crashes ---------------------------------------------------
+
+class FaultTests(CrashCase):
+    """Real crashes: every cause, with and without the GIL."""
+
+    def test_null_read_with_the_gil(self):
+        """ctypes reads address 0 and holds the GIL."""
+        self.crash("""
+            import ctypes, faulthandler
+            def f():
+                ctypes.string_at(0)
+            f()
+        """, """
+            Fatal Python error: Segmentation fault
+
+            Traceback (most recent call first):
+              File "…/ctypes/__init__.py", line … in string_at
+              File "<string>", line 3 in f
+              File "<string>", line 4 in <module>
+        """)
+        for call in ("ctypes.PyDLL(None).strlen(None)",
+                     "ctypes.c_long.from_address(0).value",
+                     "ctypes.py_object.from_address(8).value"):
+            with self.subTest(call=call):
+                self.crash("""
+                    import ctypes, faulthandler
+                    def f():
+                        %s
+                    f()
+                """ % call, """
+                    Fatal Python error: Segmentation fault
+
+                    Traceback (most recent call first):
+                      File "<string>", line 3 in f
+                      File "<string>", line 4 in <module>
+                """)
+
+    def test_null_read_without_the_gil(self):
+        """A C function reads address 0 while the GIL is released."""
+        self.crash("""
+            import ctypes, faulthandler
+            def f():
+                ctypes.CDLL(None).strlen(None)
+            f()
+        """, """
+            Fatal Python error: Segmentation fault
+
+            Traceback (most recent call first):
+              File "<string>", line 3 in f
+              File "<string>", line 4 in <module>
+        """)
+
+    def test_bad_addresses(self):
+        """Reads of addresses that are not NULL, and are no address."""
+        for address in ("1", "4096", "2**47 - 4096", "2**63", "2**64 - 1",
+                        "0xdddddddddddddddd"):
+            with self.subTest(address=address):
+                self.crash("""
+                    import ctypes, faulthandler
+                    ctypes.c_char.from_address(%s).value
+                """ % address, """
+                    Fatal Python error: Segmentation fault
+
+                    Traceback (most recent call first):
+                      File "<string>", line 2 in <module>
+                """)
+
+    def test_write_to_read_only_page(self):
+        """A write to a page that is only readable."""
+        self.crash("""
+            import ctypes, faulthandler
+            libc = ctypes.CDLL(None)
+            libc.mmap.restype = ctypes.c_size_t
+            page = libc.mmap(None, ctypes.c_size_t(4096), 1, 0x22, -1, 0)
+            ctypes.c_char.from_address(page).value
+            ctypes.c_char.from_address(page).value = b"x"
+        """, """
+            Fatal Python error: Segmentation fault
+
+            Traceback (most recent call first):
+              File "<string>", line 6 in <module>
+        """)
+
+    def test_truncated_file(self):
+        """A mapping whose file was truncated meanwhile."""
+        self.crash("""
+            import faulthandler, mmap, tempfile
+            with tempfile.TemporaryFile() as file:
+                file.truncate(4096)
+                pages = mmap.mmap(file.fileno(), 4096)
+                pages[0]
+                file.truncate(0)
+                pages[0]
+        """, """
+            Fatal Python error: Bus error
+
+            Traceback (most recent call first):
+              File "<string>", line 7 in <module>
+        """, SIGBUS)
+
+    @unittest.skipUnless(X86_64, "needs machine code of x86-64")
+    def test_illegal_opcode(self):
+        """An illegal opcode in machine code made at run time."""
+        for kind in ("CFUNCTYPE", "PYFUNCTYPE"):
+            with self.subTest(kind=kind):
+                self.crash("""
+                    import ctypes, faulthandler, machine
+                    machine.run("0f0b", ctypes.%s)()
+                """ % kind, """
+                    Fatal Python error: Illegal instruction
+
+                    Traceback (most recent call first):
+                      File "<string>", line 2 in <module>
+                """, SIGILL)
+
+    @unittest.skipUnless(X86_64, "needs machine code of x86-64")
+    def test_integer_division(self):
+        """A division by zero in machine code made at run time."""
+        for kind in ("CFUNCTYPE", "PYFUNCTYPE"):
+            with self.subTest(kind=kind):
+                self.crash("""
+                    import ctypes, faulthandler, machine
+                    machine.run("31c031d231c9f7f9", ctypes.%s)()
+                """ % kind, """
+                    Fatal Python error: Floating point exception
+
+                    Traceback (most recent call first):
+                      File "<string>", line 2 in <module>
+                """, SIGFPE)
+
+    @unittest.skipUnless(X86_64, "needs machine code of x86-64")
+    def test_call_through_null(self):
+        """A jump to address 0, and to an address that is none."""
+        for code in ("31c0ffd0", "48b8ddddddddddddddddffd0"):
+            with self.subTest(code=code):
+                self.crash("""
+                    import faulthandler, machine
+                    machine.run("%s")()
+                """ % code, """
+                    Fatal Python error: Segmentation fault
+
+                    Traceback (most recent call first):
+                      File "<string>", line 2 in <module>
+                """)
+
+    @unittest.skipUnless(X86_64, "needs machine code of x86-64")
+    def test_lost_stack_pointer(self):
+        """A crash with a stack pointer that points nowhere."""
+        for code in ("31e450", "48bcddddddddddddddddff3425000000000f0b"):
+            with self.subTest(code=code):
+                self.crash("""
+                    import faulthandler, machine
+                    machine.run("%s")()
+                """ % code, """
+                    Fatal Python error: Segmentation fault
+
+                    Traceback (most recent call first):
+                      File "<string>", line 2 in <module>
+                """)
+
+    def test_abort(self):
+        """os.abort()."""
+        self.crash("""
+            import faulthandler, os
+            os.abort()
+        """, """
+            Fatal Python error: Aborted
+
+            Traceback (most recent call first):
+              File "<string>", line 2 in <module>
+        """, SIGABRT)
+
+    def test_sent_signals(self):
+        """Every signal of the table, raised or sent in every way."""
+        for signum, title, _ in SIGNALS:
+            for call in ("os.kill(os.getpid(), n)", "signal.raise_signal(n)",
+                         "signal.pthread_kill(threading.get_ident(), n)",
+                         "ctypes.CDLL(None).raise_(n)"):
+                call = call.replace("CDLL(None).raise_", "CDLL(None)['raise']")
+                with self.subTest(signal=signum.name, call=call):
+                    self.crash("""
+                        import ctypes, os, signal, threading, faulthandler
+                        n = %d
+                        %s
+                    """ % (signum, call), """
+                        Fatal Python error: %s
+
+                        Traceback (most recent call first):
+                          File "<string>", line 3 in <module>
+                    """ % title, signum)
+
+    def test_signal_of_another_process(self):
+        """A signal from outside, while the process sleeps."""
+        for signum, title, _ in SIGNALS:
+            with self.subTest(signal=signum.name):
+                self.crash("""
+                    import os, signal, time
+                    import faulthandler
+                    def nap():
+                        if os.fork() == 0:
+                            time.sleep(0.1)
+                            os.kill(os.getppid(), %d)
+                            os._exit(0)
+                        time.sleep(60)
+                    nap()
+                """ % signum, """
+                    Fatal Python error: %s
+
+                    Traceback (most recent call first):
+                      File "<string>", line 8 in nap
+                      File "<string>", line 9 in <module>
+                """ % title, signum)
+
+    def test_fork_child(self):
+        """A forked child reports its own crash, once."""
+        child = python("""
+            import faulthandler, os
+            pid = os.fork()
+            if pid == 0:
+                faulthandler.sigfpe()
+            print(os.waitpid(pid, 0)[1])
+        """)
+        self.assertEqual((child.status, child.out), (0, "%d\n" % SIGFPE))
+        self.assertEqual(child.err, report(
+            '  File "<string>", line 4 in <module>\n',
+            "Floating point exception"))
+
+
+# ---- Stack overflow --------------------------------------------------------
+
+class StackTests(CrashCase):
+    """The handler has a stack of its own."""
+
+    @unittest.skipUnless(X86_64, "needs machine code of x86-64")
+    def test_overflow_in_c(self):
+        """Machine code that pushes until the stack ends."""
+        for kind in ("CFUNCTYPE", "PYFUNCTYPE"):
+            with self.subTest(kind=kind):
+                self.crash("""
+                    import ctypes, faulthandler, machine
+                    def f():
+                        machine.run("50ebfd", ctypes.%s)()
+                    f()
+                """ % kind, """
+                    Fatal Python error: Segmentation fault
+
+                    Traceback (most recent call first):
+                      File "<string>", line 3 in f
+                      File "<string>", line 4 in <module>
+                """)
+
+    def overflow(self, code, expected):
+        """Run code that recurses, so often, and to the call or the def."""
+        child = python(code)
+        child.err = re.sub(r"\.\.\. \d{4,} frames", "... N frames", child.err)
+        first, second = child.err.splitlines()[3:5]
+        if first == second.replace("line 4", "line 3").replace("5", "4"):
+            child.err = child.err.replace(first, second, 1)
+        self.check(child, SIGSEGV, report(expected))
+
+    @unittest.skipIf(sys.version_info >= (3, 12), "CPython counts C frames")
+    def test_overflow_through_c(self):
+        """Python that recurses through C without a limit."""
+        self.overflow("""
+            import faulthandler, sys
+            sys.setrecursionlimit(10**9)
+            def f(x):
+                list(map(f, "a"))
+            f(1)
+        """, (90 * '  File "<string>", line 4 in f\n'
+              + "  ... N frames not shown ...\n"
+              + 9 * '  File "<string>", line 4 in f\n'
+              + '  File "<string>", line 5 in <module>\n'))
+
+    @unittest.skipIf(sys.version_info >= (3, 12), "CPython counts C frames")
+    def test_overflow_through_ctypes(self):
+        """A ctypes callback that calls itself."""
+        self.overflow("""
+            import ctypes, faulthandler, sys
+            sys.setrecursionlimit(10**9)
+            @ctypes.CFUNCTYPE(None)
+            def f():
+                f()
+            f()
+        """, (90 * '  File "<string>", line 5 in f\n'
+              + "  ... N frames not shown ...\n"
+              + 9 * '  File "<string>", line 5 in f\n'
+              + '  File "<string>", line 6 in <module>\n'))
+
+    @unittest.skipIf(sys.version_info >= (3, 11),
+                     "Python calls use no C stack from 3.11 on")
+    def test_overflow_in_python(self):
+        """Plain Python that recurses without a limit."""
+        self.overflow("""
+            import faulthandler, sys
+            sys.setrecursionlimit(10**9)
+            def f():
+                f()
+            f()
+        """, (90 * '  File "<string>", line 4 in f\n'
+              + "  ... N frames not shown ...\n"
+              + 9 * '  File "<string>", line 4 in f\n'
+              + '  File "<string>", line 5 in <module>\n'))
+
+    @unittest.skipIf(sys.version_info < (3, 9),
+                     "the builtin of 3.8 has put its own there")
+    def test_alternate_stack(self):
+        """It is mapped with a forbidden page below, and large enough."""
+        child = python("""
+            import ctypes, faulthandler, os
+            class Stack(ctypes.Structure):
+                _fields_ = [("start", ctypes.c_size_t),
+                            ("flags", ctypes.c_int),
+                            ("size", ctypes.c_size_t)]
+            stack = Stack()
+            ctypes.CDLL(None).sigaltstack(None, ctypes.byref(stack))
+            below = above = None
+            for line in open("/proc/self/maps"):
+                first, last = (int(n, 16) for n in line.split()[0].split("-"))
+                if last == stack.start:
+                    below = line.split()[1]
+                if first == stack.start:
+                    above = line.split()[1]
+            print(stack.flags, stack.size >= 65536, below, above)
+        """)
+        self.assertEqual(child.out, "0 True ---p rw-p\n", child)
+
+    def test_foreign_alternate_stack(self):
+        """Another owner's alternate stack stays where it is."""
+        child = python("""
+            import ctypes
+            class Stack(ctypes.Structure):
+                _fields_ = [("start", ctypes.c_size_t),
+                            ("flags", ctypes.c_int),
+                            ("size", ctypes.c_size_t)]
+            memory = ctypes.create_string_buffer(1 << 20)
+            theirs = Stack(ctypes.addressof(memory), 0, 1 << 20)
+            libc = ctypes.CDLL(None)
+            assert libc.sigaltstack(ctypes.byref(theirs), None) == 0
+            import faulthandler
+            now = Stack()
+            libc.sigaltstack(None, ctypes.byref(now))
+            print(now.start == theirs.start, now.size == theirs.size)
+            faulthandler.disable()
+            libc.sigaltstack(None, ctypes.byref(now))
+            print(now.start == theirs.start, now.size == theirs.size,
+                  flush=True)
+            faulthandler.enable()
+            faulthandler.sigsegv()
+        """)
+        self.assertEqual(child.out, "True True\nTrue True\n")
+        self.check(child, SIGSEGV, report(
+            '  File "<string>", line 19 in <module>\n'))
+
+
+# ---- Signals ---------------------------------------------------------------
+
+class SignalTests(CrashCase):
+    """Older handlers come last and hear the truth; disable() is polite."""
+
+    def library(self):
+        """A library with an older handler, compiled once."""
+        path = os.path.join(FOLDER, "older.so")
+        if not os.path.exists(path):
+            if compiler() is None:
+                self.skipTest("needs a C compiler")
+            source = write_file("older.c", OLDER)
+            kept = environment()
+            kept.pop("LD_PRELOAD", None)
+            child = run(compiler(), "-shared", "-fPIC", "-o", path, source,
+                        env=kept)
+            self.assertEqual(child.status, 0, child)
+
+    def older(self, call, signum, title, said):
+        """An older handler of C comes after the report, and hears this."""
+        self.library()
+        child = python("""
+            import ctypes, os, signal, threading
+            older = ctypes.CDLL("./older.so")
+            older.install(%d)
+            import faulthandler
+            print(threading.get_native_id(), flush=True)
+            %s
+        """ % (signum, call))
+        self.assertEqual(child.status, 42, child)
+        self.assertEqual(child.err, report(
+            '  File "<string>", line 6 in <module>\n', title))
+        thread, heard = child.out.split("\n", 1)
+        self.assertEqual(heard, "%s in thread %s\n" % (said, thread))
+
+    def test_older_handler_of_real_faults(self):
+        """The siginfo of a real fault: cause and address."""
+        self.older("faulthandler.sigsegv()", SIGSEGV, "Segmentation fault",
+                   "signal 11 code 1 at (nil)")
+        self.older("ctypes.c_char.from_address(0x1230).value", SIGSEGV,
+                   "Segmentation fault", "signal 11 code 1 at 0x1230")
+        self.older("ctypes.c_char.from_address(2**63).value", SIGSEGV,
+                   "Segmentation fault", "signal 11 code 128 at (nil)")
+
+    @unittest.skipUnless(X86_64, "needs machine code of x86-64")
+    def test_older_handler_of_opcodes(self):
+        """The siginfo of illegal opcodes and of divisions."""
+        self.library()
+        for signum, digits, code, title in [
+                (SIGILL, "0f0b", 2, "Illegal instruction"),
+                (SIGFPE, "31c031d231c9f7f9", 1, "Floating point exception")]:
+            with self.subTest(signal=signum.name):
+                child = python("""
+                    import ctypes, machine, threading
+                    older = ctypes.CDLL("./older.so")
+                    older.install(%d)
+                    import faulthandler
+                    f = machine.run("%s")
+                    where = ctypes.cast(f, ctypes.c_void_p).value
+                    print(where, threading.get_native_id(), flush=True)
+                    f()
+                """ % (signum, digits))
+                where, thread = child.out.split("\n")[0].split()
+                offset = 0 if signum == SIGILL else 6
+                self.assertEqual(child.out.split("\n")[1], (
+                    "signal %d code %d at %#x in thread %s" % (
+                        signum, code, int(where) + offset, thread)))
+                self.assertEqual(child.status, 42)
+                self.assertEqual(child.err, report(
+                    '  File "<string>", line 8 in <module>\n', title))
+
+    def test_older_handler_of_sent_signals(self):
+        """The siginfo of signals that were sent: by whom, and how."""
+        for signum, title, _ in SIGNALS[:-1]:
+            with self.subTest(signal=signum.name):
+                self.older("os.kill(os.getpid(), %d)" % signum, signum, title,
+                           "signal %d code 0 from itself" % signum)
+                self.older("signal.pthread_kill(threading.get_ident(), %d)"
+                           % signum, signum, title,
+                           "signal %d code -6 from itself" % signum)
+
+    def test_older_handler_in_thread(self):
+        """The older handler runs in the thread that crashed."""
+        self.library()
+        child = python("""
+            import _thread, ctypes, threading
+            older = ctypes.CDLL("./older.so")
+            older.install(11)
+            import faulthandler
+            def work():
+                print(threading.get_native_id(), flush=True)
+                ctypes.CDLL(None).strlen(None)
+            lock = _thread.allocate_lock()
+            lock.acquire()
+            _thread.start_new_thread(work, ())
+            lock.acquire()
+        """)
+        thread, heard = child.out.split("\n", 1)
+        self.assertEqual(heard, "signal 11 code 1 at (nil) in thread %s\n"
+                         % thread)
+        self.assertEqual(child.status, 42)
+        self.assertEqual(child.err, block("""
+            Fatal Python error: Segmentation fault
+
+            Traceback (most recent call first):
+              File "<string>", line 7 in work
+
+            Thread 0x… (most recent call first):
+              File "<string>", line 11 in <module>
+        """))
+
+    def test_disable_restores(self):
+        """disable() puts back the handler that was there."""
+        self.library()
+        child = python("""
+            import ctypes
+            older = ctypes.CDLL("./older.so")
+            older.install(11)
+            import faulthandler
+            print(older.is_installed(11))
+            faulthandler.disable()
+            print(older.is_installed(11))
+            faulthandler.enable()
+            faulthandler.enable()
+            print(older.is_installed(11))
+            faulthandler.disable()
+            print(older.is_installed(11))
+        """)
+        self.assertEqual(child.out, "0\n1\n0\n1\n", child)
+
+    def test_disable_spares_newer_handler(self):
+        """disable() leaves a handler that was installed after ours."""
+        self.library()
+        child = python("""
+            import ctypes
+            older = ctypes.CDLL("./older.so")
+            import faulthandler
+            older.install(11)
+            faulthandler.disable()
+            print(older.is_installed(11), flush=True)
+            faulthandler.sigsegv()
+        """)
+        self.assertEqual((child.status, child.err), (42, ""), child)
+        self.assertRegex(child.out, r"^1\nsignal 11 code 1 at \(nil\) in .*\n$")
+
+    def test_newer_handler_of_c(self):
+        """A handler that was installed after ours answers alone."""
+        self.library()
+        child = python("""
+            import ctypes, faulthandler
+            older = ctypes.CDLL("./older.so")
+            older.install(11)
+            faulthandler.sigsegv()
+        """)
+        self.assertEqual((child.status, child.err), (42, ""), child)
+
+    def test_ignored_signals(self):
+        """A signal that was ignored is ignored again after disable()."""
+        child = python("""
+            import signal
+            for n in (signal.SIGFPE, signal.SIGBUS):
+                signal.signal(n, signal.SIG_IGN)
+            def ignored():
+                for line in open("/proc/self/status"):
+                    if line.startswith("SigIgn:"):
+                        mask = int(line.split()[1], 16)
+                return [n for n in (7, 8, 11) if mask >> n - 1 & 1]
+            before = ignored()
+            import faulthandler
+            during = ignored()
+            faulthandler.disable()
+            print(before, during, ignored())
+        """)
+        self.assertEqual(child.out, "[7, 8] [] [7, 8]\n", child)
+
+    def test_ignored_signal_that_is_sent(self):
+        """A process that ignored a signal survives it, with a report."""
+        child = python("""
+            import os, signal
+            signal.signal(signal.SIGBUS, signal.SIG_IGN)
+            import faulthandler
+            os.kill(os.getpid(), signal.SIGBUS)
+            print("alive")
+        """)
+        self.assertEqual((child.status, child.out), (0, "alive\n"), child)
+
+    def test_older_handler_of_python(self):
+        """A handler of signal.signal() runs after the report."""
+        child = python("""
+            import os, signal
+            def handler(signum, frame):
+                print("handler", signum, flush=True)
+            signal.signal(signal.SIGBUS, handler)
+            import faulthandler
+            os.kill(os.getpid(), signal.SIGBUS)
+            print("alive")
+        """)
+        self.assertEqual((child.status, child.out), (0, "handler 7\nalive\n"),
+                         child)
+        self.assertEqual(child.err, report(
+            '  File "<string>", line 6 in <module>\n', "Bus error"))
+
+    def test_newer_handler_of_python(self):
+        """A handler of signal.signal() replaces ours."""
+        child = python("""
+            import os, signal
+            import faulthandler
+            def handler(signum, frame):
+                print("handler", signum, flush=True)
+            signal.signal(signal.SIGBUS, handler)
+            os.kill(os.getpid(), signal.SIGBUS)
+            faulthandler.disable()
+            os.kill(os.getpid(), signal.SIGBUS)
+            faulthandler.sigsegv()
+        """)
+        self.assertEqual(child.out, "handler 7\nhandler 7\n")
+        self.check(child, SIGSEGV, "")
+
+    def test_disabled(self):
+        """After disable() a crash is what it is without us."""
+        for signum, _, call in SIGNALS:
+            with self.subTest(call=call):
+                self.check(python("""
+                    import faulthandler
+                    faulthandler.disable()
+                    %s
+                """ % call), signum, "")
+
+    @unittest.skipUnless(shutil.which("gdb"), "needs gdb")
+    def test_debugger_sees_the_truth(self):
+        """At the second stop, ours is gone; the fault is where it was."""
+        show = ["-ex", "x/i $pc", "-ex", "p $_siginfo.si_signo",
+                "-ex", "p $_siginfo.si_code",
+                "-ex", "p $_siginfo._sifields._sigfault.si_addr",
+                "-ex", "p $_thread", "-ex", "continue"]
+        write_file("truth.py", block("""
+            import _thread, ctypes, faulthandler
+            def work():
+                ctypes.c_char.from_address(0x1230).value
+            lock = _thread.allocate_lock()
+            lock.acquire()
+            _thread.start_new_thread(work, ())
+            lock.acquire()
+        """))
+        child = run("gdb", "-nx", "-batch", "-ex", "set startup-with-shell off",
+                    "-ex", "run", *show, *show, "--args",
+                    PYTHON, "truth.py")
+        if "received signal SIGSEGV" not in child.out:
+            self.skipTest("gdb cannot run the interpreter here")
+        stops = child.out.split("received signal SIGSEGV")
+        self.assertEqual(len(stops), 3, child)
+        seen = [re.findall(r"(?m)^(?:=> .*|\$\d+ = (.*))$", stop)[-5:]
+                for stop in stops[1:]]
+        self.assertEqual(seen[0][1:], seen[1][1:], child)
+        self.assertEqual(seen[1][1:4], ["11", "1", "(void *) 0x1230"])
+        code = [re.findall(r"(?m)^=> (\w+)", stop)[0] for stop in stops[1:]]
+        self.assertEqual(code[0], code[1])
+        self.assertIn("terminated with signal SIGSEGV", stops[2])
+        self.assertEqual((child.out + child.err).count("Fatal Python error"),
+                         1)
+
+
+# ---- Standard error --------------------------------------------------------
+
+class FileTests(CrashCase):
+    """Importing works whatever standard error is; the death is the same."""
+
+    def test_replaced_stderr(self):
+        """sys.stderr does not matter: the report goes to descriptor 2."""
+        for change in ("sys.stderr = None", "sys.stderr = io.StringIO()",
+                       "sys.stderr = 42", "sys.stderr.close()",
+                       "sys.stderr = open('/dev/null', 'w')"):
+            with self.subTest(change=change):
+                self.crash("""
+                    import io, sys
+                    %s
+                    import faulthandler
+                    faulthandler.sigsegv()
+                """ % change, """
+                    Fatal Python error: Segmentation fault
+
+                    Traceback (most recent call first):
+                      File "<string>", line 4 in <module>
+                """)
+
+    def test_deleted_stderr(self):
+        """Not even a deleted sys.stderr stops the import."""
+        self.crash("""
+            import sys
+            del sys.stderr
+            import faulthandler
+            faulthandler.sigsegv()
+        """, """
+            Fatal Python error: Segmentation fault
+
+            Traceback (most recent call first):
+              File "<string>", line 4 in <module>
+        """)
+
+    def test_closed_descriptor(self):
+        """With descriptor 2 closed there is no report."""
+        child = python("""
+            import os
+            os.close(2)
+            import faulthandler
+            print("imported", flush=True)
+            faulthandler.sigsegv()
+        """)
+        self.assertEqual(child.out, "imported\n")
+        self.check(child, SIGSEGV, "")
+
+    def test_started_without_stderr(self):
+        """Started with descriptor 2 closed: no report."""
+        for call, signum in [("sigsegv", SIGSEGV), ("sigfpe", SIGFPE)]:
+            with self.subTest(call=call):
+                child = run(
+                    "sh", "-c", 'exec "$0" "$@" 2>&-', PYTHON, "-c",
+                    "import faulthandler; print('imported', flush=True);"
+                    "faulthandler.%s()" % call)
+                self.assertEqual(child.out, "imported\n")
+                self.check(child, signum, "")
+
+    def test_reused_descriptor(self):
+        """A file that becomes descriptor 2 later gets nothing."""
+        for before, after in [("os.close(2)", ""), ("", "os.close(2)")]:
+            with self.subTest(before=before, after=after):
+                child = python("""
+                    import os
+                    %s
+                    import faulthandler
+                    %s
+                    number = os.open("victim", os.O_CREAT | os.O_RDWR)
+                    print(number, flush=True)
+                    faulthandler.sigsegv()
+                """ % (before or "pass", after or "pass"))
+                self.assertEqual(child.out, "2\n")
+                self.assertEqual(status_name(child.status), "-SIGSEGV")
+                with open(os.path.join(FOLDER, "victim")) as file:
+                    self.assertEqual(file.read(), "")
+
+    def test_full_device(self):
+        """A device that takes nothing costs nothing."""
+        with open("/dev/full", "w") as full:
+            child = python("import faulthandler; faulthandler.sigsegv()",
+                           stderr=full)
+        self.check(child, SIGSEGV, "")
+
+    def test_closed_pipe(self):
+        """A pipe nobody reads any more does not turn into SIGPIPE."""
+        for action in ("SIG_IGN", "SIG_DFL"):
+            with self.subTest(action=action):
+                reader, writer = os.pipe()
+                os.close(reader)
+                child = python("""
+                    import signal, faulthandler
+                    signal.signal(signal.SIGPIPE, signal.%s)
+                    faulthandler.sigsegv()
+                """ % action, stderr=writer)
+                os.close(writer)
+                self.check(child, SIGSEGV, "")
+
+
+# ---- Fatal signals ---------------------------------------------------------
+
+class FatalTests(CrashCase):
+    """The report of 1.0, for each signal and each way to run Python."""
+
+    def each(self, line, *arguments, stdin=False, code="%s", extra=""):
+        """Run code for each signal: four lines, and the death is exact."""
+        for signum, title, call in SIGNALS:
+            with self.subTest(call=call):
+                text = (code % call).encode()
+                child = run(PYTHON, *arguments, *([] if stdin else
+                                                  ["-c", text]),
+                            stdin=text if stdin else b"")
+                self.check(child, signum, report(line + extra, title))
+                self.assertEqual(child.err.count("\n"), 4)
+
+    def test_dash_c(self):
+        """python -c."""
+        for signum, title, call in SIGNALS:
+            with self.subTest(call=call):
+                self.crash("import faulthandler; " + call, """
+                    Fatal Python error: %s
+
+                    Traceback (most recent call first):
+                      File "<string>", line 1 in <module>
+                """ % title, signum)
+
+    def test_stdin(self):
+        """A program on standard input."""
+        for signum, title, call in SIGNALS:
+            with self.subTest(call=call):
+                child = run(PYTHON, stdin=b"import faulthandler; "
+                            + call.encode())
+                self.check(child, signum, block("""
+                    Fatal Python error: %s
+
+                    Traceback (most recent call first):
+                      File "<stdin>", line 1 in <module>
+                """ % title))
+
+    def test_script(self):
+        """A script, with a function."""
+        for signum, title, call in SIGNALS:
+            with self.subTest(call=call):
+                write_file("script.py", block("""
+                    import faulthandler
+
+                    def crash():
+                        %s
+
+                    crash()
+                """ % call))
+                self.check(run(PYTHON, "script.py"), signum, block("""
+                    Fatal Python error: %s
+
+                    Traceback (most recent call first):
+                      File "script.py", line 4 in crash
+                      File "script.py", line 6 in <module>
+                """ % title))
+
+    def test_module(self):
+        """python -m, whose frames stand below the module's."""
+        write_file("crashing.py", "from die import die\n\ndie()\n")
+        child = run(PYTHON, "-m", "crashing")
+        self.check(child, SIGSEGV, report(child.out))
+        self.assertTrue(child.out.startswith(
+            '  File "crashing.py", line 3 in <module>\n'))
+
+    def prompt(self, line, **changes):
+        """Type a line at the interactive prompt."""
+        start = time.monotonic()
+        terminal, theirs = pty.openpty()
+        process = subprocess.Popen(
+            [PYTHON, "-q"], stdin=theirs, stdout=theirs,
+            stderr=subprocess.PIPE, cwd=FOLDER, start_new_session=True,
+            env=environment(HOME=FOLDER, PYTHON_HISTORY=os.devnull,
+                            **changes))
+        os.close(theirs)
+        output = {terminal: b"", process.stderr.fileno(): b""}
+        readable = list(output)
+        typed = False
+        while readable:
+            ready = select.select(readable, [], [], PATIENCE)[0]
+            if not ready:
+                os.killpg(process.pid, signal.SIGKILL)
+                self.fail("no end at the prompt: %r" % output)
+            for descriptor in ready:
+                try:
+                    data = os.read(descriptor, 65536)
+                except OSError:
+                    data = b""
+                output[descriptor] += data
+                if not data:
+                    readable.remove(descriptor)
+            if not typed and b">>> " in b"".join(output.values()):
+                typed = True
+                os.write(terminal, line.encode() + b"\r")
+        out, err = output.values()
+        process.stderr.close()
+        os.close(terminal)
+        if err.startswith(b">>> "):
+            err = err[4:]
+        return Child(process.wait(), out.replace(b"\r\n", b"\n"), err,
+                     time.monotonic() - start)
+
+    def test_prompt(self):
+        """The interactive prompt; from 3.13 on it has frames below."""
+        name = "<stdin>" if sys.version_info < (3, 13) else "<python-input-0>"
+        for signum, title, call in SIGNALS:
+            with self.subTest(call=call):
+                child = self.prompt("import faulthandler; " + call,
+                                    TERM="xterm")
+                below = ""
+                if sys.version_info >= (3, 13):
+                    below = re.search(
+                        r'(?m)(^  File "(…/|<frozen ).* in .*\n)+\Z',
+                        child.err)[0]
+                self.check(child, signum, block("""
+                    Fatal Python error: %s
+
+                    Traceback (most recent call first):
+                      File "%s", line 1 in <module>
+                """ % (title, name)) + below)
+
+    def test_frames_of_the_prompt(self):
+        """At the prompt too, the frames are those of traceback."""
+        child = self.prompt("from die import die; die()", TERM="xterm")
+        frames = re.findall('(?m)^.*?(  File ".*", line .* in .*)\n',
+                            child.raw_out)
+        self.assertEqual(child.status, -SIGSEGV)
+        self.assertEqual(child.raw_err, report("\n".join(frames) + "\n"))
+
+    @unittest.skipIf(sys.version_info < (3, 13), "has only the basic prompt")
+    def test_basic_prompt(self):
+        """The prompt without its own Python code: four lines."""
+        child = self.prompt("import faulthandler; faulthandler.sigsegv()",
+                            PYTHON_BASIC_REPL="1")
+        child.err = re.sub('"<stdin>?-0>?"', '"<stdin-0>"', child.err)
+        self.check(child, SIGSEGV, block("""
+            Fatal Python error: Segmentation fault
+
+            Traceback (most recent call first):
+              File "<stdin-0>", line 1 in <module>
+        """))
+
+    def test_optimised_and_isolated(self):
+        """Switches of the interpreter make no difference."""
+        for switches in (["-O"], ["-OO"], ["-I"], ["-X", "dev"], ["-u"],
+                         ["-W", "error"], ["-X", "faulthandler"],
+                         ["-X", "utf8"], ["-E"], ["-B"]):
+            with self.subTest(switches=switches):
+                child = run(PYTHON, *switches, "-c",
+                            "import faulthandler; faulthandler.sigsegv()")
+                self.check(child, SIGSEGV, block("""
+                    Fatal Python error: Segmentation fault
+
+                    Traceback (most recent call first):
+                      File "<string>", line 1 in <module>
+                """))
+
+    def test_enable_and_disable(self):
+        """In any order and number; the state is always told right."""
+        child = python("""
+            import faulthandler as f
+            state = lambda: print(f.isenabled(), end=" ")
+            state()
+            print(f.enable(), end=" "); state()
+            print(f.disable(), end=" "); state()
+            print(f.disable(), end=" "); state()
+            print(f.enable(), f.enable(), f.enable(), end=" "); state()
+            print(f.disable(), f.disable(), end=" "); state()
+        """)
+        self.assertEqual(child.out, "True None True True False False False "
+                         "None None None True True False False ", child)
+
+    def test_enabled_again(self):
+        """What counts is the last call, however many came before."""
+        for calls, armed in [("ed", 0), ("de", 1), ("ddde", 1), ("eeed", 0),
+                             ("dede", 1), ("eded", 0), ("ede" * 50, 1)]:
+            with self.subTest(calls=calls):
+                child = python("""
+                    import faulthandler
+                    for call in %r:
+                        if call == "e":
+                            faulthandler.enable()
+                        else:
+                            faulthandler.disable()
+                    print(faulthandler.isenabled(), flush=True)
+                    faulthandler.sigsegv()
+                """ % calls)
+                self.assertEqual(child.out, "%s\n" % bool(armed))
+                self.check(child, SIGSEGV, armed * report(
+                    '  File "<string>", line 8 in <module>\n'))
+
+    def test_no_garbage_on_normal_exit(self):
+        """A process that does not crash prints nothing."""
+        for code in ("import faulthandler", "import faulthandler as f; "
+                     "f.disable(); f.enable(); import sys; sys.exit(3)"):
+            child = python(code)
+            self.assertEqual((child.status, child.err),
+                             (3 if "3" in code else 0, ""))
+
+
+# ---- Crash on purpose ------------------------------------------------------
+
+class CrashTests(CrashCase):
+    """sigsegv() and its kin."""
+
+    def test_release_gil(self):
+        """release_gil is true or false like anything in Python."""
+        for argument in ("True", "1", "release_gil=True", "0", "[]", "None",
+                         "'x'", "release_gil=object()"):
+            with self.subTest(argument=argument):
+                self.crash("import faulthandler; faulthandler.sigsegv(%s)"
+                           % argument, """
+                    Fatal Python error: Segmentation fault
+
+                    Traceback (most recent call first):
+                      File "<string>", line 1 in <module>
+                """)
+
+    def test_no_truth(self):
+        """An argument whose truth raises is an error, not a crash."""
+        child = python("""
+            import faulthandler
+            class C:
+                def __bool__(self):
+                    raise ZeroDivisionError
+            try:
+                faulthandler.sigsegv(C())
+            except ZeroDivisionError:
+                print("raised")
+        """)
+        self.assertEqual((child.status, child.out), (0, "raised\n"), child)
+
+    def test_wrong_arguments(self):
+        """Wrong arguments are a TypeError that names the function."""
+        calls = ["sigsegv(1, 2)", "sigsegv(x=1)", "sigsegv(1, release_gil=1)",
+                 "sigfpe(1)", "sigfpe(x=1)", "sigbus(1)", "sigbus(x=1)",
+                 "sigill(1)", "sigill(x=1)", "disable(1)", "isenabled(1)",
+                 "isenabled(x=1)", "disable(x=1)"]
+        child = python("""
+            import faulthandler
+            for call in %r:
+                try:
+                    eval("faulthandler." + call)
+                except TypeError as error:
+                    print(call, call.split("(")[0] + "()" in str(error))
+                else:
+                    print(call, "was accepted")
+        """ % calls)
+        self.assertEqual(child.out.splitlines(),
+                         [call + " True" for call in calls], child)
+
+
+# ---- Module ----------------------------------------------------------------
+
+class ModuleTests(CrashCase):
+    """Importing, importing again, reloading."""
+
+    AGAIN = {
+        "import": "import faulthandler",
+        "reload": "importlib.reload(faulthandler)",
+        "reimport": "del sys.modules['faulthandler']; import faulthandler",
+        "by name": "faulthandler = importlib.import_module('faulthandler')",
+    }
+
+    def test_import_again(self):
+        """However often it is imported, one crash gives one report."""
+        for name, again in self.AGAIN.items():
+            with self.subTest(name):
+                self.crash("""
+                    import importlib, sys
+                    import faulthandler
+                    %s
+                    %s
+                    faulthandler.sigsegv()
+                """ % (again, again), """
+                    Fatal Python error: Segmentation fault
+
+                    Traceback (most recent call first):
+                      File "<string>", line 5 in <module>
+                """)
+
+    def test_disable_after_import_again(self):
+        """disable() really disarms, whichever module object is asked."""
+        for name, again in self.AGAIN.items():
+            for which in ("first", "faulthandler"):
+                with self.subTest(name, which=which):
+                    child = python("""
+                        import importlib, sys
+                        import faulthandler
+                        first = faulthandler
+                        %s
+                        %s.disable()
+                        print(first.isenabled(), faulthandler.isenabled(),
+                              flush=True)
+                        faulthandler.sigsegv()
+                    """ % (again, which))
+                    self.assertEqual(child.out, "False False\n")
+                    self.check(child, SIGSEGV, "")
+
+    def test_import_in_thread(self):
+        """Imported by a thread, it arms the whole process."""
+        self.crash("""
+            import threading
+            thread = threading.Thread(target=__import__, args=("faulthandler",))
+            thread.start()
+            thread.join()
+            import sys
+            sys.modules["faulthandler"].sigsegv()
+        """, """
+            Fatal Python error: Segmentation fault
+
+            Traceback (most recent call first):
+              File "<string>", line 6 in <module>
+        """)
+
+    def test_import_while_collecting(self):
+        """The collector may run at any moment of the import."""
+        self.crash("""
+            import gc
+            gc.set_threshold(1)
+            import faulthandler
+            faulthandler.sigsegv()
+        """, """
+            Fatal Python error: Segmentation fault
+
+            Traceback (most recent call first):
+              File "<string>", line 4 in <module>
+        """)
+
+    def test_version(self):
+        """The major and the minor number."""
+        child = python("""
+            from faulthandler import version
+            print(version, version >> 8, version & 255)
+        """)
+        self.assertEqual(child.out, "256 1 0\n")
+
+    def test_names_and_docstrings(self):
+        """Each function of 1.0 is there, and says what it does."""
+        child = python("""
+            import faulthandler
+            for name in ("enable disable isenabled sigsegv sigfpe sigbus "
+                         "sigill").split():
+                function = getattr(faulthandler, name)
+                assert function.__doc__ and function.__name__ == name
+                assert function.__module__ == "faulthandler", function
+            assert faulthandler.__doc__
+            assert faulthandler.__name__ == faulthandler.__spec__.name
+            faulthandler.enable = faulthandler.enable
+            faulthandler.other = 1
+        """)
+        self.assertEqual((child.status, child.err), (0, ""))
+
+    def test_no_leak(self):
+        """Arming again and again keeps no memory and no descriptors."""
+        child = python("""
+            import faulthandler, os
+            def pages():
+                with open("/proc/self/statm") as file:
+                    return int(file.read().split()[1])
+            def once():
+                faulthandler.enable()
+                faulthandler.disable()
+            for n in range(5000):
+                once()
+            before, files = pages(), len(os.listdir("/proc/self/fd"))
+            for n in range(20000):
+                once()
+            print(pages() - before < 100,
+                  len(os.listdir("/proc/self/fd")) - files)
+        """)
+        self.assertEqual(child.out, "True 0\n", child)
+
+
+# ---- Installing ------------------------------------------------------------
+
+class InstallTests(CrashCase):
+    """The finder, and how this module takes over from the builtin."""
+
+    ORIGIN = "import faulthandler; print(faulthandler.__spec__.origin)"
+    KILL = "import os; os.kill(os.getpid(), 11)"
+    REPORT = report('  File "<string>", line 1 in <module>\n')
+
+    @classmethod
+    def setUpClass(cls):
+        """Ask where the module is, and copy its finder, but not itself."""
+        cls.origin = python(cls.ORIGIN).out
+        finder = python("import _faulthandler_precedence as finder\n"
+                        "print(finder.__file__)").raw_out.strip()
+        cls.half = os.path.join(FOLDER, "half")
+        os.mkdir(cls.half)
+        shutil.copy(finder, cls.half)
+
+    def start(self, *arguments, **variables):
+        """A child that must end well and say nothing on standard error."""
+        child = run(PYTHON, *arguments, env=environment(**variables))
+        self.assertEqual((child.status, child.err), (0, ""), child)
+        return child
+
+    def start_half(self, code, *options, **variables):
+        """Run code where the finder is installed, but not the extension."""
+        setup = ("import sys; sys.path.append(%r); "
+                 "import _faulthandler_precedence; " % self.half)
+        return self.start(*options, "-S", "-c", setup + code, **variables)
+
+    def test_extension_answers(self):
+        """Importing gives the extension, however Python is started."""
+        self.assertRegex(self.origin, r"/faulthandler\..*so\n$")
+        for options in ([], ["-E"], ["-I"], ["-X", "dev"], ["-W", "error"],
+                        ["-B", "-O"]):
+            with self.subTest(options=options):
+                child = self.start(*options, "-c", self.ORIGIN)
+                self.assertEqual(child.out, self.origin)
+
+    def test_builtin_on_request(self):
+        """FAULTHANDLER_USE_STDLIB, unless empty, and -S ask for it."""
+        for options, variable, origin in [
+                ([], "1", "built-in\n"), ([], "", self.origin),
+                (["-E"], "1", "built-in\n"), (["-I"], "1", "built-in\n"),
+                (["-S"], "", "built-in\n")]:
+            with self.subTest(options=options, variable=variable):
+                child = self.start(*options, "-c", self.ORIGIN,
+                                   FAULTHANDLER_USE_STDLIB=variable)
+                self.assertEqual(child.out, origin)
+
+    def test_builtin_stays_armed_on_request(self):
+        """With FAULTHANDLER_USE_STDLIB the builtin is left as it is."""
+        child = self.start(
+            "-X", "faulthandler", "-c",
+            self.ORIGIN + "; print(faulthandler.is_enabled())",
+            FAULTHANDLER_USE_STDLIB="1")
+        self.assertEqual(child.out, "built-in\nTrue\n")
+
+    def test_silent_start(self):
+        """A start that does not import the module says nothing."""
+        for options in [], ["-W", "error"], ["-X", "dev", "-W", "error"]:
+            with self.subTest(options=options):
+                self.assertEqual(self.start(*options, "-c", "").out, "")
+
+    def test_start_imports_nothing(self):
+        """The finder needs only what every start has loaded."""
+        child = self.start("-S", "-c", block("""
+            import os, site, sys
+            sys.path.append(%r)
+            before = set(sys.modules)
+            import _faulthandler_precedence
+            print(set(sys.modules) - before)
+        """) % self.half)
+        self.assertEqual(child.out, "{'_faulthandler_precedence'}\n")
+
+    def test_first_finder(self):
+        """The finder comes first, once, and answers one name only."""
+        child = self.start("-c", block("""
+            import site, sys
+            import _faulthandler_precedence as finder
+            site.main()
+            finder.install()
+            print(sys.meta_path.index(finder), sys.meta_path.count(finder))
+            print(finder.find_spec("faulthandler_"),
+                  finder.find_spec("faulthandler.x", [], None))
+        """))
+        self.assertEqual(child.out, "0 1\nNone None\n")
+
+    def test_import_system(self):
+        """The spec is an extension's, and importlib.util finds it."""
+        child = self.start("-c", block("""
+            import importlib.machinery, importlib.util
+            spec = importlib.util.find_spec("faulthandler")
+            print(spec.origin)
+            print(isinstance(spec.loader,
+                             importlib.machinery.ExtensionFileLoader),
+                  spec.has_location, spec.submodule_search_locations)
+        """))
+        self.assertEqual(child.out, self.origin + "True True None\n")
+
+    def test_imported_again(self):
+        """Reloaded, or deleted and imported, it is the extension again."""
+        child = self.start("-c", block("""
+            import importlib, sys
+            import faulthandler
+            importlib.reload(faulthandler)
+            print(faulthandler.__spec__.origin)
+            del sys.modules["faulthandler"]
+            import faulthandler
+            print(faulthandler.__spec__.origin)
+        """))
+        self.assertEqual(child.out, self.origin * 2)
+
+    def test_user_module_of_that_name(self):
+        """A faulthandler.py beside the program wins over neither module."""
+        folder = os.path.join(FOLDER, "user")
+        os.mkdir(folder)
+        write_file("user/faulthandler.py", "raise SystemExit('the user's')")
+        program = write_file("user/program.py", self.ORIGIN)
+        self.assertEqual(self.start(program).out, self.origin)
+
+    def test_takes_over(self):
+        """Where the builtin was armed, one crash gives one report of ours."""
+        for options, variables in [
+                (["-X", "faulthandler"], {}), (["-X", "dev"], {}),
+                ([], {"PYTHONFAULTHANDLER": "1"}),
+                ([], {"PYTHONFAULTHANDLER": "0"}),
+                (["-X", "faulthandler"], {"PYTHONFAULTHANDLER": "1"}),
+                (["-W", "error", "-X", "dev"], {})]:
+            with self.subTest(options=options, variables=variables):
+                env = environment(**variables)
+                child = run(PYTHON, *options, "-c", self.KILL, env=env)
+                self.check(child, SIGSEGV, self.REPORT)
+                child = self.start(
+                    *options, "-c", self.ORIGIN +
+                    "; print(faulthandler.is_enabled())", **variables)
+                self.assertEqual(child.out, self.origin + "True\n")
+
+    def test_not_armed_unasked(self):
+        """Where nobody armed or imported anything, a crash says nothing."""
+        for options, variables in [
+                ([], {}), ([], {"PYTHONFAULTHANDLER": ""}),
+                (["-E"], {"PYTHONFAULTHANDLER": "1"})]:
+            with self.subTest(options=options, variables=variables):
+                child = run(PYTHON, *options, "-c", self.KILL,
+                            env=environment(**variables))
+                self.check(child, SIGSEGV, "")
+
+    def test_disarmed_after_take_over(self):
+        """disable() after the take-over leaves no handler of either."""
+        child = run(PYTHON, "-X", "faulthandler", "-c", block("""
+            import faulthandler, os
+            faulthandler.disable()
+            os.kill(os.getpid(), 11)
+        """))
+        self.check(child, SIGSEGV, "")
+
+    def test_missing_extension(self):
+        """Where only the finder is left, Python has its builtin."""
+        for options in [], ["-W", "error"], ["-X", "dev"]:
+            with self.subTest(options=options):
+                child = self.start_half(self.ORIGIN, *options)
+                self.assertEqual(child.out, "built-in\n")
+
+    def test_broken_extension(self):
+        """Where the extension cannot be loaded, Python has its builtin."""
+        with self.broken_extension():
+            child = self.start_half(self.ORIGIN + block("""
+                import importlib
+                print(faulthandler.__loader__.__name__)
+                importlib.reload(faulthandler)
+                print(hasattr(faulthandler, "version"))
+            """).replace("\n", "; ").join(["; ", ""]))
+        self.assertEqual(child.out, "built-in\nBuiltinImporter\nFalse\n")
+
+    def test_failed_take_over(self):
+        """Where the extension is missing or broken the builtin stays armed."""
+        code = ("import faulthandler; print(faulthandler.is_enabled(), "
+                "faulthandler.__spec__.origin, sys.modules['faulthandler'] "
+                "is faulthandler)")
+        armed = "True built-in True\n"
+        for options, variables in [
+                (["-X", "faulthandler"], {}),
+                (["-X", "dev", "-W", "error"], {}),
+                ([], {"PYTHONFAULTHANDLER": "1"})]:
+            with self.subTest(options=options, variables=variables):
+                child = self.start_half(code, *options, **variables)
+                self.assertEqual(child.out, armed)
+                with self.broken_extension():
+                    child = self.start_half(code, *options, **variables)
+                self.assertEqual(child.out, armed)
+
+    @contextlib.contextmanager
+    def broken_extension(self):
+        """Put a file that is no shared object where the extension is due."""
+        path = write_file("half/" + os.path.basename(self.origin.strip()),
+                          "This is not an ELF file.\n")
+        try:
+            yield
+        finally:
+            os.remove(path)
+
+    def test_subinterpreters(self):
+        """The finder works in both kinds of subinterpreter."""
+        for options in [], ["-X", "faulthandler"]:
+            for own_gil in False, True:
+                with self.subTest(options=options, own_gil=own_gil):
+                    child = self.start(*options, "-c", block("""
+                        import sub
+                        interpreter = sub.create(%r)
+                        sub.run(interpreter, %r)
+                        sub.run(interpreter, "print(faulthandler."
+                                "__spec__.origin == %r, flush=True)")
+                    """) % (own_gil, self.ORIGIN.split(";")[0],
+                            self.origin.strip()))
+                    self.assertEqual(child.out, "True\n")
+
+    def test_recorded(self):
+        """The metadata names what starts the finder, so that it is removed."""
+        child = self.start("-c", block("""
+            import importlib.metadata
+            found = importlib.metadata.distribution("faulthandler")
+            print(found.version)
+            print([file.name for file in found.files
+                   if file.suffix in (".pth", ".start")
+                   and "precedence" in file.name and file.locate().exists()])
+        """))
+        self.assertIn(child.out, [
+            "1.0\n['faulthandler-precedence.%s']\n" % suffix
+            for suffix in ("pth", "start")])
+
+
+# ---- pytest ----------------------------------------------------------------
+
+class PytestTests(CrashCase):
+    """pytest with its own faulthandler plugin."""
+
+    def pytest(self, source, *arguments):
+        """Run a suite with the pytest that this Python has."""
+        try:
+            import pytest
+        except ImportError:
+            self.skipTest("needs pytest")
+        write_file("test_suite.py", block(source))
+        folders = [os.path.dirname(os.path.dirname(pytest.__file__))]
+        return run(PYTHON, "-c", block("""
+            import sys
+            sys.path += %r
+            import pytest
+            sys.exit(pytest.main(sys.argv[1:]))
+        """ % folders), "-p", "no:cacheprovider", "test_suite.py", *arguments,
+            env=environment(PYTEST_DISABLE_PLUGIN_AUTOLOAD="1"))
+
+    def test_passing_suite(self):
+        """A suite passes, and the module is ours in it."""
+        child = self.pytest("""
+            def test_ours():
+                import faulthandler
+                assert faulthandler.version == 0x100
+                assert faulthandler.is_enabled()
+        """)
+        self.assertEqual(child.status, 0, child)
+        self.assertIn("1 passed", child.out)
+
+    def test_crashing_test(self):
+        """A test that crashes is reported once, with its line."""
+        child = self.pytest("""
+            import ctypes
+            def test_crash():
+                ctypes.CDLL(None).strlen(None)
+        """)
+        self.assertEqual(child.status, -SIGSEGV, child)
+        self.assertEqual(
+            (child.out + child.err).count("Fatal Python error: Segmentation"),
+            1, child)
+        self.assertIn('  File "test_suite.py", line 3 in test_crash\n',
+                      child.err)
+
+
+# ---- The standard library's API --------------------------------------------
+
+BOTH = '''
+"""both(): what each of the two modules dumps, ours and the builtin."""
+import sys
+import tempfile
+import importlib.util
+from importlib.machinery import BuiltinImporter
+
+import faulthandler as ours
+
+builtin = importlib.util.module_from_spec(
+    BuiltinImporter.find_spec("faulthandler"))
+sys.modules["faulthandler"] = ours      # 3.8 puts the builtin there
+modules = [ours, builtin]
+
+
+def both(*arguments, **keywords):
+    """Two texts, dumped from the same place."""
+    texts = []
+    for module in modules:
+        with tempfile.TemporaryFile() as file:
+            module.dump_traceback(file, *arguments, **keywords)
+            file.seek(0)
+            texts.append(file.read().decode("ascii"))
+    return texts
+
+
+def same(*arguments, **keywords):
+    """Say where the two differ, and what they are."""
+    first, second = both(*arguments, **keywords)
+    if first != second:
+        print("ours:\\n%s\\nbuiltin:\\n%s" % (first, second), flush=True)
+        sys.exit(1)
+    return first
+'''
+
+
+class DropInCase(CrashCase):
+    """What the tests of the standard library's API share."""
+
+    @classmethod
+    def setUpClass(cls):
+        """Where the children find both modules."""
+        write_file("both.py", BOTH)
+
+    def prints(self, code, expected, status=0, **options):
+        """Run code: it ends so, and writes this to standard error."""
+        child = python(code, **options)
+        found = re.sub(r"(Thread 0x…|thread 0x…) \[python[^\]]*\]", r"\1",
+                       child.err)
+        self.assertEqual((status_name(child.status), found),
+                         (status_name(status), block(expected)), child)
+        self.assertLess(child.seconds, LIMIT)
+        return child
+
+    def as_builtin(self, code, **options):
+        """Run code with either module: status and output are the same."""
+        children = [
+            python(code, env=environment(FAULTHANDLER_USE_STDLIB=value),
+                   **options) for value in ("", "1")]
+        ours, builtin = [(status_name(child.status), child.out, child.err)
+                         for child in children]
+        self.assertEqual(ours, builtin)
+        return children[0]
+
+    def agrees(self, code):
+        """Run code that compares what both modules dump."""
+        child = python("from both import both, same\n" + block(code))
+        self.assertEqual((child.status, child.err), (0, ""), child)
+        return child
+
+
+class SignatureTests(DropInCase):
+    """Names, parameters, defaults, docstrings, attributes."""
+
+    SIGNATURES = {
+        "enable": "file, all_threads=True, c_stack=?, *, max_threads=100",
+        "disable": "",
+        "is_enabled": "",
+        "isenabled": "",
+        "dump_traceback": "file, all_threads=True, *, max_threads=100",
+        "dump_traceback_later":
+            "timeout, repeat=False, file, exit=False, *, max_threads=100",
+        "cancel_dump_traceback_later": "",
+        "register": "signum, file, all_threads=True, chain=False, "
+                    "*, max_threads=100",
+        "unregister": "signum, /",
+        "dump_c_stack": "file",
+        "sigsegv": "release_gil=False",
+        "sigfpe": "", "sigbus": "", "sigill": "",
+        "_sigsegv": "release_gil=False, /",
+        "_sigfpe": "", "_sigabrt": "", "_stack_overflow": "",
+        "_read_null": "", "_fatal_error_c_thread": "",
+    }
+
+    def test_signatures(self):
+        """inspect.signature() gives the newest release's parameters."""
+        child = python("""
+            import inspect, faulthandler
+            for name in %r:
+                shown, star = [], False
+                signature = inspect.signature(getattr(faulthandler, name))
+                for p in signature.parameters.values():
+                    if p.name == "details":
+                        continue
+                    if p.kind is p.KEYWORD_ONLY and not star:
+                        shown.append("*")
+                        star = True
+                    default = "=%%r" %% (p.default,)
+                    if p.default is p.empty or p.name == "file":
+                        default = ""
+                    if p.name == "c_stack":
+                        default = "=?"
+                    shown.append(p.name + default)
+                    if p.name == "file":
+                        assert p.default is not p.empty
+                    if p.kind is p.POSITIONAL_ONLY:
+                        shown.append("/")
+                print(name, "(%%s)" %% ", ".join(shown))
+        """ % list(self.SIGNATURES))
+        expected = ["%s (%s)" % pair for pair in self.SIGNATURES.items()]
+        self.assertEqual(child.out.splitlines(), expected, child)
+
+    def test_names_of_the_builtin(self):
+        """Whatever the running Python's own module has is here."""
+        child = python("""
+            from both import builtin, ours
+            missing = set(dir(builtin)) - set(dir(ours))
+            print(missing - {"__builtins__", "_fatal_error"})
+        """)
+        self.assertEqual(child.out, "set()\n", child)
+
+    def test_assigned_attributes(self):
+        """A function can be wrapped by assigning to it."""
+        child = python("""
+            import faulthandler
+            original = faulthandler.enable
+            def enable(*arguments, **keywords):
+                print("enable", len(arguments))
+                return original(*arguments, **keywords)
+            faulthandler.enable = enable
+            faulthandler.enable(1)
+            print(faulthandler.is_enabled(), faulthandler.disable())
+        """)
+        self.assertEqual(child.out, "enable 1\nTrue True\n", child)
+
+    def test_docstrings(self):
+        """Every function says what it does."""
+        child = python("""
+            import faulthandler
+            for name in %r:
+                assert getattr(faulthandler, name).__doc__, name
+        """ % list(self.SIGNATURES))
+        self.assertEqual(child.status, 0, child)
+
+
+class ArgumentTests(DropInCase):
+    """Wrong arguments: the newest release's exceptions and messages."""
+
+    def raises(self, calls, before=""):
+        """Each call raises this, or returns it."""
+        child = python("import faulthandler, io, os, signal, sys\n"
+                       + block(before) + "\n" + block("""
+            for call in %r:
+                try:
+                    print(repr(eval("faulthandler." + call)))
+                except BaseException as error:
+                    print(type(error).__name__, error)
+        """ % list(calls)))
+        self.assertEqual(list(zip(calls, child.out.splitlines())),
+                         list(calls.items()), child)
+        self.assertEqual(child.status, 0, child)
+
+    FUNCTIONS = ["enable(%s)", "dump_traceback(%s)", "register(10, %s)",
+                 "dump_traceback_later(60, file=%s)", "dump_c_stack(%s)"]
+
+    def test_timeouts(self):
+        """What is no time, or no number."""
+        self.raises({
+            "dump_traceback_later(-1)":
+                "ValueError timeout must be greater than 0",
+            "dump_traceback_later(0)":
+                "ValueError timeout must be greater than 0",
+            "dump_traceback_later(1e300)":
+                "OverflowError timestamp out of range for C PyTime_t",
+            "dump_traceback_later(float('nan'))":
+                "ValueError Invalid value NaN (not a number)",
+            "dump_traceback_later('x')":
+                "TypeError must be real number, not str",
+            "dump_traceback_later(60)": "None",
+            "dump_traceback_later(1e9)": "None",
+            "cancel_dump_traceback_later()": "None",
+            "cancel_dump_traceback_later() ": "None",
+        })
+
+    def test_signal_numbers(self):
+        """What is no signal, or one that is refused."""
+        refused = ("RuntimeError signal %d cannot be registered, "
+                   "use enable() instead")
+        calls = {}
+        for function in ("register", "unregister"):
+            for signum, title, call in SIGNALS:
+                calls["%s(%d)" % (function, signum)] = refused % signum
+            for number in (0, -1, 65, 99999):
+                calls["%s(%d)" % (function, number)] = \
+                    "ValueError signal number out of range"
+            calls[function + "(2**40)"] = \
+                "OverflowError Python int too large to convert to C int"
+            calls[function + "('x')"] = "TypeError 'str' object cannot be " \
+                "interpreted as an integer"
+        calls["register(9)"] = "OSError [Errno 22] Invalid argument"
+        calls["register(10)"] = "None"
+        calls["unregister(10)"] = "True"
+        calls["unregister(10) "] = "False"
+        calls["unregister(64)"] = "False"
+        self.raises(calls)
+
+    def test_descriptors(self):
+        """Numbers that are no descriptors."""
+        bad = "ValueError file is not a valid file descriptor"
+        big = "OverflowError Python int too large to convert to C int"
+        for number, message in [(-1, bad), (-2, bad), (2**31, big),
+                                (2**40, big)]:
+            with self.subTest(number=number):
+                self.raises({function % number: message
+                             for function in self.FUNCTIONS})
+
+    def test_objects(self):
+        """Objects that are no files."""
+        no_file = "AttributeError '%s' object has no attribute 'fileno'"
+        for argument, message in [
+                ("12.5", no_file % "float"), ("[]", no_file % "list"),
+                ("io.StringIO()", "UnsupportedOperation fileno")]:
+            with self.subTest(argument=argument):
+                self.raises({function % argument: message
+                             for function in self.FUNCTIONS})
+
+    def test_fileno(self):
+        """Files whose fileno() is no descriptor."""
+        class_ = """
+            class File:
+                def __init__(self, number):
+                    self.number = number
+                def fileno(self):
+                    return self.number
+                def flush(self):
+                    raise ZeroDivisionError
+        """
+        wrong = "RuntimeError file.fileno() is not a valid file descriptor"
+        for number in ("'x'", "None", "-1", "1.5", "2**40"):
+            with self.subTest(number=number):
+                self.raises({function % "File(%s)" % number: wrong
+                             for function in self.FUNCTIONS}, class_)
+        self.raises({"enable(File(1))": "None"}, class_)
+
+    def test_no_stderr(self):
+        """sys.stderr is None, or deleted, or no file."""
+        functions = [function.replace("file=", "") % "" for function in
+                     self.FUNCTIONS if function != "enable(%s)"]
+        functions = [f.replace(", )", ")") for f in functions]
+        functions.append("enable(all_threads=True)")
+        for change, message in [
+                ("sys.stderr = None", "RuntimeError sys.stderr is None"),
+                ("del sys.stderr", "RuntimeError lost sys.stderr"),
+                ("sys.stderr = io.StringIO()", "UnsupportedOperation fileno")]:
+            with self.subTest(change=change):
+                self.raises({call: message for call in functions}, change)
+
+    def test_max_threads(self):
+        """max_threads is a number, by name only."""
+        self.raises({
+            "enable(max_threads='x')":
+                "TypeError 'str' object cannot be interpreted as an integer",
+            "enable(1, max_threads=0)": "None",
+            "enable(1, max_threads=-1)": "None",
+            "enable(1, max_threads=10**6)": "None",
+        })
+
+    def test_truth(self):
+        """Switches take anything that has a truth."""
+        self.raises({
+            "enable(1, 'x', [])": "None",
+            "enable(1, all_threads=None, c_stack=1)": "None",
+            "register(10, 1, 2, 3)": "None",
+            "dump_traceback_later(60, 'x', 1, [])": "None",
+        })
+
+    def test_wrong_calls(self):
+        """Too many, too few or unknown arguments name the function."""
+        calls = ["enable(1, 1, 1, 1)", "enable(foo=1)", "disable(1)",
+                 "is_enabled(1)", "dump_traceback(1, 1, 1)",
+                 "dump_traceback(foo=1)", "dump_traceback_later()",
+                 "dump_traceback_later(1, 1, 1, 1, 1)", "register()",
+                 "register(10, 1, 1, 1, 1)", "unregister()",
+                 "unregister(10, 11)", "unregister(signum=10)",
+                 "cancel_dump_traceback_later(1)", "dump_c_stack(1, 1)",
+                 "dump_c_stack(max_threads=1)", "_sigsegv(1, 2)",
+                 "_sigfpe(1)", "_sigabrt(1)", "_stack_overflow(1)",
+                 "_read_null(1)", "_fatal_error_c_thread(1)"]
+        child = python("""
+            import faulthandler
+            for call in %r:
+                try:
+                    eval("faulthandler." + call)
+                except TypeError as error:
+                    print(call, call.split("(")[0] in str(error))
+                else:
+                    print(call, "was accepted")
+        """ % calls)
+        self.assertEqual(child.out.splitlines(),
+                         [call + " True" for call in calls], child)
+
+    def test_returns(self):
+        """What each function returns."""
+        self.raises({
+            "is_enabled()": "True", "disable()": "True",
+            "is_enabled() ": "False", "disable() ": "False",
+            "enable(1)": "None", "is_enabled()  ": "True",
+            "dump_traceback(os.open(os.devnull, os.O_WRONLY))": "None",
+            "dump_c_stack(os.open(os.devnull, os.O_WRONLY))": "None",
+            "cancel_dump_traceback_later()": "None",
+        })
+
+
+class DumpTests(DropInCase):
+    """dump_traceback(): what the running Python's own module dumps."""
+
+    def test_literal(self):
+        """The report itself, for one thread."""
+        self.prints("""
+            import faulthandler
+            def f():
+                faulthandler.dump_traceback()
+            f()
+        """, """
+            Current thread 0x… (most recent call first):
+              File "<string>", line 3 in f
+              File "<string>", line 4 in <module>
+        """)
+
+    def test_one_thread(self):
+        """all_threads=False has a title of its own."""
+        self.prints("""
+            import faulthandler
+            def f():
+                faulthandler.dump_traceback(all_threads=False)
+            f()
+        """, """
+            Stack (most recent call first):
+              File "<string>", line 3 in f
+              File "<string>", line 4 in <module>
+        """)
+
+    def test_identity(self):
+        """The hexadecimal number is Thread.ident, and the name follows."""
+        child = python("""
+            import faulthandler, threading
+            print("0x%016x" % threading.main_thread().ident)
+            faulthandler.dump_traceback()
+        """)
+        self.assertRegex(child.raw_err, r"\ACurrent thread %s " %
+                         child.raw_out.strip())
+
+    def test_threads(self):
+        """All threads, in the builtin's order, with its names."""
+        child = self.agrees("""
+            import threading
+            started, never = threading.Semaphore(0), threading.Lock()
+            def wait(n):
+                if n:
+                    wait(n - 1)
+                else:
+                    started.release()
+                    never.acquire()
+            never.acquire()
+            for n in range(20):
+                threading.Thread(target=wait, args=(n,), daemon=True,
+                                 name="caf\u00e9 %d" % n).start()
+            for n in range(20):
+                started.acquire()
+            print(same().count("(most recent call first):"))
+            print(same(False).count("(most recent call first):"))
+        """)
+        self.assertEqual(child.out, "21\n1\n")
+
+    def test_more_than_100_threads(self):
+        """A hundred by default, then the current one, then three dots."""
+        child = self.agrees("""
+            import _thread
+            lock = _thread.allocate_lock()
+            lock.acquire()
+            started = []
+            def wait():
+                started.append(1)
+                lock.acquire()
+            for n in range(120):
+                _thread.start_new_thread(wait, ())
+            while len(started) < 120:
+                pass
+            text = both()[0]
+            print(text.count("hread 0x"), text.endswith("\\n\\n...\\n"),
+                  text.count("Current thread"))
+            import tempfile
+            from both import ours as faulthandler
+            for number in (1, 7, 200):
+                with tempfile.TemporaryFile("w+") as file:
+                    faulthandler.dump_traceback(file, max_threads=number)
+                    file.seek(0)
+                    text = file.read()
+                print(number, text.count("hread 0x"),
+                      text.endswith("\\n\\n...\\n"),
+                      text.count("Current thread"))
+        """)
+        self.assertEqual(child.out, block("""
+            101 True 1
+            1 2 True 1
+            7 8 True 1
+            200 121 False 1
+        """))
+
+    def test_deep_stacks(self):
+        """A hundred frames, then the builtin's three dots."""
+        self.agrees("""
+            def f(n):
+                f(n - 1) if n else same()
+            for n in (90, 97, 98, 99, 100, 101, 500):
+                f(n)
+        """)
+
+    def test_names(self):
+        """Escapes, and names that are too long."""
+        self.agrees(r"""
+            def f():
+                same()
+            for name in ["", "caf\xe9", "\u20ac", "\U0001f40d", "\ud800",
+                         "a\nb\0\x7f", "x" * 499, "x" * 500, "x" * 501,
+                         "\u20ac" * 499, "\u20ac" * 501, '"quoted"',
+                         "".join(map(chr, range(300)))]:
+                f.__code__ = f.__code__.replace(co_name=name,
+                                                co_filename=name)
+                f()
+        """)
+
+    def test_generators(self):
+        """Generators, coroutines and comprehensions."""
+        self.agrees("""
+            import asyncio
+            def generate():
+                yield same()
+            async def coroutine():
+                await asyncio.sleep(0)
+                [same() for x in generate()]
+            asyncio.run(coroutine())
+            class C:
+                x = [same() for x in (lambda: generate())()]
+        """)
+
+    def test_collector(self):
+        """The line that says the collector works."""
+        child = self.agrees("""
+            import gc
+            class C:
+                def __del__(self):
+                    print(same().count("  Garbage-collecting"))
+            x = C()
+            x.self = x
+            del x
+            gc.collect()
+        """)
+        self.assertEqual(child.out,
+                         "1\n" if sys.version_info >= (3, 10) else "0\n")
+
+    def test_specialised_init(self):
+        """After specialised __init__ calls ours is right, the builtin not."""
+        child = python("""
+            from both import both
+            from die import lines
+            import sys
+            class C:
+                def __init__(self, n):
+                    if n == 5000:
+                        self.text = both()
+                        self.frames = lines(sys._getframe())
+            def make(n):
+                return C(n)
+            for n in range(5001):
+                x = make(n)
+            ours, builtin = x.text
+            found = ours.splitlines()[1:]
+            print(found[1:][1:] == x.frames[1:], len(x.frames))
+        """)
+        self.assertEqual(child.out, "True 3\n", child)
+
+    def test_standard_library(self):
+        """At thousands of points of real code both dump the same."""
+        child = self.agrees("""
+            import gc, sys
+            from both import builtin, ours
+            from die import lines
+            from work import work
+            import tempfile
+            file = tempfile.TemporaryFile()
+            events = compared = 0
+            def dump(module):
+                module.dump_traceback(file, False)
+                text = file.seek(0) or file.read()
+                file.seek(0)
+                file.truncate()
+                return text
+            def event(frame, kind, argument):
+                global events, compared
+                events += 1
+                if events % 97 == 0:
+                    text = dump(ours).decode("ascii").splitlines()
+                    expected = lines(frame)
+                    if text[3:] != expected and len(expected) < 98:
+                        sys.setprofile(None)
+                        print("\\n".join(text + ["expected"] + expected))
+                        sys.exit(1)
+                    compared += 1
+            gc.disable()
+            sys.setprofile(event)
+            while compared < 5000:
+                work()
+            sys.setprofile(None)
+            print("done")
+        """)
+        self.assertEqual(child.out, "done\n")
+
+    def test_subinterpreter(self):
+        """From a subinterpreter, ours goes on where the builtin ends."""
+        child = self.agrees("""
+            import sub
+            other = sub.create(False)
+            sub.run(other, "import sys; sys.path.insert(0, '');"
+                    "import both; x = both.both()")
+            sub.run(other, "assert x[0].startswith(x[1]), x")
+            sub.run(other, "print(x[0][len(x[1]):], flush=True)")
+        """)
+        self.assertEqual(child.out, "\n" + block("""
+            Interpreter 0:
+
+            Thread 0x… (most recent call first):
+              File "sub.py", line 19 in run
+              File "<string>", line 4 in <module>
+
+        """))
+
+    def test_pipe_read_by_a_thread(self):
+        """A megabyte goes to a pipe that a thread of ours reads."""
+        child = python("""
+            import faulthandler, os, threading
+            reader, writer = os.pipe()
+            total = []
+            def read():
+                while True:
+                    data = os.read(reader, 65536)
+                    if not data:
+                        break
+                    total.append(len(data))
+            thread = threading.Thread(target=read)
+            thread.start()
+            def f(n):
+                f(n - 1) if n else [faulthandler.dump_traceback(writer)
+                                    for x in range(12)]
+            name = "n" * 480
+            f.__code__ = f.__code__.replace(co_name=name, co_filename=name)
+            f(120)
+            os.close(writer)
+            thread.join()
+            print(sum(total) > 10**6)
+        """)
+        self.assertEqual((child.status, child.out), (0, "True\n"), child)
+
+    def test_file_is_flushed(self):
+        """What is in the file's buffer comes before the dump."""
+        child = python("""
+            import faulthandler, sys
+            sys.stdout.write("first\\n")
+            faulthandler.dump_traceback(sys.stdout, all_threads=False)
+        """)
+        self.assertEqual(child.out, block("""
+            first
+            Stack (most recent call first):
+              File "<string>", line 3 in <module>
+        """))
+
+
+class EnableTests(DropInCase):
+    """enable(file): the standard library's report of a crash."""
+
+    def strip(self, text):
+        """The report up to what only the running Python adds."""
+        text = re.sub(r"(hread 0x…) \[python[^\]]*\]", r"\1", text)
+        text = re.sub(r"\nCurrent thread's C stack trace (?s:.*)", "", text)
+        return re.sub(r"\nExtension modules: .*\n", "", text)
+
+    def test_literal(self):
+        """The report itself, for each signal."""
+        for signum, title, call in SIGNALS:
+            with self.subTest(call=call):
+                child = python("""
+                    import faulthandler, sys
+                    faulthandler.enable(sys.stderr, c_stack=False)
+                    %s
+                """ % call)
+                child.err = self.strip(child.err)
+                if signum == SIGFPE:
+                    child.err = child.err.replace("Floating-", "Floating ")
+                self.check(child, signum, block("""
+                    Fatal Python error: %s
+
+                    Current thread 0x… (most recent call first):
+                      File "<string>", line 3 in <module>
+                """ % title))
+
+    def test_as_the_builtin(self):
+        """The same bytes as from the builtin, extension modules too."""
+        c_stack = ", c_stack=False" * (sys.version_info >= (3, 14))
+        for arguments in ("2", "file=2, all_threads=True", "sys.stderr",
+                          "2, False", "2, all_threads=0"):
+            for call in ("_sigsegv()", "_sigfpe()", "_sigabrt()",
+                         "_sigsegv(True)"):
+                with self.subTest(arguments=arguments, call=call):
+                    self.as_builtin("""
+                        import faulthandler, sys
+                        import json, decimal, ctypes, unicodedata, array
+                        def f():
+                            faulthandler.%s
+                        faulthandler.enable(%s%s)
+                        f()
+                    """ % (call, arguments, c_stack))
+
+    def test_crashing_thread_first(self):
+        """The crashing thread comes first, the others as by the builtin."""
+        child = python("""
+            import _thread, faulthandler
+            lock = _thread.allocate_lock()
+            lock.acquire()
+            faulthandler.enable(2, c_stack=False)
+            def work():
+                faulthandler.sigsegv()
+            def wait():
+                _thread.start_new_thread(work, ())
+                lock.acquire()
+            _thread.start_new_thread(wait, ())
+            lock.acquire()
+        """)
+        child.err = self.strip(child.err)
+        self.check(child, SIGSEGV, block("""
+            Fatal Python error: Segmentation fault
+
+            Current thread 0x… (most recent call first):
+              File "<string>", line 6 in work
+
+            Thread 0x… (most recent call first):
+              File "<string>", line 9 in wait
+
+            Thread 0x… (most recent call first):
+              File "<string>", line 11 in <module>
+        """))
+
+    def test_deep_stack(self):
+        """A fatal report shows the outermost frames too."""
+        child = python("""
+            import faulthandler
+            faulthandler.enable(2, c_stack=False)
+            def f(n):
+                f(n - 1) if n else faulthandler.sigsegv()
+            f(148)
+        """)
+        child.err = self.strip(child.err)
+        self.check(child, SIGSEGV, report(
+            90 * '  File "<string>", line 4 in f\n'
+            + "  ... 50 frames not shown ...\n"
+            + 9 * '  File "<string>", line 4 in f\n'
+            + '  File "<string>", line 5 in <module>\n').replace(
+                "Traceback (", "Current thread 0x… ("))
+
+    def test_enable_again(self):
+        """The last call's file is the one that counts."""
+        child = python("""
+            import faulthandler, sys
+            faulthandler.enable(1, c_stack=False)
+            faulthandler.enable(sys.__stderr__, c_stack=False)
+            faulthandler.sigsegv()
+        """)
+        self.assertEqual(child.out, "")
+        self.assertEqual(child.err.count("Fatal Python error"), 1)
+        child = python("""
+            import faulthandler
+            faulthandler.enable(1, c_stack=False)
+            faulthandler.enable()
+            faulthandler.sigsegv()
+        """)
+        self.assertEqual(child.out, "")
+        self.check(child, SIGSEGV, report(
+            '  File "<string>", line 4 in <module>\n'))
+
+    def test_file_is_kept_alive(self):
+        """A file object that only enable() refers to stays open."""
+        child = python("""
+            import faulthandler, gc
+            faulthandler.enable(open("kept.txt", "w"), c_stack=False)
+            gc.collect()
+            faulthandler.sigsegv()
+        """)
+        self.check(child, SIGSEGV, "")
+        with open(os.path.join(FOLDER, "kept.txt")) as file:
+            self.assertEqual(file.readline(),
+                             "Fatal Python error: Segmentation fault\n")
+
+    def test_closed_descriptor(self):
+        """disable() and os.close() at once, as pytest does."""
+        child = python("""
+            import faulthandler, os
+            number = os.dup(2)
+            faulthandler.enable(number)
+            faulthandler.disable()
+            os.close(number)
+            victim = os.open("victim", os.O_CREAT | os.O_RDWR | os.O_TRUNC)
+            assert victim == number, (victim, number)
+            faulthandler.sigsegv()
+        """)
+        self.check(child, SIGSEGV, "")
+        self.assertEqual(
+            os.path.getsize(os.path.join(FOLDER, "victim")), 0)
+
+    def test_crash_functions(self):
+        """The functions that test suites crash with."""
+        for call, signum in [("_sigsegv()", SIGSEGV), ("_sigfpe()", SIGFPE),
+                             ("_sigsegv(True)", SIGSEGV),
+                             ("_sigabrt()", SIGABRT),
+                             ("_read_null()", SIGSEGV),
+                             ("_stack_overflow()", SIGSEGV)]:
+            with self.subTest(call=call):
+                title = {s: t for s, t, _ in SIGNALS}[signum]
+                self.crash("import faulthandler; faulthandler." + call, """
+                    Fatal Python error: %s
+
+                    Traceback (most recent call first):
+                      File "<string>", line 1 in <module>
+                """ % title, signum)
+
+
+class LaterTests(DropInCase):
+    """The watchdog."""
+
+    def test_once(self):
+        """One dump, after the time."""
+        self.prints("""
+            import faulthandler, time
+            faulthandler.dump_traceback_later(0.2)
+            time.sleep(0.7)
+        """, """
+            Timeout (0:00:00.200000)!
+            Thread 0x… (most recent call first):
+              File "<string>", line 3 in <module>
+        """)
+
+    def test_time_in_the_title(self):
+        """Fractions are written only where there are any."""
+        self.prints("""
+            import faulthandler, time
+            faulthandler.dump_traceback_later(1)
+            time.sleep(1.4)
+        """, """
+            Timeout (0:00:01)!
+            Thread 0x… (most recent call first):
+              File "<string>", line 3 in <module>
+        """)
+
+    def test_early_enough_and_late_enough(self):
+        """The dump comes at the time, not before it."""
+        child = python("""
+            import faulthandler, os, time
+            reader, writer = os.pipe()
+            start = time.monotonic()
+            faulthandler.dump_traceback_later(0.3, file=writer)
+            os.read(reader, 1)
+            print(0.3 <= time.monotonic() - start < 0.5)
+        """)
+        self.assertEqual(child.out, "True\n")
+
+    def test_repeat_until_cancelled(self):
+        """Dumps again and again, and not after cancel."""
+        child = python("""
+            import faulthandler, time
+            faulthandler.dump_traceback_later(0.2, repeat=True)
+            time.sleep(0.75)
+            faulthandler.cancel_dump_traceback_later()
+            time.sleep(0.5)
+        """)
+        self.assertEqual(child.status, 0)
+        self.assertIn(child.err.count("Timeout (0:00:00.200000)!\n"), (2, 3))
+
+    def test_repeated_literal(self):
+        """Nothing stands between two dumps."""
+        self.prints("""
+            import faulthandler, time
+            faulthandler.dump_traceback_later(0.25, repeat=True)
+            time.sleep(0.62)
+            faulthandler.cancel_dump_traceback_later()
+        """, """
+            Timeout (0:00:00.250000)!
+            Thread 0x… (most recent call first):
+              File "<string>", line 3 in <module>
+            Timeout (0:00:00.250000)!
+            Thread 0x… (most recent call first):
+              File "<string>", line 3 in <module>
+        """)
+
+    def test_exit(self):
+        """exit=True ends the process with status 1, after the dump."""
+        self.prints("""
+            import atexit, faulthandler, time
+            atexit.register(print, "atexit")
+            faulthandler.dump_traceback_later(0.2, exit=True)
+            time.sleep(30)
+        """, """
+            Timeout (0:00:00.200000)!
+            Thread 0x… (most recent call first):
+              File "<string>", line 4 in <module>
+        """, status=1)
+
+    def test_cancelled(self):
+        """Cancelled in time, it prints nothing."""
+        self.prints("""
+            import faulthandler, time
+            faulthandler.cancel_dump_traceback_later()
+            faulthandler.dump_traceback_later(0.2, exit=True)
+            faulthandler.cancel_dump_traceback_later()
+            faulthandler.cancel_dump_traceback_later()
+            time.sleep(0.4)
+        """, "")
+
+    def test_armed_again(self):
+        """Arming again replaces what was armed, arguments and all."""
+        self.prints("""
+            import faulthandler, time
+            faulthandler.dump_traceback_later(0.1, True, exit=True)
+            faulthandler.dump_traceback_later(60)
+            faulthandler.dump_traceback_later(0.2)
+            time.sleep(0.7)
+        """, """
+            Timeout (0:00:00.200000)!
+            Thread 0x… (most recent call first):
+              File "<string>", line 5 in <module>
+        """)
+
+    def test_as_the_builtin(self):
+        """The same bytes as from the builtin, with threads."""
+        self.as_builtin("""
+            import faulthandler, threading, time
+            never = threading.Lock()
+            never.acquire()
+            for n in range(3):
+                threading.Thread(target=never.acquire, daemon=True,
+                                 name="worker-%d" % n).start()
+            time.sleep(0.2)
+            faulthandler.dump_traceback_later(0.2)
+            time.sleep(0.6)
+        """)
+
+    def test_no_exit_at_the_end(self):
+        """A watchdog that is armed does not keep the process."""
+        for code in ("", "import sys; sys.exit(3)", "import os; os._exit(4)"):
+            child = python("import faulthandler; faulthandler."
+                           "dump_traceback_later(60, exit=True); " + code)
+            self.assertEqual(child.err, "")
+            self.assertLess(child.seconds, 5)
+
+    def test_cancel_while_stuck(self):
+        """cancel returns within a second though the pipe is full."""
+        child = python("""
+            import faulthandler, os, time
+            reader, writer = os.pipe()
+            os.set_blocking(writer, False)
+            try:
+                while True:
+                    os.write(writer, b"x" * 65536)
+            except BlockingIOError:
+                os.set_blocking(writer, True)
+            faulthandler.dump_traceback_later(0.1, True, writer)
+            time.sleep(0.5)
+            start = time.monotonic()
+            faulthandler.cancel_dump_traceback_later()
+            print(time.monotonic() - start < 1)
+        """)
+        self.assertEqual((child.status, child.out), (0, "True\n"), child)
+        self.assertLess(child.seconds, 5)
+
+    def test_threads_run_while_cancelling(self):
+        """Other threads run on while a stuck watchdog is cancelled."""
+        child = python("""
+            import faulthandler, os, threading, time
+            reader, writer = os.pipe()
+            os.set_blocking(writer, False)
+            try:
+                while True:
+                    os.write(writer, b"x" * 65536)
+            except BlockingIOError:
+                os.set_blocking(writer, True)
+            gap, stop = 0, False
+            def beat():
+                global gap
+                last = time.monotonic()
+                while not stop:
+                    time.sleep(0.01)
+                    now = time.monotonic()
+                    gap, last = max(gap, now - last), now
+            thread = threading.Thread(target=beat)
+            thread.start()
+            faulthandler.dump_traceback_later(0.1, True, writer)
+            time.sleep(0.3)
+            faulthandler.cancel_dump_traceback_later()
+            stop = True
+            thread.join()
+            print(gap < 0.3, gap)
+        """)
+        self.assertEqual(child.out.split()[:1], ["True"], child)
+
+    def test_descriptor_closed_after_cancel(self):
+        """After cancel the caller's descriptor is left alone."""
+        child = python("""
+            import faulthandler, os, time
+            for n in range(20):
+                number = os.open(os.devnull, os.O_WRONLY)
+                faulthandler.dump_traceback_later(0.005, True, number)
+                time.sleep(0.012)
+                faulthandler.cancel_dump_traceback_later()
+                os.close(number)
+                victim = os.open("victim", os.O_CREAT | os.O_RDWR)
+                time.sleep(0.01)
+                assert os.fstat(victim).st_size == 0
+                os.close(victim)
+        """)
+        self.assertEqual((child.status, child.err), (0, ""))
+
+    def test_forked_child(self):
+        """A forked child can exit, cancel, arm again, and be dumped."""
+        for action in ("pass", "faulthandler.cancel_dump_traceback_later()",
+                       "faulthandler.dump_traceback_later(60)",
+                       "sys.exit(0)", "faulthandler.dump_traceback(1)"):
+            with self.subTest(action=action):
+                child = python("""
+                    import faulthandler, os, sys
+                    faulthandler.dump_traceback_later(60, exit=True)
+                    pid = os.fork()
+                    if pid == 0:
+                        %s
+                    else:
+                        status = os.waitpid(pid, 0)[1]
+                        faulthandler.cancel_dump_traceback_later()
+                        print("status", status)
+                """ % action)
+                self.assertIn("status 0\n", child.out)
+                self.assertEqual(child.status, 0, child)
+                self.assertLess(child.seconds, 5)
+
+    def test_forked_child_dumps(self):
+        """A watchdog armed in a forked child works there."""
+        child = python("""
+            import faulthandler, os, time
+            faulthandler.dump_traceback_later(60)
+            pid = os.fork()
+            if pid == 0:
+                faulthandler.dump_traceback_later(0.1, exit=True)
+                time.sleep(60)
+            print(os.WEXITSTATUS(os.waitpid(pid, 0)[1]))
+        """)
+        self.assertEqual(child.out, "1\n")
+        self.assertEqual(child.err.count("Timeout (0:00:00.100000)!"), 1)
+
+    def test_multiprocessing(self):
+        """Every start method lives with an armed watchdog."""
+        write_file("workers.py", block("""
+            import faulthandler, multiprocessing, sys
+            def work(x):
+                faulthandler.cancel_dump_traceback_later()
+                return x * 2
+            if __name__ == "__main__":
+                faulthandler.dump_traceback_later(60, exit=True)
+                context = multiprocessing.get_context(sys.argv[1])
+                with context.Pool(2) as pool:
+                    print(pool.map(work, [1, 2, 3]))
+        """))
+        for method in ("fork", "spawn", "forkserver"):
+            with self.subTest(method=method):
+                child = run(PYTHON, "-W", "ignore", "workers.py", method)
+                self.assertEqual((child.status, child.out, child.err),
+                                 (0, "[2, 4, 6]\n", ""))
+
+
+class RegisterTests(DropInCase):
+    """User signals."""
+
+    def test_literal(self):
+        """A registered signal dumps; the process goes on."""
+        self.prints("""
+            import faulthandler, os, signal
+            faulthandler.register(signal.SIGUSR1)
+            def f():
+                os.kill(os.getpid(), signal.SIGUSR1)
+            f()
+            faulthandler.unregister(signal.SIGUSR1)
+        """, """
+            Current thread 0x… (most recent call first):
+              File "<string>", line 4 in f
+              File "<string>", line 5 in <module>
+        """)
+
+    def test_one_thread(self):
+        """all_threads=False."""
+        self.prints("""
+            import faulthandler, signal
+            faulthandler.register(signal.SIGUSR1, all_threads=False)
+            signal.raise_signal(signal.SIGUSR1)
+        """, """
+            Stack (most recent call first):
+              File "<string>", line 3 in <module>
+        """)
+
+    def test_as_the_builtin(self):
+        """The same bytes as from the builtin, with threads."""
+        for arguments in ("", ", 2, False", ", chain=False, file=2"):
+            with self.subTest(arguments=arguments):
+                self.as_builtin("""
+                    import faulthandler, signal, threading, time
+                    never = threading.Lock()
+                    never.acquire()
+                    for n in range(3):
+                        threading.Thread(target=never.acquire, daemon=True,
+                                         name="worker-%%d" %% n).start()
+                    time.sleep(0.2)
+                    faulthandler.register(signal.SIGUSR2%s)
+                    signal.raise_signal(signal.SIGUSR2)
+                """ % arguments)
+
+    def test_unregister(self):
+        """unregister() puts the older action back."""
+        child = python("""
+            import faulthandler, signal
+            signal.signal(signal.SIGUSR1, lambda *a: print("python"))
+            faulthandler.register(signal.SIGUSR1)
+            print(faulthandler.unregister(signal.SIGUSR1))
+            signal.raise_signal(signal.SIGUSR1)
+            print(faulthandler.unregister(signal.SIGUSR1))
+        """)
+        self.assertEqual((child.status, child.err, child.out),
+                         (0, "", "True\npython\nFalse\n"))
+
+    def test_default_action_comes_back(self):
+        """After unregister() a signal kills again."""
+        child = python("""
+            import faulthandler, signal
+            faulthandler.register(signal.SIGUSR1)
+            faulthandler.unregister(signal.SIGUSR1)
+            signal.raise_signal(signal.SIGUSR1)
+        """)
+        self.assertEqual((status_name(child.status), child.err),
+                         ("-SIGUSR1", ""))
+
+    def test_chain_to_python(self):
+        """chain=True: the dump, then the handler of signal.signal()."""
+        for signals in (1, 3):
+            child = self.prints("""
+                import faulthandler, signal
+                signal.signal(signal.SIGUSR1, lambda *a: print("python"))
+                faulthandler.register(signal.SIGUSR1, chain=True)
+                for n in range(%d):
+                    signal.raise_signal(signal.SIGUSR1)
+            """ % signals, block("""
+                Current thread 0x… (most recent call first):
+                  File "<string>", line 5 in <module>
+            """) * signals)
+            self.assertEqual(child.out, "python\n" * signals)
+
+    def test_no_chain(self):
+        """Without chain the older handler is not called."""
+        child = self.prints("""
+            import faulthandler, signal
+            signal.signal(signal.SIGUSR1, lambda *a: print("python"))
+            faulthandler.register(signal.SIGUSR1)
+            signal.raise_signal(signal.SIGUSR1)
+        """, """
+            Current thread 0x… (most recent call first):
+              File "<string>", line 4 in <module>
+        """)
+        self.assertEqual(child.out, "")
+
+    def test_chain_to_default_action(self):
+        """chain=True over a default action that kills: it does."""
+        self.prints("""
+            import faulthandler, signal
+            faulthandler.register(signal.SIGUSR1, chain=True)
+            signal.raise_signal(signal.SIGUSR1)
+        """, """
+            Current thread 0x… (most recent call first):
+              File "<string>", line 3 in <module>
+        """, status=-signal.SIGUSR1)
+
+    def test_chain_to_ignored_signal(self):
+        """chain=True over an ignored signal: the process goes on."""
+        child = self.prints("""
+            import faulthandler, signal
+            signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+            faulthandler.register(signal.SIGUSR1, chain=True)
+            signal.raise_signal(signal.SIGUSR1)
+            print("alive")
+        """, """
+            Current thread 0x… (most recent call first):
+              File "<string>", line 4 in <module>
+        """)
+        self.assertEqual(child.out, "alive\n")
+
+    def test_register_again(self):
+        """The last call's file is the one that counts."""
+        child = self.prints("""
+            import faulthandler, signal
+            faulthandler.register(signal.SIGUSR1, 1)
+            faulthandler.register(signal.SIGUSR1, 2)
+            signal.raise_signal(signal.SIGUSR1)
+        """, """
+            Current thread 0x… (most recent call first):
+              File "<string>", line 4 in <module>
+        """)
+        self.assertEqual(child.out, "")
+
+    def test_many_signals(self):
+        """Every signal that can be caught can be registered."""
+        child = python("""
+            import faulthandler, os, signal
+            null = os.open(os.devnull, os.O_WRONLY)
+            refused = {signal.SIGKILL, signal.SIGSTOP, signal.SIGSEGV,
+                       signal.SIGBUS, signal.SIGFPE, signal.SIGILL,
+                       signal.SIGABRT}
+            for number in sorted(signal.valid_signals() - refused):
+                faulthandler.register(number, null)
+                signal.raise_signal(number)
+                assert faulthandler.unregister(number), number
+            print("alive")
+        """)
+        self.assertEqual((child.out, child.err), ("alive\n", ""))
+
+    def test_interrupted_call(self):
+        """A call that a signal interrupts goes on."""
+        child = python("""
+            import faulthandler, os, signal, time
+            faulthandler.register(signal.SIGUSR1, os.open(os.devnull, 1))
+            reader, writer = os.pipe()
+            if os.fork() == 0:
+                for n in range(20):
+                    time.sleep(0.01)
+                    os.kill(os.getppid(), signal.SIGUSR1)
+                os.write(writer, b"done")
+                os._exit(0)
+            print(os.read(reader, 10))
+        """)
+        self.assertEqual(child.out, "b'done'\n", child)
+
+    def test_errno_is_kept(self):
+        """A handler leaves errno as it found it."""
+        child = python("""
+            import ctypes, faulthandler, os, signal
+            libc = ctypes.CDLL(None, use_errno=True)
+            faulthandler.register(signal.SIGUSR1, 99)
+            location = ctypes.PyDLL(None)["__errno_location"]
+            location.restype = ctypes.POINTER(ctypes.c_int)
+            both = ctypes.PyDLL(None)
+            kept = []
+            for n in range(100):
+                location()[0] = 77
+                both["raise"](signal.SIGUSR1)
+                kept.append(location()[0])
+            print(set(kept))
+        """)
+        self.assertEqual(child.out, "{77}\n", child)
+
+
+class CStackTests(DropInCase):
+    """The C stack: on every version, in the format of 3.14."""
+
+    LINE = (r"  Binary file (\"[^\"]+\"(, at [\w.@]*\+0x[0-9a-f]+)?|"
+            r"'<unknown>') \[0x[0-9a-f]+\]")
+
+    def shape(self, text):
+        """The lines of the C stack in this text; each is well formed."""
+        head = "Current thread's C stack trace (most recent call first):\n"
+        self.assertEqual(text.count(head), 1, text)
+        lines = text.split(head)[1].splitlines()
+        for line in lines:
+            self.assertRegex(line, "^(%s)$" % self.LINE)
+        return lines
+
+    def test_dump(self):
+        """dump_c_stack() shows the calls from main() to itself."""
+        child = python("""
+            import faulthandler
+            faulthandler.dump_c_stack()
+        """)
+        self.assertEqual(child.status, 0)
+        lines = self.shape(child.err)
+        self.assertGreater(len(lines), 5)
+        self.assertTrue(any("main" in line for line in lines), lines)
+
+    def test_file(self):
+        """Its file is like that of the others."""
+        child = python("""
+            import faulthandler, sys
+            faulthandler.dump_c_stack(1)
+            faulthandler.dump_c_stack(file=sys.stdout)
+        """)
+        self.assertEqual(child.err, "")
+        self.assertEqual(child.out.count("C stack trace"), 2)
+
+    def test_crash(self):
+        """enable(c_stack=True) adds it, from the faulting frame on."""
+        child = python("""
+            import ctypes, faulthandler
+            faulthandler.enable(2, c_stack=True)
+            ctypes.CDLL(None).strlen(None)
+        """)
+        self.assertEqual(child.status, -SIGSEGV)
+        self.assertEqual(child.err.count("Fatal Python error"), 1)
+        lines = self.shape(child.err)
+        self.assertIn("libc.so", lines[0])
+        self.assertIn("libffi", lines[1])
+
+    def test_default(self):
+        """It is on from 3.14 on, where enable() has arguments."""
+        child = python("""
+            import faulthandler
+            faulthandler.enable(2)
+            faulthandler.sigsegv()
+        """)
+        self.assertEqual(child.err.count("C stack trace"),
+                         1 if sys.version_info >= (3, 14) else 0)
+        child = python("""
+            import faulthandler
+            faulthandler.enable(2, c_stack=False)
+            faulthandler.sigsegv()
+        """)
+        self.assertNotIn("C stack trace", child.err)
+
+    def test_native_thread(self):
+        """It is there also where there is no Python frame."""
+        child = python("""
+            import ctypes, faulthandler, time
+            faulthandler.enable(2, c_stack=True)
+            libc, thread = ctypes.CDLL(None), ctypes.c_size_t()
+            libc.pthread_create(ctypes.byref(thread), None, libc.strlen, None)
+            time.sleep(60)
+        """)
+        self.assertEqual(child.status, -SIGSEGV)
+        self.assertGreater(len(self.shape(child.err)), 1)
+
+
+# ---- Bugs that came back once ----------------------------------------------
+
+class RegressionTests(CrashCase):
+    """One test for each bug; the docstring says what broke."""
+
+
+# ---- The sources -----------------------------------------------------------
+
+C_FILE = os.path.join(HERE, "faulthandler.c")
+
+
+@unittest.skipUnless(os.path.exists(C_FILE), "needs the C file")
+class SourceTests(unittest.TestCase):
+    """The C file keeps its promises, and the README tells the truth."""
+
+    @classmethod
+    def setUpClass(cls):
+        """Read the C file once."""
+        with open(C_FILE, encoding="utf-8") as file:
+            cls.source = file.read()
+        cls.lines = cls.source.splitlines()
+
+    def sections(self):
+        """The banners: line, number and title of each section."""
+        banner = re.compile(r"/\* ==== (\d+)\. (.*?) ==== \*/$")
+        return [(number, int(found[1]), found[2])
+                for number, found in enumerate(map(banner.match, self.lines))
+                if found]
+
+    def test_map(self):
+        """The map on top lists the sections, in their order."""
+        top = self.source[:self.source.index("*/")].split("The map.")[1]
+        listed = re.findall(r"(?m)^[ *]*(\d+)\. (.*?)(?:  .*)?$", top)
+        self.assertEqual([(int(n), title) for n, title in listed],
+                         [(n, title) for _, n, title in self.sections()])
+        self.assertGreater(len(listed), 10)
+
+    def test_conditions(self):
+        """Only two sections know a version or a platform."""
+        places = self.sections() + [(len(self.lines), 0, "")]
+        words = re.compile(
+            r"PY_VERSION|PY_M[A-Z]+_VERSION|Py_DEBUG|Py_GIL|__[a-zA-Z]|_WIN|"
+            r"_MSC|BSD|\bHAVE_[A-Z]+_H\b")
+        for (first, _, title), (last, _, _) in zip(places, places[1:]):
+            if title.split(":")[0] in ("Platform", "CPython layouts"):
+                continue
+            for number in range(first, last):
+                line = self.lines[number]
+                if re.match(r"\s*#\s*(if|elif)", line):
+                    with self.subTest(section=title, line=number + 1):
+                        self.assertNotRegex(line, words)
+
+    def functions(self):
+        """The name and the number of lines of each function."""
+        start = None
+        for number, line in enumerate(self.lines):
+            if line == "{":
+                start = number
+            elif line == "}" and start is not None:
+                head = "\n".join(self.lines[start - 6:start])
+                names = re.findall(r"(?m)^(?:[\w*]+ )*?\**(\w+)\(", head)
+                yield (names or ["?"])[-1], number - start + 1
+                start = None
+
+    def test_length_of_functions(self):
+        """No function has more than 70 lines."""
+        lengths = dict(self.functions())
+        self.assertGreater(len(lengths), 50)
+        self.assertEqual({name: lines for name, lines in lengths.items()
+                          if lines > 70}, {})
+
+    def test_signal_table(self):
+        """The table of signals is the one these tests use."""
+        rows = re.findall(r'\.signum = (SIG\w+),\s*\.title = "([^"]+)"',
+                          self.source)
+        ours = [(signum.name, title) for signum, title, _ in SIGNALS[:-1]]
+        self.assertEqual(rows, ours)
+
+    def test_width(self):
+        """Lines are at most 100 characters wide, without tabs."""
+        for number, line in enumerate(self.lines, 1):
+            with self.subTest(line=number):
+                self.assertLessEqual(len(line), 100)
+                self.assertNotIn("\t", line)
+                self.assertEqual(line, line.rstrip())
+
+    def test_call_graph(self):
+        """Handlers reach only what is allowed, within their stack."""
+        script = os.path.join(HERE, ".ci", "callgraph.py")
+        if not os.path.exists(script):
+            self.skipTest("needs .ci/callgraph.py")
+        gcc = shutil.which("gcc")
+        if gcc is None or run(gcc, "-fcallgraph-info=su", "-c", "-x", "c",
+                              os.devnull, "-o", "empty.o").status:
+            self.skipTest("needs gcc with -fcallgraph-info")
+        child = run(sys.executable, script)
+        self.assertEqual(child.status, 0, child)
+
+
+if __name__ == "__main__":
+    unittest.main()
