@@ -292,6 +292,35 @@ platform_thread_name(pid_t tid, char name[32])
     name[got > 0 ? got : 0] = '\0';
 }
 
+/* A test build injects one fault into the step of a report that the environment
+   names: FAULTHANDLER_TEST_STEP is its name, FAULTHANDLER_TEST_HOW one of
+   read, divide, illegal, abort, hang and sleep. */
+#ifdef FAULTHANDLER_TEST
+UNSANITIZED static void
+platform_test_step(const char *what)
+{
+    const char *step = getenv("FAULTHANDLER_TEST_STEP");
+    const char *how = getenv("FAULTHANDLER_TEST_HOW");
+    volatile int *volatile nowhere = NULL;
+    volatile int one = 1, zero = 0;
+    static bool done;
+    if (done || step == NULL || how == NULL || strcmp(step, what) != 0) {
+        return;
+    }
+    done = true;
+    switch (how[0]) {
+    case 'r': *nowhere = 1; break;
+    case 'd': one = one / zero; break;
+    case 'i': __builtin_trap(); break;
+    case 'a': abort(); break;
+    case 'h': for (;;) { zero = 0; } break;
+    default: pause(); break;
+    }
+}
+#else
+#  define platform_test_step(what) ((void)(what))
+#endif
+
 /* ==== 2. CPython layouts ==== */
 
 /* What differs between CPython versions, asked once.  Public structs give
@@ -440,7 +469,8 @@ struct layout_keys {
 #define LAYOUT_MARKS_DEEP (PY_VERSION_HEX < 0x030D0000)
 #define LAYOUT_LISTS_MODULES (PY_VERSION_HEX >= 0x030A0000)
 #define LAYOUT_NAMES_THREADS (PY_VERSION_HEX >= 0x030E0000)
-#define LAYOUT_TELLS_COLLECTOR (PY_VERSION_HEX >= 0x03090000)
+#define LAYOUT_TELLS_COLLECTOR (PY_VERSION_HEX >= 0x030A0000)
+#define LAYOUT_HIDES_SUBMODULES (PY_VERSION_HEX >= 0x030F0000)
 #if PY_VERSION_HEX >= 0x030E0000
 #  define LAYOUT_C_STACK_DEFAULT true
 #  define LAYOUT_C_STACK_DEFAULT_TEXT "True"
@@ -2424,34 +2454,41 @@ native_write_stack(struct out *o, uintptr_t from, void **pcs)
 
 /* ==== 12. Extension modules ==== */
 
-/* The main interpreter's sys.modules, and the hashes of the names of the
-   standard library's modules, sorted.  Taken at import: neither moves. */
+/* The main interpreter's sys.modules, and the names of the standard library's
+   modules, sorted.  Noted when a report that needs them is armed. */
+#define MODULES_NAME_SIZE 32
 static uintptr_t modules_dict;
-static Py_hash_t modules_library[512];
+static char modules_library[512][MODULES_NAME_SIZE];
 static size_t modules_library_count;
 
-/* Is this str the name of a standard library module?  Told by its hash,
-   which every key of a dict carries. */
+/* Is this str the name of a standard library module, or from 3.15 of one
+   inside its packages? */
 static bool
 modules_is_library(uintptr_t key)
 {
-    Py_hash_t hash;
-    if (mem_read(&hash, key + offsetof(PyASCIIObject, hash),
-                 sizeof hash) < 0) {
+    char name[MODULES_NAME_SIZE];
+    struct str s;
+    if (str_read(key, &s) < 0 || s.width != 1) {
         return false;
+    }
+    size_t n = s.length < MODULES_NAME_SIZE - 1 ? (size_t)s.length
+                                                : MODULES_NAME_SIZE - 1;
+    if (mem_read(name, s.data, n) < 0) {
+        return false;
+    }
+    name[n] = '\0';
+    if (LAYOUT_HIDES_SUBMODULES) {
+        name[strcspn(name, ".")] = '\0';
     }
     size_t low = 0, high = modules_library_count;
     while (low < high) {
         size_t middle = (low + high) / 2;
-        if (modules_library[middle] == hash) {
+        int order = strcmp(modules_library[middle], name);
+        if (order == 0) {
             return true;
         }
-        if (modules_library[middle] < hash) {
-            low = middle + 1;
-        }
-        else {
-            high = middle;
-        }
+        low = order < 0 ? middle + 1 : low;
+        high = order < 0 ? high : middle;
     }
     return false;
 }
@@ -2569,6 +2606,7 @@ report_step(struct report *r, void (*step)(struct report *), const char *what)
     if (sigsetjmp(here, 0) == 0) {
         session->recover = session->step = &here;
         atomic_signal_fence(memory_order_seq_cst);
+        platform_test_step(what);
         step(r);
         atomic_signal_fence(memory_order_seq_cst);
     }
@@ -2600,13 +2638,18 @@ report_title(struct report *r)
 }
 
 static void
-report_find_threads(struct report *r)
+report_list_threads(struct report *r)
 {
     thread_list_fill(r->list, r->interp);
+}
+
+/* Find out who we are.  The threads of our own interpreter come first. */
+static void
+report_find_current(struct report *r)
+{
     r->has_current = thread_find_current(r->list, &r->current);
     if (r->has_current && r->interp == 0 && r->list->count > 0
         && r->current.interp != r->list->interps[0]) {
-        /* Its own interpreter's threads come first. */
         r->interp = r->current.interp;
         thread_list_fill(r->list, r->interp);
     }
@@ -2745,8 +2788,18 @@ report_c_stack(struct report *r)
     native_write_stack(&r->out, r->from, r->pcs);
 }
 
+/* Send what is left.  Where that failed in the middle, once more. */
+static void
+report_finish(struct report *r)
+{
+    report_step(r, report_flush, "output");
+    if (r->out.used > 0) {
+        report_step(r, report_flush, "output");
+    }
+}
+
 /* Write a report into its buffer, step by step, the riskiest last.  The
-   caller flushes what is left. */
+   caller finishes it. */
 static void
 report_write(struct report *r)
 {
@@ -2757,13 +2810,15 @@ report_write(struct report *r)
     r->out.sink = &request->sink;
     r->has_current = false;
     r->list->count = 0;
-    r->list->damaged = r->list->full = false;
+    r->list->full = false;
+    r->list->damaged = true;    /* until it is whole */
     if (r->kind == REPORT_C_STACK) {
         report_step(r, report_c_stack, "C stack");
         return;
     }
     report_step(r, report_title, "title");
-    report_step(r, report_find_threads, "list of threads");
+    report_step(r, report_list_threads, "list of threads");
+    report_step(r, report_find_current, "search for the thread");
     if (r->kind == REPORT_FATAL || !request->all_threads) {
         report_step(r, report_current, "traceback");
     }
@@ -3198,7 +3253,7 @@ fatal_report(const struct fault_signal *fault, const struct request *request,
     bool mine = report_enter();
     fatal_timer_start(&timer);
     report_write(&r);
-    report_step(&r, report_flush, "output");
+    report_finish(&r);
     fatal_timer_stop(&timer);
     if (mine) {
         report_leave();
@@ -3377,6 +3432,42 @@ fatal_disarm(void)
     return true;
 }
 
+static int
+fatal_compare_names(const void *a, const void *b)
+{
+    return strcmp(a, b);
+}
+
+/* Note where sys.modules is, and what is the standard library's in it.  Names
+   that are too long to be one of its are left out. */
+static void
+fatal_note_modules(void)
+{
+    PyObject *names = PySys_GetObject("stdlib_module_names");
+    PyObject *iterator = names == NULL ? NULL : PyObject_GetIter(names);
+    PyObject *name;
+    size_t count = 0;
+    size_t max = sizeof modules_library / sizeof *modules_library;
+    if (PyThreadState_Get()->interp == PyInterpreterState_Main()) {
+        modules_dict = (uintptr_t)PyImport_GetModuleDict();
+    }
+    modules_library_count = 0;
+    while (iterator != NULL && count < max
+           && (name = PyIter_Next(iterator)) != NULL) {
+        const char *text = PyUnicode_Check(name) ? PyUnicode_AsUTF8(name)
+                                                 : NULL;
+        if (text != NULL && strlen(text) < MODULES_NAME_SIZE) {
+            strcpy(modules_library[count++], text);
+        }
+        Py_DECREF(name);
+    }
+    Py_XDECREF(iterator);
+    PyErr_Clear();
+    qsort(modules_library, count, sizeof *modules_library,
+          fatal_compare_names);
+    modules_library_count = count;
+}
+
 /* Arm with the report of 1.0, on standard error.  What importing does. */
 static int
 fatal_arm_original(const struct sink *sink)
@@ -3437,6 +3528,7 @@ faulthandler_enable(PyObject *module, PyObject *args, PyObject *kwargs)
         if (c_stack) {
             platform_backtrace_init();
         }
+        fatal_note_modules();
         sig_stack_install();
         result = fatal_arm(&request);
     }
@@ -3517,7 +3609,7 @@ dump_report(const struct request *request, enum report_kind kind,
     report_write(&r);
     Py_BEGIN_ALLOW_THREADS
     bool mine = report_enter();
-    report_step(&r, report_flush, "output");
+    report_finish(&r);
     if (mine) {
         report_leave();
     }
@@ -3660,7 +3752,7 @@ later_report(struct later_job *job)
     mem_begin(&session);
     bool mine = report_enter();
     report_write(&r);
-    report_step(&r, report_flush, "output");
+    report_finish(&r);
     if (mine) {
         report_leave();
     }
@@ -3939,7 +4031,7 @@ user_report(const struct request *request)
         r.request = request;
         r.kind = REPORT_USER;
         report_write(&r);
-        report_step(&r, report_flush, "output");
+        report_finish(&r);
         report_leave();
     }
     mem_end(&session);
@@ -4514,35 +4606,6 @@ module_self_test(void)
     return agrees;
 }
 
-static int
-module_compare_hashes(const void *a, const void *b)
-{
-    Py_hash_t left = *(const Py_hash_t *)a, right = *(const Py_hash_t *)b;
-    return left < right ? -1 : left > right;
-}
-
-/* Note where sys.modules is, and what is the standard library's in it. */
-static void
-module_note_modules(void)
-{
-    modules_dict = (uintptr_t)PyImport_GetModuleDict();
-    PyObject *names = PySys_GetObject("stdlib_module_names");
-    PyObject *iterator = names == NULL ? NULL : PyObject_GetIter(names);
-    PyObject *name;
-    size_t count = 0;
-    size_t max = sizeof modules_library / sizeof *modules_library;
-    while (iterator != NULL && count < max
-           && (name = PyIter_Next(iterator)) != NULL) {
-        modules_library[count++] = PyObject_Hash(name);
-        Py_DECREF(name);
-    }
-    Py_XDECREF(iterator);
-    PyErr_Clear();
-    qsort(modules_library, count, sizeof *modules_library,
-          module_compare_hashes);
-    modules_library_count = count;
-}
-
 /* Note the code of the functions that print a traceback and abort. */
 static void
 module_note_printers(void)
@@ -4597,15 +4660,6 @@ module_at_exit(void)
     later_stop();
 }
 
-/* What the main interpreter has that others have not. */
-static void
-module_init_main(void)
-{
-    module_note_modules();
-    if (!module_at_exit_set) {
-        module_at_exit_set = Py_AtExit(module_at_exit) == 0;
-    }
-}
 
 /* Importing arms, unless something has: the settings of an earlier enable()
    stay. */
@@ -4618,8 +4672,9 @@ module_exec(PyObject *module)
                                    FAULTHANDLER_VERSION) < 0) {
         return -1;
     }
-    if (PyThreadState_Get()->interp == PyInterpreterState_Main()) {
-        module_init_main();
+    if (!module_at_exit_set
+        && PyThreadState_Get()->interp == PyInterpreterState_Main()) {
+        module_at_exit_set = Py_AtExit(module_at_exit) == 0;
     }
     if (atomic_load(&fatal_request) == NULL) {
         file_standard_error(&sink);
