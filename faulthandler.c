@@ -40,14 +40,15 @@
    11. C stack             native_   C frames and their symbols
    12. Extension modules   modules_  the list of sys.modules
    13. Report              report_   the one door
-   14. Signals             sig_      install, restore, re-raise, stacks
-   15. File arguments      file_     object or descriptor to a sink
-   16. Fatal signals       fatal_    the handler, enable, disable
-   17. Dump now            dump_     dump_traceback, dump_c_stack
-   18. Watchdog            later_    dump_traceback_later
-   19. User signals        user_     register, unregister
-   20. Crash on purpose    crash_    sigsegv and its kin
-   21. Module              module_   self-test, table, exec, free
+   14. Signals             sig_      install, restore, re-raise
+   15. Alternate stacks    stack_    one for each thread that Python starts
+   16. File arguments      file_     object or descriptor to a sink
+   17. Fatal signals       fatal_    the handler, enable, disable
+   18. Dump now            dump_     dump_traceback, dump_c_stack
+   19. Watchdog            later_    dump_traceback_later
+   20. User signals        user_     register, unregister
+   21. Crash on purpose    crash_    sigsegv and its kin
+   22. Module              module_   self-test, table, exec, free
 */
 
 /* ==== 1. Platform ==== */
@@ -536,6 +537,18 @@ layout_dict_entries(uintptr_t keys, const struct layout_keys *k,
     *key = sizeof(void *);
 #endif
     return k->dk_nentries >= 0 ? 0 : -1;
+}
+
+/* Report an exception that ends a thread, in _thread's own words. */
+static void
+layout_write_unraisable(PyObject *function)
+{
+#if PY_VERSION_HEX >= 0x030D0000
+    PyErr_FormatUnraisable("Exception ignored in thread started by %R",
+                           function);
+#else
+    _PyErr_WriteUnraisableMsg("in thread started by", function);
+#endif
 }
 
 /* Find the offset that an accessor reads.  PyInterpreterState_ThreadHead and
@@ -2886,10 +2899,6 @@ report_use_memory(struct report *r, struct report_memory *memory)
 
 /* ==== 14. Signals ==== */
 
-/* What the handlers need of their stack, beyond what the kernel puts there:
-   see .ci/callgraph.py, which bounds it, plus room for unwinding. */
-#define SIG_STACK_NEED (64 * 1024)
-
 /* Install a handler, keep what was there.  Returns -1 with errno. */
 static int
 sig_install(int signum, void (*handler)(int, siginfo_t *, void *), int flags,
@@ -2935,27 +2944,75 @@ sig_reraise(int signum, siginfo_t *info, const struct sigaction *action)
     /* Where it could not be sent, a fault comes again by itself. */
 }
 
-static size_t
-sig_stack_size(void)
+/* ==== 15. Alternate stacks ==== */
+
+/* A handler that runs because the stack is full needs another one.  Each
+   thread that Python starts after the import gets it, by a wrapper around
+   _thread's start functions; so does the thread that imports or enables. */
+
+/* What the handlers need of their stack, beyond what the kernel puts there:
+   .ci/callgraph.py bounds it at 10 KiB; the rest is for unwinding. */
+#define STACK_NEED (64 * 1024)
+
+/* Stacks of ended threads, for the next ones. */
+#define STACK_POOL_SIZE 16
+static _Atomic(char *) stack_pool[STACK_POOL_SIZE];
+
+static pthread_key_t stack_key;
+static bool stack_key_made;
+static size_t stack_page, stack_size;
+
+/* Map a stack with a guard page below.  Returns NULL if there is no memory. */
+static char *
+stack_map(void)
 {
-    size_t page = (size_t)sysconf(_SC_PAGESIZE);
-    size_t need = getauxval(AT_MINSIGSTKSZ) + SIG_STACK_NEED;
-    return (need + page - 1) / page * page;
+    char *guard = mmap(NULL, stack_page + stack_size, PROT_NONE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
+    if (guard == MAP_FAILED) {
+        return NULL;
+    }
+    if (mprotect(guard + stack_page, stack_size,
+                 PROT_READ | PROT_WRITE) < 0) {
+        munmap(guard, stack_page + stack_size);
+        return NULL;
+    }
+    return guard + stack_page;
 }
 
-static pthread_key_t sig_stack_key;
-static bool sig_stack_key_made;
+static char *
+stack_take(void)
+{
+    for (int i = 0; i < STACK_POOL_SIZE; i++) {
+        char *base = atomic_load(&stack_pool[i]);
+        if (base != NULL
+            && atomic_compare_exchange_strong(&stack_pool[i], &base, NULL)) {
+            return base;
+        }
+    }
+    return stack_map();
+}
+
+static void
+stack_give(char *base)
+{
+    for (int i = 0; i < STACK_POOL_SIZE; i++) {
+        char *empty = NULL;
+        if (atomic_compare_exchange_strong(&stack_pool[i], &empty, base)) {
+            return;
+        }
+    }
+    munmap(base - stack_page, stack_page + stack_size);
+}
 
 /* A thread ends: take its alternate stack away, if it is still ours. */
 static void
-sig_stack_free(void *base)
+stack_on_exit(void *base)
 {
     stack_t now, off = {.ss_flags = SS_DISABLE};
-    char *guard = (char *)base - sysconf(_SC_PAGESIZE);
     if (sigaltstack(NULL, &now) == 0 && now.ss_sp == base) {
         sigaltstack(&off, NULL);
     }
-    munmap(guard, (size_t)((char *)base - guard) + sig_stack_size());
+    stack_give(base);
 }
 
 /* Is this the builtin module's alternate stack?  It gives the main thread
@@ -2963,7 +3020,7 @@ sig_stack_free(void *base)
    there: small, and without a guard page.  It is told by its size, 2 or 3.2
    times SIGSTKSZ, which was a constant until glibc 2.34. */
 static bool
-sig_stack_is_builtin(const stack_t *stack)
+stack_is_builtin(const stack_t *stack)
 {
     const size_t units[] = {8192, (size_t)sysconf(_SC_SIGSTKSZ)};
     for (size_t i = 0; i < 2; i++) {
@@ -2975,43 +3032,163 @@ sig_stack_is_builtin(const stack_t *stack)
     return false;
 }
 
-/* Give the calling thread an alternate stack with a guard page below, unless
-   it has one: another owner's is never replaced.  Without one, a stack
-   overflow goes unreported; everything else works. */
+/* Give the calling thread an alternate stack, unless it has one: another
+   owner's is never replaced.  Without one, a stack overflow goes unreported;
+   everything else works. */
 static void
-sig_stack_install(void)
+stack_install(void)
 {
     stack_t now;
-    size_t page = (size_t)sysconf(_SC_PAGESIZE);
-    size_t size = sig_stack_size();
-    if (!sig_stack_key_made || sigaltstack(NULL, &now) < 0
-        || !(now.ss_flags & SS_DISABLE || sig_stack_is_builtin(&now))) {
+    if (!stack_key_made || sigaltstack(NULL, &now) < 0
+        || !(now.ss_flags & SS_DISABLE || stack_is_builtin(&now))) {
         return;
     }
-    char *guard = mmap(NULL, page + size, PROT_NONE,
-                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
-    if (guard == MAP_FAILED) {
+    char *base = stack_take();
+    stack_t ours = {.ss_sp = base, .ss_size = stack_size};
+    if (base == NULL) {
         return;
     }
-    stack_t ours = {.ss_sp = guard + page, .ss_size = size};
-    if (mprotect(ours.ss_sp, size, PROT_READ | PROT_WRITE) < 0
-        || pthread_setspecific(sig_stack_key, ours.ss_sp) != 0) {
-        munmap(guard, page + size);
+    if (pthread_setspecific(stack_key, base) != 0) {
+        stack_give(base);
     }
     else if (sigaltstack(&ours, NULL) < 0) {
-        pthread_setspecific(sig_stack_key, NULL);
-        munmap(guard, page + size);
+        pthread_setspecific(stack_key, NULL);
+        stack_give(base);
     }
 }
 
 static void
-sig_init(void)
+stack_init(void)
 {
-    sig_stack_key_made = pthread_key_create(&sig_stack_key,
-                                            sig_stack_free) == 0;
+    size_t need = getauxval(AT_MINSIGSTKSZ) + STACK_NEED;
+    stack_page = (size_t)sysconf(_SC_PAGESIZE);
+    stack_size = (need + stack_page - 1) / stack_page * stack_page;
+    stack_key_made = pthread_key_create(&stack_key, stack_on_exit) == 0;
 }
 
-/* ==== 15. File arguments ==== */
+/* The first function of a thread.  An exception ends the thread here, as it
+   would have in _thread, so that the message names the thread's function. */
+static PyObject *
+stack_run_thread(PyObject *function, PyObject *args, PyObject *kwargs)
+{
+    stack_install();
+    PyObject *result = PyObject_Call(function, args, kwargs);
+    if (result != NULL) {
+        return result;
+    }
+    if (PyErr_ExceptionMatches(PyExc_SystemExit)) {
+        PyErr_Clear();
+    }
+    else {
+        layout_write_unraisable(function);
+    }
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef stack_run_thread_def = {
+    "run", (PyCFunction)(void (*)(void))stack_run_thread,
+    METH_VARARGS | METH_KEYWORDS, NULL
+};
+
+/* A start function: the original, with the first argument wrapped.  What is
+   not callable goes to the original as it is, to be refused there. */
+static PyObject *
+stack_start_thread(PyObject *original, PyObject *args, PyObject *kwargs)
+{
+    if (PyTuple_GET_SIZE(args) < 1
+        || !PyCallable_Check(PyTuple_GET_ITEM(args, 0))) {
+        return PyObject_Call(original, args, kwargs);
+    }
+    PyObject *result = NULL;
+    PyObject *wrapped = PyTuple_New(PyTuple_GET_SIZE(args));
+    PyObject *run = PyCFunction_New(&stack_run_thread_def,
+                                    PyTuple_GET_ITEM(args, 0));
+    if (wrapped != NULL && run != NULL) {
+        Py_INCREF(run);
+        PyTuple_SET_ITEM(wrapped, 0, run);
+        for (Py_ssize_t i = 1; i < PyTuple_GET_SIZE(args); i++) {
+            Py_INCREF(PyTuple_GET_ITEM(args, i));
+            PyTuple_SET_ITEM(wrapped, i, PyTuple_GET_ITEM(args, i));
+        }
+        result = PyObject_Call(original, wrapped, kwargs);
+    }
+    Py_XDECREF(wrapped);
+    Py_XDECREF(run);
+    return result;
+}
+
+/* The functions that start threads, by the names that _thread gives them and
+   those that threading keeps. */
+static PyMethodDef stack_starters[] = {
+    {"start_new_thread", (PyCFunction)(void (*)(void))stack_start_thread,
+     METH_VARARGS | METH_KEYWORDS,
+     "start_new_thread(function, args[, kwargs])\n\n"
+     "Call the function in a new thread; return the thread's identity."},
+    {"start_new", (PyCFunction)(void (*)(void))stack_start_thread,
+     METH_VARARGS | METH_KEYWORDS,
+     "start_new(function, args[, kwargs])\n\n"
+     "The old name of start_new_thread()."},
+    {"start_joinable_thread",
+     (PyCFunction)(void (*)(void))stack_start_thread,
+     METH_VARARGS | METH_KEYWORDS,
+     "start_joinable_thread(function[, handle[, daemon]])\n\n"
+     "Call the function in a new thread; return a handle to join it by."},
+};
+
+/* Put a wrapper in place of a start function that is still the interpreter's,
+   and of the copy of it that the threading module took.  Returns -1 with an
+   exception. */
+static int
+stack_wrap_starter(PyObject *thread, PyObject *threading, PyMethodDef *def)
+{
+    char private[48];
+    PyObject *original = PyObject_GetAttrString(thread, def->ml_name);
+    if (original == NULL) {
+        PyErr_Clear();
+        return 0;               /* this version has none of that name */
+    }
+    if (!PyCFunction_Check(original)
+        || PyCFunction_GET_FUNCTION(original) == def->ml_meth) {
+        Py_DECREF(original);
+        return 0;               /* somebody else's wrapper, or ours */
+    }
+    PyObject *wrapper = PyCFunction_New(def, original);
+    int result = wrapper == NULL
+                 || PyObject_SetAttrString(thread, def->ml_name, wrapper) < 0
+                 ? -1 : 0;
+    if (result == 0 && threading != NULL) {
+        PyOS_snprintf(private, sizeof private, "_%s", def->ml_name);
+        PyObject *taken = PyObject_GetAttrString(threading, private);
+        PyErr_Clear();
+        if (taken == original) {
+            result = PyObject_SetAttrString(threading, private, wrapper);
+        }
+        Py_XDECREF(taken);
+    }
+    Py_XDECREF(wrapper);
+    Py_DECREF(original);
+    return result;
+}
+
+/* Wrap this interpreter's start functions.  Returns -1 with an exception. */
+static int
+stack_wrap_starters(void)
+{
+    PyObject *thread = PyImport_ImportModule("_thread");
+    PyObject *threading = PyDict_GetItemString(PyImport_GetModuleDict(),
+                                               "threading");
+    int result = thread == NULL ? -1 : 0;
+    Py_XINCREF(threading);
+    for (size_t i = 0; result == 0
+         && i < sizeof stack_starters / sizeof *stack_starters; i++) {
+        result = stack_wrap_starter(thread, threading, &stack_starters[i]);
+    }
+    Py_XDECREF(threading);
+    Py_XDECREF(thread);
+    return result;
+}
+
+/* ==== 16. File arguments ==== */
 
 /* What a module object owns: the file objects that it was given, kept alive
    while they are in use, as the standard library's module does. */
@@ -3182,7 +3359,7 @@ file_max_threads(Py_ssize_t max_threads)
     return max_threads == 0 ? 100 : max_threads < 0 ? 1 : (size_t)max_threads;
 }
 
-/* ==== 16. Fatal signals ==== */
+/* ==== 17. Fatal signals ==== */
 
 #define FATAL_TIMER_SIGNAL SIGRTMAX
 #define FATAL_TIMER_MS 6500
@@ -3476,7 +3653,7 @@ fatal_arm_original(const struct sink *sink)
         .sink = *sink, .original = true, .all_threads = true,
         .max_threads = 100,
     };
-    sig_stack_install();
+    stack_install();
     return fatal_arm(&request);
 }
 
@@ -3529,7 +3706,7 @@ faulthandler_enable(PyObject *module, PyObject *args, PyObject *kwargs)
             platform_backtrace_init();
         }
         fatal_note_modules();
-        sig_stack_install();
+        stack_install();
         result = fatal_arm(&request);
     }
     if (result < 0) {
@@ -3580,7 +3757,7 @@ faulthandler_is_enabled(PyObject *module, PyObject *args)
     return PyBool_FromLong(atomic_load(&fatal_request) != NULL);
 }
 
-/* ==== 17. Dump now ==== */
+/* ==== 18. Dump now ==== */
 
 /* A report that the program asked for.  It is made with the GIL held, when
    the threads stand still, and written with the GIL released, so that the
@@ -3693,7 +3870,7 @@ faulthandler_dump_c_stack(PyObject *module, PyObject *args, PyObject *kwargs)
     Py_RETURN_NONE;
 }
 
-/* ==== 18. Watchdog ==== */
+/* ==== 19. Watchdog ==== */
 
 /* cancel_dump_traceback_later() waits this long for the thread to end. */
 #define LATER_JOIN_NS INT64_C(900000000)
@@ -3983,7 +4160,7 @@ faulthandler_cancel_dump_traceback_later(PyObject *module, PyObject *args)
     Py_RETURN_NONE;
 }
 
-/* ==== 19. User signals ==== */
+/* ==== 20. User signals ==== */
 
 /* What a signal prints.  Two slots a signal, so that the one in use is never
    written. */
@@ -4247,7 +4424,7 @@ faulthandler_unregister(PyObject *module, PyObject *number)
     return PyBool_FromLong(active != NULL);
 }
 
-/* ==== 20. Crash on purpose ==== */
+/* ==== 21. Crash on purpose ==== */
 
 UNSANITIZED static void
 crash_read_null(void)
@@ -4487,7 +4664,7 @@ faulthandler__fatal_error_c_thread(PyObject *module, PyObject *args)
     Py_RETURN_NONE;
 }
 
-/* ==== 21. Module ==== */
+/* ==== 22. Module ==== */
 
 #define FAULTHANDLER_VERSION 0x100
 
@@ -4643,7 +4820,7 @@ module_init_process(void)
     }
     else if (!done) {
         mem_handler = on_fatal_signal;
-        sig_init();
+        stack_init();
         pthread_atfork(NULL, NULL, module_after_fork);
         module_note_printers();
         done = true;
@@ -4686,7 +4863,7 @@ module_exec(PyObject *module)
     if (!layout.frames_known) {
         layout.frames_known = module_self_test();
     }
-    return 0;
+    return stack_wrap_starters();
 }
 
 /* 3.8 calls these before there is a state. */
