@@ -293,7 +293,8 @@ platform_thread_name(pid_t tid, char name[32])
     name[got > 0 ? got : 0] = '\0';
 }
 
-/* A test build injects one fault into the step of a report that the environment
+/* A test build injects one fault into the step of a report that the
+   environment
    names: FAULTHANDLER_TEST_STEP is its name, FAULTHANDLER_TEST_HOW one of
    read, divide, illegal, abort, hang and sleep. */
 #ifdef FAULTHANDLER_TEST
@@ -816,16 +817,30 @@ static atomic_bool mem_direct_closed;
 
 /* The signals that a nested fault raises.  A blocked one would be silent
    death. */
+static const int mem_faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT};
+#define MEM_FAULTS (sizeof mem_faults / sizeof *mem_faults)
+
+/* Block all signals but those of faults. */
+static void
+mem_block_signals(sigset_t *before)
+{
+    sigset_t all;
+    sigfillset(&all);
+    for (size_t i = 0; i < MEM_FAULTS; i++) {
+        sigdelset(&all, mem_faults[i]);
+    }
+    pthread_sigmask(SIG_SETMASK, &all, before);
+}
+
+/* Our handler was left by a jump, with the fault's signal still blocked. */
 static void
 mem_unblock_faults(void)
 {
     sigset_t faults;
     sigemptyset(&faults);
-    sigaddset(&faults, SIGSEGV);
-    sigaddset(&faults, SIGBUS);
-    sigaddset(&faults, SIGFPE);
-    sigaddset(&faults, SIGILL);
-    sigaddset(&faults, SIGABRT);
+    for (size_t i = 0; i < MEM_FAULTS; i++) {
+        sigaddset(&faults, mem_faults[i]);
+    }
     pthread_sigmask(SIG_UNBLOCK, &faults, NULL);
 }
 
@@ -983,10 +998,7 @@ mem_begin(struct mem_session *s)
         s->way = mem_choose_indirect(s);
     }
     mem_here = s;
-    sigset_t all;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &s->mask);
-    mem_unblock_faults();
+    mem_block_signals(&s->mask);
 }
 
 static void
@@ -1040,35 +1052,36 @@ struct out {
 
 /* Is this descriptor still the file that the sink means? */
 static bool
-out_is_file(int fd, const struct sink *sink)
+out_is_file(int fd, const struct sink *sink, struct stat *now)
 {
-    struct stat now;
-    return fstat(fd, &now) == 0 && now.st_dev == sink->device
-           && now.st_ino == sink->inode;
+    return fstat(fd, now) == 0 && now->st_dev == sink->device
+           && now->st_ino == sink->inode;
 }
 
 /* Is descriptor 2 standard error?  It may have been redirected since: that is
    followed.  Or closed, and the next file that was opened got the number:
    Python opens files close-on-exec, which standard error never is. */
 static bool
-out_is_standard_error(const struct sink *sink)
+out_is_standard_error(const struct sink *sink, struct stat *now)
 {
+    if (out_is_file(STDERR_FILENO, sink, now)) {
+        return true;
+    }
     int flags = fcntl(STDERR_FILENO, F_GETFD);
-    return flags >= 0 && (!(flags & FD_CLOEXEC)
-                          || out_is_file(STDERR_FILENO, sink));
+    return flags >= 0 && !(flags & FD_CLOEXEC);
 }
 
-/* The descriptor of a sink, -1 when there is none (any more): nowhere is
-   better than somebody else's file. */
+/* The descriptor of a sink and what kind of file it is, -1 when there is none
+   (any more): nowhere is better than somebody else's file. */
 static int
-out_descriptor(const struct sink *sink)
+out_descriptor(const struct sink *sink, struct stat *now)
 {
     switch (sink->kind) {
     case SINK_STDERR:
-        return out_is_standard_error(sink) ? STDERR_FILENO : -1;
+        return out_is_standard_error(sink, now) ? STDERR_FILENO : -1;
     case SINK_COPY:
-        return out_is_file(sink->copy, sink) ? sink->copy
-               : out_is_file(sink->given, sink) ? sink->given : -1;
+        return out_is_file(sink->copy, sink, now) ? sink->copy
+               : out_is_file(sink->given, sink, now) ? sink->given : -1;
     default:
         return -1;
     }
@@ -1095,17 +1108,16 @@ out_reopen(int fd)
 
 /* Choose the way, and replace *fd where it has to be reopened. */
 static enum out_way
-out_choose_way(int *fd)
+out_choose_way(int *fd, const struct stat *st)
 {
-    struct stat st;
-    if (fstat(*fd, &st) < 0 || S_ISREG(st.st_mode) || S_ISBLK(st.st_mode)
-        || (S_ISCHR(st.st_mode) && major(st.st_rdev) == 1)) {
+    if (S_ISREG(st->st_mode) || S_ISBLK(st->st_mode)
+        || (S_ISCHR(st->st_mode) && major(st->st_rdev) == 1)) {
         return OUT_PLAIN;       /* 1: /dev/null, /dev/full and such */
     }
-    if (S_ISSOCK(st.st_mode)) {
+    if (S_ISSOCK(st->st_mode)) {
         return OUT_SOCKET;
     }
-    if (S_ISFIFO(st.st_mode)) {
+    if (S_ISFIFO(st->st_mode)) {
         return OUT_NOWAIT;
     }
     int mine = out_reopen(*fd);
@@ -1166,10 +1178,10 @@ out_wait(struct out *o, int fd)
 
 /* Write all of it, or give the sink up. */
 static void
-out_write_all(struct out *o, int fd)
+out_write_all(struct out *o, int fd, const struct stat *st)
 {
     int original = fd;
-    enum out_way way = out_choose_way(&fd);
+    enum out_way way = out_choose_way(&fd, st);
     while (o->sent < o->used && !o->failed) {
         if (o->cancelled != NULL && *o->cancelled) {
             o->failed = true;
@@ -1198,7 +1210,8 @@ out_write_all(struct out *o, int fd)
 
 /* A closed pipe, a full quota of bytes or a background terminal answer with
    a signal that would change how the process dies.  They are blocked during
-   a report; the ones that we caused are taken back. */
+   a report; the ones that we caused, which come with an error, are taken
+   back. */
 static void
 out_take_back(const sigset_t *before)
 {
@@ -1218,12 +1231,16 @@ out_take_back(const sigset_t *before)
 static void
 out_flush(struct out *o)
 {
-    int fd = o->failed || o->sent == o->used ? -1 : out_descriptor(o->sink);
+    struct stat st;
+    int fd = o->failed || o->sent == o->used ? -1
+             : out_descriptor(o->sink, &st);
     if (fd >= 0) {
         sigset_t before;
         sigpending(&before);
-        out_write_all(o, fd);
-        out_take_back(&before);
+        out_write_all(o, fd, &st);
+        if (o->failed) {
+            out_take_back(&before);
+        }
     }
     o->flushes++;
     o->used = o->sent = 0;
@@ -3224,7 +3241,8 @@ file_make_sink(int fd, bool is_stderr, struct sink *sink)
 static void
 file_close_sink(struct sink *sink)
 {
-    if (sink->kind == SINK_COPY && out_is_file(sink->copy, sink)) {
+    struct stat now;
+    if (sink->kind == SINK_COPY && out_is_file(sink->copy, sink, &now)) {
         close(sink->copy);
     }
     sink->kind = SINK_NOWHERE;
@@ -3759,6 +3777,37 @@ faulthandler_is_enabled(PyObject *module, PyObject *args)
 
 /* ==== 18. Dump now ==== */
 
+/* Kept: a mapping of one's own costs more than the dump.  It is made when
+   another dump is using this one. */
+static struct report_memory dump_memory;
+static atomic_bool dump_memory_used;
+
+static struct report_memory *
+dump_take_memory(void)
+{
+    if (!atomic_exchange(&dump_memory_used, true)) {
+        return &dump_memory;
+    }
+    void *memory = mmap(NULL, sizeof dump_memory, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    return memory;
+}
+
+static void
+dump_give_memory(struct report_memory *memory)
+{
+    if (memory == &dump_memory) {
+        atomic_store(&dump_memory_used, false);
+    }
+    else {
+        munmap(memory, sizeof *memory);
+    }
+}
+
 /* A report that the program asked for.  It is made with the GIL held, when
    the threads stand still, and written with the GIL released, so that the
    reader of a pipe may be another thread of this process. */
@@ -3768,15 +3817,11 @@ dump_report(const struct request *request, enum report_kind kind,
 {
     struct mem_session session;
     struct report r;
-    memset(&r, 0, sizeof r);
-    /* The parts that are not used are never touched. */
-    struct report_memory *memory = mmap(NULL, sizeof *memory,
-                                        PROT_READ | PROT_WRITE,
-                                        MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (memory == MAP_FAILED) {
-        PyErr_NoMemory();
+    struct report_memory *memory = dump_take_memory();
+    if (memory == NULL) {
         return -1;
     }
+    memset(&r, 0, sizeof r);
     report_use_memory(&r, memory);
     r.out.own = memory->text;
     r.request = request;
@@ -3795,7 +3840,7 @@ dump_report(const struct request *request, enum report_kind kind,
     if (r.out.text != memory->text) {
         munmap(r.out.text, r.out.size);
     }
-    munmap(memory, sizeof *memory);
+    dump_give_memory(memory);
     return 0;
 }
 
@@ -4684,6 +4729,7 @@ module_after_fork(void)
     atomic_store(&fatal_claim, 0);
     atomic_store(&mem_direct_users, 0);
     atomic_store(&mem_direct_closed, false);
+    atomic_store(&dump_memory_used, false);
 }
 
 /* Does our walk find the code object and the line of a frame object? */
