@@ -294,9 +294,8 @@ platform_thread_name(pid_t tid, char name[32])
 }
 
 /* A test build injects one fault into the step of a report that the
-   environment
-   names: FAULTHANDLER_TEST_STEP is its name, FAULTHANDLER_TEST_HOW one of
-   read, divide, illegal, abort, hang and sleep. */
+   environment names: FAULTHANDLER_TEST_STEP is its name,
+   FAULTHANDLER_TEST_HOW one of read, divide, illegal, abort, hang, sleep. */
 #ifdef FAULTHANDLER_TEST
 UNSANITIZED static void
 platform_test_step(const char *what)
@@ -1808,6 +1807,7 @@ struct frame_memory {
     size_t line, line_length;
     uintptr_t filename;
     size_t name, name_length;
+    bool unknown;               /* a ??? was written: it may have changed */
 };
 
 /* A file name with its quotes, or ???. */
@@ -1824,6 +1824,7 @@ frame_write_filename(struct out *o, uintptr_t filename,
     if (str_write(o, filename) < 0) {
         o->used = start;
         out_text(o, "???");
+        m->unknown = true;
         return;
     }
     out_char(o, '"');
@@ -1840,11 +1841,12 @@ frame_write(struct out *o, const struct frame *f, const struct code *c,
     out_room(o, OUT_LINE_MAX);
     if (c->at == 0) {
         out_text(o, "  File ???, line ??? in ???\n");
+        m->unknown = true;
         return;
     }
     if (m->flushes != o->flushes) {
-        memset(m, 0, sizeof *m);
         m->flushes = o->flushes;
+        m->line_length = m->name_length = 0;
     }
     if (c->at == m->code && f->instr == m->instr
         && f->traced_line == m->traced_line && m->line_length > 0) {
@@ -1861,10 +1863,12 @@ frame_write(struct out *o, const struct frame *f, const struct code *c,
     }
     else {
         out_text(o, "???");
+        m->unknown = true;
     }
     out_text(o, " in ");
     if (str_write(o, c->name) < 0) {
         out_text(o, "???");
+        m->unknown = true;
     }
     out_char(o, '\n');
     m->code = c->at;
@@ -1908,7 +1912,8 @@ frame_write_ring(struct out *o, const struct frame_ring *ring,
 
 /* Write a thread's Python stack, the newest frame first.  Of more than 100
    frames: 90, a count, the 10 oldest; or, as the standard library's module
-   does, 100 and "  ...".  Returns false if it was cut short. */
+   does, 100 and "  ...".  Returns false if it was cut short, or
+   has something unknown in it: in a thread that runs, it may be known now. */
 static bool
 frame_write_stack(struct out *o, uintptr_t tstate, bool show_oldest)
 {
@@ -1935,13 +1940,13 @@ frame_write_stack(struct out *o, uintptr_t tstate, bool show_oldest)
         }
         else {
             out_text(o, LAYOUT_MARKS_DEEP ? "  ...\n" : "");
-            return true;
+            return !m.unknown;
         }
     }
     frame_write_ring(o, &ring, &m);
     out_room(o, OUT_LINE_MAX);
     out_text(o, result == WALK_CUT ? FRAME_CUT : shown == 0 ? FRAME_NONE : "");
-    return result != WALK_CUT;
+    return result != WALK_CUT && !m.unknown;
 }
 
 /* ==== 9. Threads ==== */
@@ -2099,14 +2104,15 @@ thread_find_current(const struct thread_list *list, struct thread *t)
 }
 
 /* Is this an idle state of a thread that also has another one?  Creating a
-   subinterpreter leaves such a state, which is no thread of its own. */
+   subinterpreter leaves such a state, and until 3.11 a new thread's state
+   bears its creator's number at first. */
 static bool
 thread_is_shadow(const struct thread_list *list, size_t i,
                  const struct thread *t)
 {
     struct frame_walk w;
     struct thread other;
-    if (list->interps[i] == list->interps[0] || !layout.frames_known
+    if (!layout.frames_known
         || frame_walk_begin(&w, t->at) != WALK_FRAME
         || frame_walk_next(&w) != WALK_END) {
         return false;

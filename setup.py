@@ -87,15 +87,17 @@ def uninstall(folder):
 
 
 def write_editable(folder):
-    """Write the .pth file of an editable installation; return its paths.
+    """Write what starts an editable installation; return the paths.
 
-    It starts Python silently also after this checkout is gone.
+    The .pth file starts Python silently also after this checkout is gone.
     """
     path = os.path.join(folder, 'faulthandler-precedence.pth')
     with open(path, 'w', encoding='utf-8') as file:
         file.write('%s\nimport sys; exec("try: import _faulthandler_precedence'
                    '\\nexcept ImportError: pass")\n' % HERE)
-    return [path]
+    if STARTER.endswith('.pth'):
+        return [path]
+    return [path, shutil.copy(os.path.join(HERE, STARTER), folder)]
 
 
 class build_ext(_build_ext):
@@ -219,7 +221,7 @@ setup(
             'faulthandler',
             ['faulthandler.c'],
             extra_compile_args=['-std=gnu11', '-fvisibility=hidden'],
-            extra_link_args=['-Wl,-z,now'],
+            extra_link_args=['-Wl,-z,now'] if sys.platform != 'darwin' else [],
         ),
     ],
     # Named, so that an editable installation is a plain path in a .pth file.

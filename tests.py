@@ -19,6 +19,7 @@ Where is the test for ...?
     our frames against the interpreter's        AgreementTests
     other threads, their names and order        ThreadTests
     real crashes, each cause                    FaultTests
+    faults and hangs inside a report            ReportTests
     stack overflow                              StackTests
     older handlers, disable(), the siginfo      SignalTests
     standard error in a strange state           FileTests
@@ -32,18 +33,21 @@ Where is the test for ...?
     dump_traceback()                            DumpTests
     enable(file)                                EnableTests
     dump_traceback_later()                      LaterTests
-    register()                                  RegisterTests
+    register()                                  UserTests
     dump_c_stack(), c_stack=                    CStackTests
     bugs that came back once                    RegressionTests
     the C file, the README                      SourceTests
 """
 
+import concurrent.futures
 import contextlib
+import importlib.util
 import os
 import pty
 import re
 import resource
 import select
+import shlex
 import shutil
 import signal
 import socket
@@ -52,6 +56,7 @@ import sys
 import sysconfig
 import tempfile
 import textwrap
+import threading
 import time
 import unittest
 import unittest.mock
@@ -60,6 +65,8 @@ import venv
 from signal import SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGTERM
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+C_FILE = os.path.join(HERE, "faulthandler.c")
+README = os.path.join(HERE, "README.rst")
 
 # A crash has LIMIT seconds, any child PATIENCE: then it is killed.
 LIMIT = 10
@@ -293,6 +300,7 @@ def run(digits, kind=ctypes.CFUNCTYPE):
 
 SUB = '''
 """create() a subinterpreter of either kind, run() code in it."""
+import atexit
 import sys
 try:
     import _interpreters as module
@@ -302,10 +310,13 @@ except ImportError:
 
 def create(own_gil):
     if sys.version_info >= (3, 13):
-        return module.create("isolated" if own_gil else "legacy")
-    if sys.version_info >= (3, 10):
-        return module.create(isolated=own_gil)
-    return module.create()
+        created = module.create("isolated" if own_gil else "legacy")
+    elif sys.version_info >= (3, 10):
+        created = module.create(isolated=own_gil)
+    else:
+        created = module.create()
+    atexit.register(module.destroy, created)
+    return created
 
 
 def run(interpreter, code):
@@ -314,12 +325,61 @@ def run(interpreter, code):
         sys.exit(str(error))
 '''
 
-# The older handler of SignalTests. It says what it was told, and exits.
+BUSY = '''
+"""Threads that run, recurse, start, end and run fresh code, for ever."""
+import sys
+import threading
+
+stop = False
+
+
+def recurse(n):
+    if n:
+        return recurse(n - 1) + 1
+    return 0
+
+
+def run():
+    while not stop:
+        recurse(40)
+        space = {}
+        exec("def f(x):\\n return [g for g in (y for y in x)]", space)
+        space["f"](range(5))
+
+
+def start():
+    while not stop:
+        thread = threading.Thread(target=recurse, args=(20,))
+        thread.start()
+        thread.join()
+
+
+def begin():
+    sys.setswitchinterval(0.0001)
+    threads = [threading.Thread(target=f) for f in (run, run, start, start)]
+    for thread in threads:
+        thread.start()
+    return threads
+
+
+def end(threads):
+    global stop
+    stop = True
+    for thread in threads:
+        thread.join()
+'''
+
+# The older handlers of SignalTests. One says what it was told, and exits;
+# the other makes the page readable, and returns.
 OLDER = r'''
 #include <signal.h>
+#include <stdint.h>
 #include <stdio.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+
+static int at_exit;
 
 static void
 on_signal(int signum, siginfo_t *info, void *context)
@@ -359,6 +419,38 @@ is_installed(int signum)
 
     sigaction(signum, NULL, &action);
     return action.sa_sigaction == on_signal;
+}
+
+static void
+on_repair(int signum, siginfo_t *info, void *context)
+{
+    (void)signum;
+    (void)context;
+    mprotect((void *)((uintptr_t)info->si_addr & ~(uintptr_t)4095), 4096,
+             PROT_READ);
+}
+
+int
+install_repair(void)
+{
+    struct sigaction action = {0};
+
+    action.sa_sigaction = on_repair;
+    action.sa_flags = SA_SIGINFO;
+    return sigaction(SIGSEGV, &action, NULL);
+}
+
+void
+crash_at_exit(void)
+{
+    at_exit = 1;
+}
+
+__attribute__((destructor)) static void
+finish(void)
+{
+    if (at_exit)
+        *(volatile int *)at_exit = 0;
 }
 '''
 
@@ -524,33 +616,46 @@ def compiler():
     return shutil.which(os.environ.get("CC", "cc")) or shutil.which("gcc")
 
 
-def pip_command(python, folder):
-    """The command that runs pip for an environment without one, or None."""
-    try:
-        import pip
-    except ImportError:
-        child = run(python, "-m", "ensurepip", "--default-pip")
-        return [python, "-m", "pip"] if child.status == 0 else None
-    return [python, os.path.dirname(pip.__file__)]
+def pip_command(python):
+    """The command that runs pip in an environment without one, or None."""
+    pip = importlib.util.find_spec("pip")
+    if pip is not None:
+        return [python, os.path.dirname(pip.origin)]
+    if run(python, "-m", "ensurepip").status == 0:
+        return [python, "-m", "pip"]
+    return None
 
 
-def build():
-    """Install this checkout into a throw-away environment; its Python."""
-    missing = what_is_missing()
-    if missing:
-        raise SystemExit("tests.py: " + missing)
-    folder = os.path.join(FOLDER, "environment")
-    venv.create(folder, symlinks=True)
-    python = os.path.join(folder, "bin", "python")
-    pip = pip_command(python, folder)
+def install(python):
+    """Install this checkout for python: what pip said last."""
+    pip = pip_command(python)
     if pip is None:
         raise SystemExit("tests.py: pip is missing: "
                          "install the package python3-pip")
     sources = os.path.join(FOLDER, "checkout")
     shutil.copytree(HERE, sources, ignore=shutil.ignore_patterns(
         ".*", "build", "dist", "*.egg-info", "*.so", "__pycache__"))
-    child = run(*pip, "install", "--no-deps", sources, limit=600)
-    if child.status or not is_ours(python):
+    command = pip + ["install", "--no-deps", sources]
+    child = run(*command, limit=600)
+    setuptools = importlib.util.find_spec("setuptools")
+    if child.status and setuptools is not None:
+        # No network, perhaps: build with the setuptools that is here.
+        path = os.path.dirname(os.path.dirname(setuptools.origin))
+        child = run(*command, "--no-build-isolation", limit=600,
+                    env=environment(PYTHONPATH=path))
+    return child
+
+
+def build():
+    """Make a throw-away environment with this checkout; its Python."""
+    missing = what_is_missing()
+    if missing:
+        raise SystemExit("tests.py: " + missing)
+    folder = os.path.join(FOLDER, "environment")
+    venv.create(folder, symlinks=True)
+    python = os.path.join(folder, "bin", "python")
+    child = install(python)
+    if not is_ours(python):
         raise SystemExit("tests.py: cannot install the module: %s" % child)
     return python
 
@@ -563,7 +668,7 @@ def setUpModule():
     CORE = resource.getrlimit(resource.RLIMIT_CORE)
     resource.setrlimit(resource.RLIMIT_CORE, (0, CORE[1]))
     for name, text in [("die", DIE), ("damage", DAMAGE), ("work", WORK),
-                       ("machine", MACHINE), ("sub", SUB)]:
+                       ("machine", MACHINE), ("sub", SUB), ("busy", BUSY)]:
         write_file(name + ".py", text)
     PYTHON = sys.executable if is_ours(sys.executable) else build()
 
@@ -693,6 +798,9 @@ class RunnerTests(CrashCase):
 class LayoutTests(CrashCase):
     """The questions asked of CPython: interpreters, thread states."""
 
+    # What a subinterpreter calls the code that it is given.
+    FILE = "<script>" if sys.version_info >= (3, 14) else "<string>"
+
     def test_crash_in_subinterpreter(self):
         """A crash in a subinterpreter shows the frames it runs."""
         for own_gil in (False, True):
@@ -710,15 +818,15 @@ class LayoutTests(CrashCase):
                     Fatal Python error: Segmentation fault
 
                     Traceback (most recent call first):
-                      File "<string>", line 4 in inner
-                      File "<string>", line 5 in <module>
+                      File "FILE", line 4 in inner
+                      File "FILE", line 5 in <module>
 
                     Interpreter 0:
 
                     Thread 0x… (most recent call first):
-                      File "sub.py", line 19 in run
+                      File "sub.py", line 23 in run
                       File "<string>", line 2 in <module>
-                """))
+                """).replace("FILE", self.FILE))
 
     def test_import_in_subinterpreter_only(self):
         """A subinterpreter alone can arm the process."""
@@ -735,14 +843,14 @@ class LayoutTests(CrashCase):
                     Fatal Python error: Floating point exception
 
                     Traceback (most recent call first):
-                      File "<string>", line 3 in <module>
+                      File "FILE", line 3 in <module>
 
                     Interpreter 0:
 
                     Thread 0x… (most recent call first):
-                      File "sub.py", line 19 in run
+                      File "sub.py", line 23 in run
                       File "<string>", line 2 in <module>
-                """))
+                """).replace("FILE", self.FILE))
 
     def test_crash_after_subinterpreter(self):
         """The main interpreter's frames are found after one has ended."""
@@ -935,6 +1043,110 @@ class OutputTests(CrashCase):
         """Standard output is not touched."""
         child = python("import faulthandler; faulthandler.sigsegv()")
         self.assertEqual(child.raw_out, "")
+
+    def test_full_device(self):
+        """A device that takes nothing costs nothing."""
+        with open("/dev/full", "w") as full:
+            child = python("import faulthandler; faulthandler.sigsegv()",
+                           stderr=full)
+        self.check(child, SIGSEGV, "")
+
+    def test_closed_pipe(self):
+        """A pipe nobody reads any more does not turn into SIGPIPE."""
+        for action in ("SIG_IGN", "SIG_DFL"):
+            with self.subTest(action=action):
+                reader, writer = os.pipe()
+                os.close(reader)
+                child = python("""
+                    import signal, faulthandler
+                    signal.signal(signal.SIGPIPE, signal.%s)
+                    faulthandler.sigsegv()
+                """ % action, stderr=writer)
+                os.close(writer)
+                self.check(child, SIGSEGV, "")
+
+    def test_closed_socket(self):
+        """A socket whose peer is gone does not turn into SIGPIPE."""
+        ours, theirs = socket.socketpair()
+        ours.close()
+        with theirs:
+            child = python("""
+                import signal, faulthandler
+                signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+                faulthandler.sigsegv()
+            """, stderr=theirs)
+        self.check(child, SIGSEGV, "")
+
+    def test_full_pipe(self):
+        """A pipe that is full and that nobody reads is given up."""
+        for blocking in (True, False):
+            with self.subTest(blocking=blocking):
+                reader, writer = os.pipe()
+                self.fill(writer)
+                os.set_blocking(writer, blocking)
+                child = python("import faulthandler; faulthandler.sigsegv()",
+                               stderr=writer)
+                os.close(writer)
+                self.check(child, SIGSEGV, "")
+                with open(reader, "rb") as file:
+                    self.assertEqual(file.read().strip(b"x"), b"")
+
+    def fill(self, writer):
+        """Write until a pipe takes no more."""
+        os.set_blocking(writer, False)
+        for size in (65536, 1):
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    os.write(writer, b"x" * size)
+        os.set_blocking(writer, True)
+
+    def test_slow_reader(self):
+        """A pipe that is emptied slowly gets the whole report."""
+        for blocking in (True, False):
+            with self.subTest(blocking=blocking):
+                reader, writer = os.pipe()
+                self.fill(writer)
+                os.set_blocking(writer, blocking)
+                read = []
+
+                def empty():
+                    time.sleep(1)
+                    with open(reader, "rb") as file:
+                        read.append(file.read())
+                thread = threading.Thread(target=empty)
+                thread.start()
+                child = python("import faulthandler; faulthandler.sigsegv()",
+                               stderr=writer)
+                os.close(writer)
+                thread.join()
+                child.err = read[0].lstrip(b"x").decode()
+                self.check(child, SIGSEGV, report(
+                    '  File "<string>", line 1 in <module>\n'))
+
+    def test_file_size_limit(self):
+        """A file that may not grow holds what there was room for."""
+        path = os.path.join(FOLDER, "small")
+        with open(path, "w") as file:
+            child = python("""
+                import resource, signal, faulthandler
+                signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+                resource.setrlimit(resource.RLIMIT_FSIZE, (20, 20))
+                faulthandler.sigsegv()
+            """, stderr=file)
+        self.check(child, SIGSEGV, "")
+        with open(path) as file:
+            self.assertEqual(file.read(), "Fatal Python error: ")
+
+    def test_append(self):
+        """A file keeps what it held before."""
+        path = write_file("log", "before\n")
+        with open(path, "a") as file:
+            child = python("import faulthandler; faulthandler.sigsegv()",
+                           stderr=file)
+        with open(path) as file:
+            child.err = file.read()
+        self.check(child, SIGSEGV, "before\n" + report(
+            '  File "<string>", line 1 in <module>\n'))
 
 
 # ---- Code objects ----------------------------------------------------------
@@ -1677,7 +1889,7 @@ class FrameTests(CrashCase):
             File "<string>", line 7 in <module>
         """)
 
-    def deep(self, depth, before=""):
+    def deep(self, depth):
         """A stack of so many frames: what traceback would show of it."""
         child = python("""
             import sys
@@ -1689,7 +1901,7 @@ class FrameTests(CrashCase):
                 else:
                     die()
             f(%d)
-        """ % depth, env=environment())
+        """ % depth)
         self.check(child, SIGSEGV, report(child.out))
         return child.out
 
@@ -1784,6 +1996,7 @@ class AgreementTests(CrashCase):
                 work()
                 sys.setprofile(None)
             print(compared)
+            file.close()
         """, 997, 250)
 
     def test_traced_lines(self):
@@ -1794,6 +2007,7 @@ class AgreementTests(CrashCase):
                 work()
                 sys.settrace(None)
             print(compared)
+            file.close()
         """, 2003, 250)
 
     def test_interrupted(self):
@@ -1809,6 +2023,7 @@ class AgreementTests(CrashCase):
             while compared < WANTED:
                 work()
             print(compared)
+            file.close()
         """, 1, 250)
 
 
@@ -1852,8 +2067,7 @@ class ThreadTests(CrashCase):
             print("Thread 0x%016x" % _thread.get_ident(), flush=True)
             def work():
                 faulthandler.sigsegv()
-            _thread.start_new_thread(work, ())
-            lock.acquire()
+            _thread.start_new_thread(work, ()); lock.acquire()
         """)
         self.check(child, SIGSEGV, block("""
             Fatal Python error: Segmentation fault
@@ -1862,7 +2076,7 @@ class ThreadTests(CrashCase):
               File "<string>", line 6 in work
 
             Thread 0x… (most recent call first):
-              File "<string>", line 8 in <module>
+              File "<string>", line 7 in <module>
         """))
         self.assertIn("\n%s (most" % child.raw_out.strip(), child.raw_err)
 
@@ -1934,8 +2148,18 @@ class ThreadTests(CrashCase):
             started.wait()
             faulthandler.sigsegv()
         """)
-        self.assertEqual(child.status, -SIGSEGV)
-        self.assertIn(r"Thread 0x… [a\x0a] \xe9\x1b[] (most", child.err)
+        self.check(child, SIGSEGV, block(r"""
+            Fatal Python error: Segmentation fault
+
+            Traceback (most recent call first):
+              File "<string>", line 10 in <module>
+
+            Thread 0x… [a\x0a] \xe9\x1b[] (most recent call first):
+              File "<string>", line 7 in wait
+              File "…/threading.py", line … in run
+              File "…/threading.py", line … in _bootstrap_inner
+              File "…/threading.py", line … in _bootstrap
+        """))
 
     def test_finished_thread(self):
         """A thread that has ended is not shown."""
@@ -1990,6 +2214,33 @@ class ThreadTests(CrashCase):
             '  File "<string>", line 12 in <module>\n')
             + 99 * ("\n" + self.REST) + "\n...\n")
 
+    def test_crowd(self):
+        """Of threads that crash together one reports, whole and once."""
+        for gil in ("PyDLL", "CDLL"):
+            with self.subTest(gil=gil):
+                child = python("""
+                    import ctypes, faulthandler, threading
+                    crash = ctypes.%s(None).strlen
+                    barrier = threading.Barrier(8)
+                    def work():
+                        barrier.wait()
+                        crash(None)
+                    for n in range(8):
+                        threading.Thread(target=work).start()
+                """ % gil)
+                self.assertEqual(status_name(child.status), "-SIGSEGV")
+                self.assertTrue(child.err.startswith(block("""
+                    Fatal Python error: Segmentation fault
+
+                    Traceback (most recent call first):
+                      File "<string>", line 6 in work
+                      File "…/threading.py", line … in run
+                """)), child)
+                self.assertEqual(child.err.count("Fatal Python error"), 1)
+                for line in child.err.splitlines():
+                    self.assertRegex(line, r'^(Fatal Python error: \w+ \w+|'
+                                     r'Traceback .*:|Thread 0x.*:|  \S.*|)$')
+
     def test_native_thread(self):
         """A crash in a thread that Python never saw."""
         self.crash("""
@@ -2007,25 +2258,22 @@ class ThreadTests(CrashCase):
               File "<string>", line 4 in <module>
         """)
 
-    def test_attached_thread_without_frames(self):
+    def test_thread_without_frames(self):
         """A thread that Python knows, but that runs nothing of it."""
-        child = python("""
-            import faulthandler, threading, _thread
-            _thread.start_new_thread(faulthandler.sigsegv, ())
-            _thread.allocate_lock().acquire()
+        self.crash("""
+            import faulthandler, _thread
             lock = _thread.allocate_lock()
             lock.acquire()
-            lock.acquire()
-        """)
-        self.assertEqual(child.status, -SIGSEGV)
-        self.assertTrue(child.err.startswith(block("""
+            _thread.start_new_thread(faulthandler.sigsegv, ()); lock.acquire()
+        """, """
             Fatal Python error: Segmentation fault
 
             Traceback (most recent call first):
               <no Python frame>
 
             Thread 0x… (most recent call first):
-              File "<string>", line """)), child)
+              File "<string>", line 4 in <module>
+        """)
 
 
 # ---- Fault: real crashes ---------------------------------------------------
@@ -2256,6 +2504,162 @@ class FaultTests(CrashCase):
             "Floating point exception"))
 
 
+# ---- Report ----------------------------------------------------------------
+
+INJECTED = '''
+"""Importing this makes a test build the faulthandler module."""
+import importlib.util
+import sys
+
+spec = importlib.util.spec_from_file_location(
+    "faulthandler", "./%s.so" % sys.argv[1])
+module = importlib.util.module_from_spec(spec)
+sys.modules["faulthandler"] = module
+spec.loader.exec_module(module)
+'''
+
+
+class ReportTests(CrashCase):
+    """Faults while a report is written, by test builds of the C file."""
+
+    @classmethod
+    def setUpClass(cls):
+        """Compile what injects faults."""
+        missing = what_is_missing()
+        if missing or not os.path.exists(C_FILE):
+            raise unittest.SkipTest(missing or "needs the C file")
+        write_file("injected.py", INJECTED)
+        for name in ("FAULTHANDLER_TEST", "FAULTHANDLER_TEST_BAD_LAYOUT"):
+            child = run(
+                compiler(), "-std=gnu11", "-O1", "-fPIC", "-shared", "-D",
+                name, "-I", sysconfig.get_path("include"), C_FILE, "-o",
+                name + ".so", env=environment(LD_PRELOAD=""))
+            if child.status:
+                raise AssertionError(child)
+
+    def inject(self, step, how, arm=""):
+        """Crash with a fault in this step of the report."""
+        return python("""
+            import injected, faulthandler
+            %s
+            def crash():
+                faulthandler.sigfpe()
+            crash()
+        """ % arm, "FAULTHANDLER_TEST", env=environment(
+            FAULTHANDLER_TEST_STEP=step, FAULTHANDLER_TEST_HOW=how))
+
+    STEPS = {
+        "title": """
+              <fault in the title>
+            Traceback (most recent call first):
+              File "<string>", line 4 in crash
+              File "<string>", line 5 in <module>
+        """,
+        "list of threads": """
+            Fatal Python error: Floating point exception
+
+              <fault in the list of threads>
+            Traceback (most recent call first):
+              File "<string>", line 4 in crash
+              File "<string>", line 5 in <module>
+              <the rest of the threads cannot be read>
+        """,
+        "search for the thread": """
+            Fatal Python error: Floating point exception
+
+              <fault in the search for the thread>
+            Traceback (most recent call first):
+              <no Python frame>
+
+            Thread 0x… (most recent call first):
+              File "<string>", line 4 in crash
+              File "<string>", line 5 in <module>
+        """,
+        "traceback": """
+            Fatal Python error: Floating point exception
+
+              <fault in the traceback>
+        """,
+        "threads": """
+            Fatal Python error: Floating point exception
+
+            Traceback (most recent call first):
+              File "<string>", line 4 in crash
+              File "<string>", line 5 in <module>
+              <fault in the threads>
+        """,
+        "output": """
+            Fatal Python error: Floating point exception
+
+            Traceback (most recent call first):
+              File "<string>", line 4 in crash
+              File "<string>", line 5 in <module>
+              <fault in the output>
+        """,
+    }
+
+    def test_fault_in_each_step(self):
+        """The step is marked, the rest follows, the first signal kills."""
+        for step, expected in self.STEPS.items():
+            for how in ("read", "divide", "illegal", "abort"):
+                with self.subTest(step=step, how=how):
+                    child = self.inject(step, how)
+                    self.assertEqual(status_name(child.status), "-SIGFPE")
+                    self.assertEqual(child.err, block(expected))
+                    self.assertLess(child.seconds, LIMIT)
+
+    def test_fault_in_extras(self):
+        """Faults in the parts of the standard library's report."""
+        arm = "faulthandler.enable(2, c_stack=True)"
+        for step in ("extension modules", "C stack"):
+            for how in ("read", "abort"):
+                with self.subTest(step=step, how=how):
+                    child = self.inject(step, how, arm)
+                    self.assertEqual(status_name(child.status), "-SIGFPE")
+                    if step == "C stack" or sys.version_info >= (3, 10):
+                        self.assertIn("\n  <fault in the %s>\n" % step,
+                                      child.err)
+                    self.assertIn(' in crash\n  File "<string>", line 5 in '
+                                  '<module>\n', child.err)
+                    self.assertEqual(child.err.count("C stack trace"),
+                                     step != "C stack")
+
+    def test_hang_in_each_step(self):
+        """A step that hangs is given up, and the process dies in time."""
+        jobs = [(step, how) for step in ("threads", "output", "traceback")
+                for how in ("hang", "sleep")]
+        with concurrent.futures.ThreadPoolExecutor(len(jobs)) as pool:
+            children = list(pool.map(lambda job: self.inject(*job), jobs))
+        for (step, how), child in zip(jobs, children):
+            with self.subTest(step=step, how=how):
+                expected = self.STEPS[step].replace("fault in", "out of time in")
+                self.check(child, SIGFPE, block(expected))
+
+    def test_failed_self_test(self):
+        """Where the layout is not as expected, the report says so."""
+        child = python("""
+            import injected, faulthandler
+            def crash():
+                faulthandler.sigfpe()
+            crash()
+        """, "FAULTHANDLER_TEST_BAD_LAYOUT")
+        self.check(child, SIGFPE, block("""
+            Fatal Python error: Floating point exception
+
+            Traceback (most recent call first):
+              <Python frames cannot be read on this build>
+        """))
+
+    def test_no_faults_without_a_test_build(self):
+        """The module that is installed does not look at the variables."""
+        child = python("import faulthandler; faulthandler.sigfpe()",
+                       env=environment(FAULTHANDLER_TEST_STEP="traceback",
+                                       FAULTHANDLER_TEST_HOW="read"))
+        self.check(child, SIGFPE, report(
+            '  File "<string>", line 1 in <module>\n',
+            "Floating point exception"))
+
+
 # ---- Stack overflow --------------------------------------------------------
 
 class StackTests(CrashCase):
@@ -2463,6 +2867,9 @@ class SignalTests(CrashCase):
                 self.older("signal.pthread_kill(threading.get_ident(), %d)"
                            % signum, signum, title,
                            "signal %d code -6 from itself" % signum)
+                self.older("ctypes.CDLL(None).sigqueue(os.getpid(), %d, None)"
+                           % signum, signum, title,
+                           "signal %d code -1 from itself" % signum)
 
     def test_older_handler_in_thread(self):
         """The older handler runs in the thread that crashed."""
@@ -2477,8 +2884,7 @@ class SignalTests(CrashCase):
                 ctypes.CDLL(None).strlen(None)
             lock = _thread.allocate_lock()
             lock.acquire()
-            _thread.start_new_thread(work, ())
-            lock.acquire()
+            _thread.start_new_thread(work, ()); lock.acquire()
         """)
         thread, heard = child.out.split("\n", 1)
         self.assertEqual(heard, "signal 11 code 1 at (nil) in thread %s\n"
@@ -2491,8 +2897,36 @@ class SignalTests(CrashCase):
               File "<string>", line 7 in work
 
             Thread 0x… (most recent call first):
-              File "<string>", line 11 in <module>
+              File "<string>", line 10 in <module>
         """))
+
+    def test_older_handler_that_repairs(self):
+        """A handler that repairs the fault and returns still does."""
+        self.library()
+        child = python("""
+            import ctypes
+            older = ctypes.CDLL("./older.so")
+            older.install_repair()
+            import faulthandler
+            from damage import forbidden
+            print(ctypes.c_char.from_address(forbidden).value, flush=True)
+        """)
+        self.assertEqual((child.status, child.out), (0, "b'\\x00'\n"), child)
+        self.assertEqual(child.err, report(
+            '  File "<string>", line 6 in <module>\n'))
+
+    def test_crash_in_destructor(self):
+        """A library that crashes after Python has ended is reported."""
+        self.library()
+        self.crash("""
+            import ctypes, faulthandler
+            ctypes.CDLL("./older.so").crash_at_exit()
+        """, """
+            Fatal Python error: Segmentation fault
+
+            Traceback (most recent call first):
+              <no Python frame>
+        """)
 
     def test_disable_restores(self):
         """disable() puts back the handler that was there."""
@@ -2624,8 +3058,7 @@ class SignalTests(CrashCase):
                 ctypes.c_char.from_address(0x1230).value
             lock = _thread.allocate_lock()
             lock.acquire()
-            _thread.start_new_thread(work, ())
-            lock.acquire()
+            _thread.start_new_thread(work, ()); lock.acquire()
         """))
         child = run("gdb", "-nx", "-batch", "-ex", "set startup-with-shell off",
                     "-ex", "run", *show, *show, "--args",
@@ -2723,43 +3156,11 @@ class FileTests(CrashCase):
                 with open(os.path.join(FOLDER, "victim")) as file:
                     self.assertEqual(file.read(), "")
 
-    def test_full_device(self):
-        """A device that takes nothing costs nothing."""
-        with open("/dev/full", "w") as full:
-            child = python("import faulthandler; faulthandler.sigsegv()",
-                           stderr=full)
-        self.check(child, SIGSEGV, "")
-
-    def test_closed_pipe(self):
-        """A pipe nobody reads any more does not turn into SIGPIPE."""
-        for action in ("SIG_IGN", "SIG_DFL"):
-            with self.subTest(action=action):
-                reader, writer = os.pipe()
-                os.close(reader)
-                child = python("""
-                    import signal, faulthandler
-                    signal.signal(signal.SIGPIPE, signal.%s)
-                    faulthandler.sigsegv()
-                """ % action, stderr=writer)
-                os.close(writer)
-                self.check(child, SIGSEGV, "")
-
 
 # ---- Fatal signals ---------------------------------------------------------
 
 class FatalTests(CrashCase):
     """The report of 1.0, for each signal and each way to run Python."""
-
-    def each(self, line, *arguments, stdin=False, code="%s", extra=""):
-        """Run code for each signal: four lines, and the death is exact."""
-        for signum, title, call in SIGNALS:
-            with self.subTest(call=call):
-                text = (code % call).encode()
-                child = run(PYTHON, *arguments, *([] if stdin else
-                                                  ["-c", text]),
-                            stdin=text if stdin else b"")
-                self.check(child, signum, report(line + extra, title))
-                self.assertEqual(child.err.count("\n"), 4)
 
     def test_dash_c(self):
         """python -c."""
@@ -3426,7 +3827,7 @@ def both(*arguments, **keywords):
         with tempfile.TemporaryFile() as file:
             module.dump_traceback(file, *arguments, **keywords)
             file.seek(0)
-            texts.append(file.read().decode("ascii"))
+            texts.append(file.read().decode("utf-8"))
     return texts
 
 
@@ -3928,6 +4329,7 @@ class DumpTests(DropInCase):
             while compared < 5000:
                 work()
             sys.setprofile(None)
+            file.close()
             print("done")
         """)
         self.assertEqual(child.out, "done\n")
@@ -3946,7 +4348,7 @@ class DumpTests(DropInCase):
             Interpreter 0:
 
             Thread 0x… (most recent call first):
-              File "sub.py", line 19 in run
+              File "sub.py", line 23 in run
               File "<string>", line 4 in <module>
 
         """))
@@ -4022,19 +4424,20 @@ class EnableTests(DropInCase):
     def test_as_the_builtin(self):
         """The same bytes as from the builtin, extension modules too."""
         c_stack = ", c_stack=False" * (sys.version_info >= (3, 14))
-        for arguments in ("2", "file=2, all_threads=True", "sys.stderr",
-                          "2, False", "2, all_threads=0"):
-            for call in ("_sigsegv()", "_sigfpe()", "_sigabrt()",
-                         "_sigsegv(True)"):
-                with self.subTest(arguments=arguments, call=call):
-                    self.as_builtin("""
-                        import faulthandler, sys
-                        import json, decimal, ctypes, unicodedata, array
-                        def f():
-                            faulthandler.%s
-                        faulthandler.enable(%s%s)
-                        f()
-                    """ % (call, arguments, c_stack))
+        for arguments, call in [
+                ("2", "_sigsegv()"), ("2", "_sigfpe()"), ("2", "_sigabrt()"),
+                ("file=2, all_threads=True", "_sigsegv(True)"),
+                ("sys.stderr", "_sigsegv()"), ("2, False", "_sigsegv()"),
+                ("2, all_threads=0", "_sigfpe()")]:
+            with self.subTest(arguments=arguments, call=call):
+                self.as_builtin("""
+                    import faulthandler, sys
+                    import json, decimal, ctypes, unicodedata, array
+                    def f():
+                        faulthandler.%s
+                    faulthandler.enable(%s%s)
+                    f()
+                """ % (call, arguments, c_stack))
 
     def test_crashing_thread_first(self):
         """The crashing thread comes first, the others as by the builtin."""
@@ -4046,10 +4449,8 @@ class EnableTests(DropInCase):
             def work():
                 faulthandler.sigsegv()
             def wait():
-                _thread.start_new_thread(work, ())
-                lock.acquire()
-            _thread.start_new_thread(wait, ())
-            lock.acquire()
+                _thread.start_new_thread(work, ()); lock.acquire()
+            _thread.start_new_thread(wait, ()); lock.acquire()
         """)
         child.err = self.strip(child.err)
         self.check(child, SIGSEGV, block("""
@@ -4059,10 +4460,10 @@ class EnableTests(DropInCase):
               File "<string>", line 6 in work
 
             Thread 0x… (most recent call first):
-              File "<string>", line 9 in wait
+              File "<string>", line 8 in wait
 
             Thread 0x… (most recent call first):
-              File "<string>", line 11 in <module>
+              File "<string>", line 9 in <module>
         """))
 
     def test_deep_stack(self):
@@ -4342,6 +4743,30 @@ class LaterTests(DropInCase):
         """)
         self.assertEqual((child.status, child.err), (0, ""))
 
+    def test_busy_threads(self):
+        """Dumps of threads that run on read lines, and kill nobody."""
+        child = python("""
+            import faulthandler, re, tempfile, time
+            import busy
+            file = tempfile.TemporaryFile("w+")
+            threads = busy.begin()
+            faulthandler.dump_traceback_later(0.002, True, file)
+            time.sleep(2)
+            faulthandler.cancel_dump_traceback_later()
+            busy.end(threads)
+            file.seek(0)
+            text = file.read()
+            line = re.compile(
+                r"Timeout \\(0:00:00.002000\\)!|(Thread|Current thread) 0x"
+                r"[0-9a-f]{16}.* \\(most recent call first\\):|"
+                r'  File (".*"|\\?{3}), line (\\d+|\\?{3}) in \\S+|'
+                r"  <[a-zA-Z ]+>|  [.]{3}|[.]{3}|$")
+            print(text.count("Timeout") > 50)
+            print([x for x in text.splitlines() if not line.match(x)][:5])
+        """)
+        self.assertEqual((child.status, child.err, child.out),
+                         (0, "", "True\n[]\n"), child)
+
     def test_forked_child(self):
         """A forked child can exit, cancel, arm again, and be dumped."""
         for action in ("pass", "faulthandler.cancel_dump_traceback_later()",
@@ -4397,7 +4822,7 @@ class LaterTests(DropInCase):
                                  (0, "[2, 4, 6]\n", ""))
 
 
-class RegisterTests(DropInCase):
+class UserTests(DropInCase):
     """User signals."""
 
     def test_literal(self):
@@ -4564,6 +4989,22 @@ class RegisterTests(DropInCase):
         """)
         self.assertEqual(child.out, "b'done'\n", child)
 
+    def test_busy_threads(self):
+        """Dumps of threads that run on kill nobody."""
+        child = python("""
+            import faulthandler, os, signal, time
+            import busy
+            null = os.open(os.devnull, os.O_WRONLY)
+            faulthandler.register(signal.SIGUSR1, null)
+            threads = busy.begin()
+            end = time.monotonic() + 2
+            while time.monotonic() < end:
+                os.kill(os.getpid(), signal.SIGUSR1)
+                time.sleep(0.0003)
+            busy.end(threads)
+        """)
+        self.assertEqual((child.status, child.err), (0, ""), child)
+
     def test_errno_is_kept(self):
         """A handler leaves errno as it found it."""
         child = python("""
@@ -4632,6 +5073,23 @@ class CStackTests(DropInCase):
         self.assertIn("libc.so", lines[0])
         self.assertIn("libffi", lines[1])
 
+    @unittest.skipUnless(X86_64, "needs machine code of x86-64")
+    def test_lost_stack_pointer(self):
+        """Without a stack pointer the Python part is whole all the same."""
+        for code in ("31e450", "4831ed31e450", "4831ed0f0b",
+                     "48bcddddddddddddddddff342500000000"):
+            with self.subTest(code=code):
+                child = python("""
+                    import faulthandler, machine
+                    faulthandler.enable(2, c_stack=True)
+                    machine.run("%s")()
+                """ % code)
+                self.assertLess(child.status, 0)
+                self.assertIn('  File "<string>", line 3 in <module>\n',
+                              child.err)
+                self.assertEqual(child.err.count("Fatal Python error"), 1)
+                self.assertLess(child.seconds, LIMIT)
+
     def test_default(self):
         """It is on from 3.14 on, where enable() has arguments."""
         child = python("""
@@ -4668,9 +5126,6 @@ class RegressionTests(CrashCase):
 
 
 # ---- The sources -----------------------------------------------------------
-
-C_FILE = os.path.join(HERE, "faulthandler.c")
-
 
 @unittest.skipUnless(os.path.exists(C_FILE), "needs the C file")
 class SourceTests(unittest.TestCase):
@@ -4740,12 +5195,39 @@ class SourceTests(unittest.TestCase):
         self.assertEqual(rows, ours)
 
     def test_width(self):
-        """Lines are at most 100 characters wide, without tabs."""
-        for number, line in enumerate(self.lines, 1):
-            with self.subTest(line=number):
-                self.assertLessEqual(len(line), 100)
-                self.assertNotIn("\t", line)
-                self.assertEqual(line, line.rstrip())
+        """Lines have at most 79 characters, no tabs, no trailing blanks."""
+        self.assertEqual([number for number, line in enumerate(self.lines, 1)
+                          if len(line) > 79 or "\t" in line
+                          or line != line.rstrip()], [])
+
+    def readme(self):
+        """The README's text."""
+        if not os.path.exists(README):
+            self.skipTest("needs README.rst")
+        with open(README, encoding="utf-8") as file:
+            return file.read()
+
+    def test_readme_example(self):
+        """The README's first example is what the program prints."""
+        example = textwrap.dedent(re.search(
+            r"(?m)^::\n\n((?:    .*\n|\n)+)", self.readme())[1])
+        command, *printed = example.strip().splitlines()
+        self.assertEqual(printed.pop(), "Segmentation fault")
+        words = shlex.split(command)
+        self.assertEqual(words[:2], ["$", "python"])
+        child = run(PYTHON, *words[2:])
+        self.assertEqual((child.status, child.err.splitlines()),
+                         (-SIGSEGV, printed))
+
+    def test_readme_names_tests(self):
+        """The tests that the README names are there."""
+        for line in re.findall(r"``tests\.py ([\w. ]+)``", self.readme()):
+            for name in line.split():
+                with self.subTest(name=name):
+                    found = globals()
+                    for part in name.split("."):
+                        self.assertIn(part, found)
+                        found = vars(found[part])
 
     def test_call_graph(self):
         """Handlers reach only what is allowed, within their stack."""

@@ -107,6 +107,7 @@ CALLS = {
     "send": call("on the list"),
     "sigaction": call("on the list"),
     "sigaddset": call("on the list"),
+    "sigdelset": call("on the list"),
     "sigemptyset": call("on the list"),
     "sigfillset": call("on the list"),
     "sigismember": call("on the list"),
@@ -115,6 +116,7 @@ CALLS = {
     "sigpending": call("on the list"),
     "sigtimedwait": call("a bare system call"),
     "strcmp": call("on the list; only on our own text"),
+    "strcspn": call("on the list; only on our own text", since=(3, 15)),
     "strlen": call("on the list; only on literals and our own text"),
     "syscall": call("a bare system call"),
     "the older handler": call("user_chain: the user asked for it",
@@ -126,9 +128,9 @@ CALLS = {
 # caller is one of our functions, or an outside one that calls us back.
 INDIRECT = {
     "report_step": [
-        "report_c_stack", "report_current", "report_find_threads",
-        "report_flush", "report_modules", "report_thread_marks",
-        "report_threads", "report_title"],
+        "report_c_stack", "report_current", "report_find_current",
+        "report_flush", "report_list_threads", "report_modules",
+        "report_thread_marks", "report_threads", "report_title"],
     "user_chain": ["the older handler"],
 }
 
