@@ -265,6 +265,44 @@ platform_timer_stop(timer_t timer)
     syscall(SYS_timer_delete, id);
 }
 
+/* What tells a file from all others, and what kind of file it is.  A deleted
+   file's inode number may be given to the next one; its birth time is not. */
+struct platform_file {
+    uint64_t device, inode;
+    int64_t born_s, born_ns;    /* 0 where the file system does not know */
+    mode_t mode;
+    unsigned driver;            /* major number of a character device */
+};
+
+/* Identify an open file.  Returns -1 with errno. */
+static int
+platform_identify(int fd, struct platform_file *file)
+{
+    struct statx x;
+    struct stat st;
+    memset(file, 0, sizeof *file);
+    if (statx(fd, "", AT_EMPTY_PATH, STATX_BASIC_STATS | STATX_BTIME,
+              &x) == 0) {
+        file->device = (uint64_t)x.stx_dev_major << 32 | x.stx_dev_minor;
+        file->inode = x.stx_ino;
+        if (x.stx_mask & STATX_BTIME) {
+            file->born_s = x.stx_btime.tv_sec;
+            file->born_ns = x.stx_btime.tv_nsec;
+        }
+        file->mode = x.stx_mode;
+        file->driver = x.stx_rdev_major;
+        return 0;
+    }
+    if (errno == EBADF || fstat(fd, &st) < 0) {
+        return -1;              /* else an older kernel, or a sandbox */
+    }
+    file->device = (uint64_t)major(st.st_dev) << 32 | minor(st.st_dev);
+    file->inode = st.st_ino;
+    file->mode = st.st_mode;
+    file->driver = major(st.st_rdev);
+    return 0;
+}
+
 /* The name of a thread of this process, "" when it cannot be had.  Not
    pthread_getname_np(): it touches a pthread_t that may be gone. */
 static void
@@ -763,8 +801,7 @@ struct sink {
     enum { SINK_NOWHERE, SINK_STDERR, SINK_COPY } kind;
     int copy;                   /* our duplicate, SINK_COPY */
     int given;                  /* the number it was duplicated from */
-    dev_t device;
-    ino_t inode;
+    struct platform_file file;
 };
 
 /* What a report shows, and where it goes. */
@@ -1051,17 +1088,19 @@ struct out {
 
 /* Is this descriptor still the file that the sink means? */
 static bool
-out_is_file(int fd, const struct sink *sink, struct stat *now)
+out_is_file(int fd, const struct sink *sink, struct platform_file *now)
 {
-    return fstat(fd, now) == 0 && now->st_dev == sink->device
-           && now->st_ino == sink->inode;
+    const struct platform_file *meant = &sink->file;
+    return platform_identify(fd, now) == 0 && now->device == meant->device
+           && now->inode == meant->inode && now->born_s == meant->born_s
+           && now->born_ns == meant->born_ns;
 }
 
 /* Is descriptor 2 standard error?  It may have been redirected since: that is
    followed.  Or closed, and the next file that was opened got the number:
    Python opens files close-on-exec, which standard error never is. */
 static bool
-out_is_standard_error(const struct sink *sink, struct stat *now)
+out_is_standard_error(const struct sink *sink, struct platform_file *now)
 {
     if (out_is_file(STDERR_FILENO, sink, now)) {
         return true;
@@ -1073,7 +1112,7 @@ out_is_standard_error(const struct sink *sink, struct stat *now)
 /* The descriptor of a sink and what kind of file it is, -1 when there is none
    (any more): nowhere is better than somebody else's file. */
 static int
-out_descriptor(const struct sink *sink, struct stat *now)
+out_descriptor(const struct sink *sink, struct platform_file *now)
 {
     switch (sink->kind) {
     case SINK_STDERR:
@@ -1107,16 +1146,16 @@ out_reopen(int fd)
 
 /* Choose the way, and replace *fd where it has to be reopened. */
 static enum out_way
-out_choose_way(int *fd, const struct stat *st)
+out_choose_way(int *fd, const struct platform_file *file)
 {
-    if (S_ISREG(st->st_mode) || S_ISBLK(st->st_mode)
-        || (S_ISCHR(st->st_mode) && major(st->st_rdev) == 1)) {
+    if (S_ISREG(file->mode) || S_ISBLK(file->mode)
+        || (S_ISCHR(file->mode) && file->driver == 1)) {
         return OUT_PLAIN;       /* 1: /dev/null, /dev/full and such */
     }
-    if (S_ISSOCK(st->st_mode)) {
+    if (S_ISSOCK(file->mode)) {
         return OUT_SOCKET;
     }
-    if (S_ISFIFO(st->st_mode)) {
+    if (S_ISFIFO(file->mode)) {
         return OUT_NOWAIT;
     }
     int mine = out_reopen(*fd);
@@ -1177,10 +1216,10 @@ out_wait(struct out *o, int fd)
 
 /* Write all of it, or give the sink up. */
 static void
-out_write_all(struct out *o, int fd, const struct stat *st)
+out_write_all(struct out *o, int fd, const struct platform_file *file)
 {
     int original = fd;
-    enum out_way way = out_choose_way(&fd, st);
+    enum out_way way = out_choose_way(&fd, file);
     while (o->sent < o->used && !o->failed) {
         if (o->cancelled != NULL && *o->cancelled) {
             o->failed = true;
@@ -1230,13 +1269,13 @@ out_take_back(const sigset_t *before)
 static void
 out_flush(struct out *o)
 {
-    struct stat st;
+    struct platform_file file;
     int fd = o->failed || o->sent == o->used ? -1
-             : out_descriptor(o->sink, &st);
+             : out_descriptor(o->sink, &file);
     if (fd >= 0) {
         sigset_t before;
         sigpending(&before);
-        out_write_all(o, fd, &st);
+        out_write_all(o, fd, &file);
         if (o->failed) {
             out_take_back(&before);
         }
@@ -3227,16 +3266,13 @@ struct module_state {
 static void
 file_make_sink(int fd, bool is_stderr, struct sink *sink)
 {
-    struct stat st;
     memset(sink, 0, sizeof *sink);
     sink->copy = -1;
     sink->given = fd;
-    if (fstat(fd, &st) < 0) {
+    if (platform_identify(fd, &sink->file) < 0) {
         sink->kind = SINK_NOWHERE;
         return;
     }
-    sink->device = st.st_dev;
-    sink->inode = st.st_ino;
     sink->kind = is_stderr ? SINK_STDERR : SINK_COPY;
     if (!is_stderr) {
         sink->copy = fcntl(fd, F_DUPFD_CLOEXEC, 3);
@@ -3247,7 +3283,7 @@ file_make_sink(int fd, bool is_stderr, struct sink *sink)
 static void
 file_close_sink(struct sink *sink)
 {
-    struct stat now;
+    struct platform_file now;
     if (sink->kind == SINK_COPY && out_is_file(sink->copy, sink, &now)) {
         close(sink->copy);
     }
