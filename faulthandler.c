@@ -133,6 +133,14 @@ platform_thread_id(void)
     return (pid_t)syscall(SYS_gettid);
 }
 
+/* Has this thread of ours ended?  Also true of a thread of another process:
+   a vfork() child shares our memory, and leaves its claims in it. */
+static bool
+platform_thread_is_gone(pid_t tid)
+{
+    return syscall(SYS_tgkill, getpid(), tid, 0) < 0 && errno == ESRCH;
+}
+
 /* Nanoseconds of a clock that never jumps. */
 static int64_t
 platform_now(void)
@@ -171,21 +179,44 @@ platform_queue_signal(int signum, siginfo_t *info)
                         platform_thread_id(), signum, info);
 }
 
-/* Where the interrupted thread was, and its stack pointer. */
-static void
-platform_registers(const void *context, uintptr_t *pc, uintptr_t *sp)
+/* Where a thread was interrupted, and its stack pointer. */
+struct platform_place {
+    uintptr_t pc, sp;
+};
+
+static struct platform_place
+platform_get_place(const void *context)
 {
+    const ucontext_t *uc = context;
 #if defined(__x86_64__)
-    const ucontext_t *uc = context;
-    *pc = (uintptr_t)uc->uc_mcontext.gregs[REG_RIP];
-    *sp = (uintptr_t)uc->uc_mcontext.gregs[REG_RSP];
+    return (struct platform_place) {
+        (uintptr_t)uc->uc_mcontext.gregs[REG_RIP],
+        (uintptr_t)uc->uc_mcontext.gregs[REG_RSP],
+    };
 #elif defined(__aarch64__)
-    const ucontext_t *uc = context;
-    *pc = (uintptr_t)uc->uc_mcontext.pc;
-    *sp = (uintptr_t)uc->uc_mcontext.sp;
+    return (struct platform_place) {
+        (uintptr_t)uc->uc_mcontext.pc, (uintptr_t)uc->uc_mcontext.sp,
+    };
 #else
-    (void)context;
-    *pc = *sp = 0;
+    (void)uc;
+    return (struct platform_place) {0, 0};
+#endif
+}
+
+/* Change it.  The unwinder then starts there, and so would the thread: to be
+   put back before the handler returns. */
+static void
+platform_set_place(void *context, struct platform_place place)
+{
+    ucontext_t *uc = context;
+#if defined(__x86_64__)
+    uc->uc_mcontext.gregs[REG_RIP] = (greg_t)place.pc;
+    uc->uc_mcontext.gregs[REG_RSP] = (greg_t)place.sp;
+#elif defined(__aarch64__)
+    uc->uc_mcontext.pc = place.pc;
+    uc->uc_mcontext.sp = place.sp;
+#else
+    (void)uc, (void)place;
 #endif
 }
 
@@ -817,6 +848,7 @@ struct request {
 static struct request fatal_requests[2];
 static _Atomic(struct request *) fatal_request;     /* NULL: disarmed */
 static atomic_int fatal_claim;                      /* thread that reports */
+static pid_t fatal_pid;                             /* of this process */
 
 /* One writer at a time, over all kinds of reports. */
 static atomic_int report_door;
@@ -2310,8 +2342,7 @@ static struct {
 static bool
 fault_was_reported(const void *context)
 {
-    uintptr_t pc, sp, word;
-    platform_registers(context, &pc, &sp);
+    uintptr_t word, sp = platform_get_place(context).sp;
     for (size_t i = 0; i < FAULT_SCAN_WORDS; i++) {
         if (mem_word(sp + i * sizeof word, &word) < 0) {
             return false;
@@ -2499,20 +2530,19 @@ native_write_frame(struct out *o, uintptr_t pc)
 
 /* Write the calling thread's C stack from a given address on: the faulting
    instruction, or a return address.  What the handler itself put on the
-   stack is not shown, unless the address is not found. */
+   stack is not shown. */
 static void
 native_write_stack(struct out *o, uintptr_t from, void **pcs)
 {
-    out_room(o, OUT_LINE_MAX);
-    out_text(o, NATIVE_TITLE);
-    size_t count = platform_backtrace(pcs, NATIVE_MAX);
-    size_t first = 0;
+    size_t first = 0, count = platform_backtrace(pcs, NATIVE_MAX);
     while (first < count && (uintptr_t)pcs[first] != from) {
         first++;
     }
-    first = first < count ? first : 0;
-    if (count == 0) {
-        out_text(o, "  <cannot get C stack on this system>\n");
+    if (first == count) {
+        native_write_frame(o, from);
+        out_room(o, OUT_LINE_MAX);
+        out_text(o, "  <the rest of the C stack cannot be read>\n");
+        return;
     }
     size_t end = count - first > NATIVE_SHOWN ? first + NATIVE_SHOWN : count;
     for (size_t i = first; i < end; i++) {
@@ -2525,6 +2555,25 @@ native_write_stack(struct out *o, uintptr_t from, void **pcs)
         out_text(o, count == NATIVE_MAX ? " or more" : "");
         out_text(o, " frames not shown ...\n");
     }
+}
+
+/* Write the C stack of a fault.  After a call through a bad pointer there is
+   no code to unwind from: the caller's address is at the stack pointer.  The
+   caller of this function puts the place back. */
+static void
+native_write_fault(struct out *o, void *context, void **pcs)
+{
+    struct platform_place place = platform_get_place(context);
+    uintptr_t caller;
+    if (platform_find_object(place.pc) == 0
+        && mem_word(place.sp, &caller) == 0
+        && platform_find_object(caller) != 0) {
+        native_write_frame(o, place.pc);
+        place.pc = caller;
+        place.sp += sizeof caller;
+        platform_set_place(context, place);
+    }
+    native_write_stack(o, place.pc, pcs);
 }
 
 /* ==== 12. Extension modules ==== */
@@ -2655,7 +2704,8 @@ struct report {
     uintptr_t interp;           /* whose threads come first, 0: ours */
     bool has_current;
     struct thread current;
-    uintptr_t from;             /* where the C stack starts */
+    uintptr_t from;             /* where the C stack starts, or */
+    void *context;              /* the place of the fault */
     struct thread_list *list;
     void **pcs;                 /* NATIVE_MAX of them, or NULL */
 };
@@ -2774,15 +2824,16 @@ report_current(struct report *r)
     thread_write_stack(&r->out, r->current.at, report_shows_oldest(r), 0);
 }
 
-/* One thread of the list.  It may have ended since the list was made; its
-   memory is then something else, and it is left out. */
+/* One thread of the list.  It may have ended since the list was made, its
+   memory is then something else; or it has not begun, and has no number.
+   Then it is left out. */
 static bool
 report_thread(struct report *r, size_t i, bool first)
 {
     struct thread t;
     bool is_current = r->has_current && r->list->threads[i] == r->current.at;
     if (thread_read(r->list->threads[i], &t) < 0
-        || t.interp != r->list->interps[i]
+        || t.interp != r->list->interps[i] || t.ident == 0
         || (!is_current && thread_is_shadow(r->list, i, &t))) {
         return false;
     }
@@ -2860,7 +2911,13 @@ report_c_stack(struct report *r)
     if (r->kind == REPORT_FATAL) {
         out_char(&r->out, '\n');
     }
-    native_write_stack(&r->out, r->from, r->pcs);
+    out_text(&r->out, NATIVE_TITLE);
+    if (r->context != NULL) {
+        native_write_fault(&r->out, r->context, r->pcs);
+    }
+    else {
+        native_write_stack(&r->out, r->from, r->pcs);
+    }
 }
 
 /* Send what is left.  Where that failed in the middle, once more. */
@@ -2929,6 +2986,10 @@ report_enter(void)
         }
         if (holder == self || platform_now() > until) {
             return false;
+        }
+        if (platform_thread_is_gone(holder)) {
+            atomic_compare_exchange_strong(&report_door, &holder, 0);
+            continue;
         }
         platform_sleep(1000000);
     }
@@ -3478,20 +3539,21 @@ static void
 fatal_report(const struct fault_signal *fault, const struct request *request,
              void *context)
 {
+    struct platform_place place = platform_get_place(context);
     struct fatal_timer timer;
     struct report r;
-    uintptr_t sp;
     memset(&r, 0, sizeof r);
     report_use_memory(&r, &fatal_memory);
     r.request = request;
     r.kind = REPORT_FATAL;
     r.title = request->original ? fault->title : fault->library_title;
-    platform_registers(context, &r.from, &sp);
+    r.context = context;
     bool mine = report_enter();
     fatal_timer_start(&timer);
     report_write(&r);
     report_finish(&r);
     fatal_timer_stop(&timer);
+    platform_set_place(context, place);
     if (mine) {
         report_leave();
     }
@@ -3529,6 +3591,10 @@ fatal_take_turn(void)
         if (owner == self || platform_now() > until) {
             return false;
         }
+        if (platform_thread_is_gone(owner)) {
+            atomic_compare_exchange_strong(&fatal_claim, &owner, 0);
+            continue;
+        }
         platform_sleep(FATAL_POLL_NS);
     }
 }
@@ -3560,7 +3626,12 @@ on_fatal_signal(int signum, siginfo_t *info, void *context)
     sig_reraise(signum, info, action);
     bool dies = !(action->sa_flags & SA_SIGINFO)
                 && action->sa_handler == SIG_DFL;
-    if (turn && !dies) {
+    /* In a vfork() child this memory is the parent's, which lives on. */
+    bool borrowed = getpid() != fatal_pid;
+    if (borrowed) {
+        atomic_store(&fault->given_back, again);
+    }
+    if (turn && (borrowed || !dies)) {
         atomic_store(&fatal_claim, 0);
     }
     errno = saved_errno;
@@ -4769,6 +4840,7 @@ module_after_fork(void)
     later_current = NULL;
     atomic_store(&report_door, 0);
     atomic_store(&fatal_claim, 0);
+    fatal_pid = getpid();
     atomic_store(&mem_direct_users, 0);
     atomic_store(&mem_direct_closed, false);
     atomic_store(&dump_memory_used, false);
@@ -4908,6 +4980,7 @@ module_init_process(void)
     }
     else if (!done) {
         mem_handler = on_fatal_signal;
+        fatal_pid = getpid();
         stack_init();
         pthread_atfork(NULL, NULL, module_after_fork);
         module_note_printers();
