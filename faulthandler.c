@@ -406,13 +406,14 @@ extern char _PyRuntime[] __attribute__((weak));
 static struct {
     size_t interp_next, interp_id, interp_threads;
     size_t interp_collecting;       /* int, 1 while the collector works */
-    size_t tstate_next, tstate_interp, tstate_frame;
+    size_t tstate_next, tstate_prev, tstate_interp, tstate_frame;
     size_t tstate_ident, tstate_native;
     size_t frame_code, frame_previous, frame_instr, frame_owner;
     bool frames_known;              /* the self-test agreed */
 } layout = {
     .interp_collecting = LAYOUT_UNKNOWN,
     .tstate_next = offsetof(PyThreadState, next),
+    .tstate_prev = offsetof(PyThreadState, prev),
     .tstate_interp = offsetof(PyThreadState, interp),
     .tstate_ident = offsetof(PyThreadState, thread_id),
 #if PY_VERSION_HEX >= 0x030B0000
@@ -2041,9 +2042,15 @@ struct thread_list {
     size_t count;
     bool damaged;               /* a link could not be followed */
     bool full;                  /* there were more than fit */
+    bool checked;               /* a state may be met a second time */
     uintptr_t threads[THREAD_LIST_MAX];
     uintptr_t interps[THREAD_LIST_MAX];
+    bool odd[THREAD_LIST_MAX];  /* linked, but names another interpreter */
 };
+
+/* The state of the thread that imported the module: usually the main thread,
+   the last of the list.  May have been freed since. */
+static uintptr_t thread_importer;
 
 /* Read a thread state.  Returns -1 if it cannot be read. */
 static int
@@ -2062,28 +2069,125 @@ thread_read(uintptr_t at, struct thread *t)
            || mem_word(at + layout.tstate_ident, &t->ident) < 0 ? -1 : 0;
 }
 
-/* Append one interpreter's threads.  A state that does not name its
-   interpreter was freed while we came to it. */
-static void
-thread_list_interpreter(struct thread_list *list, uintptr_t interp)
+static bool
+thread_is_listed(const struct thread_list *list, uintptr_t at)
 {
+    for (size_t i = 0; i < list->count; i++) {
+        if (list->threads[i] == at) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Append a state.  Returns -1, and says why, if it cannot be one of this
+   interpreter: freed while we came to it, or met before.  A state that is
+   linked both ways is one even where it names another interpreter. */
+static int
+thread_list_append(struct thread_list *list, uintptr_t interp, uintptr_t at,
+                   bool linked)
+{
+    uintptr_t owner;
+    if (list->count == THREAD_LIST_MAX) {
+        list->full = true;
+        return -1;
+    }
+    if (mem_word(at + layout.tstate_interp, &owner) < 0
+        || (owner != interp && !linked)
+        || (list->checked && thread_is_listed(list, at))) {
+        list->damaged = true;
+        return -1;
+    }
+    list->threads[list->count] = at;
+    list->interps[list->count] = interp;
+    list->odd[list->count++] = owner != interp;
+    return 0;
+}
+
+/* The list has a cycle, which was found only after a few rounds: keep each
+   state once. */
+static void
+thread_list_unique(struct thread_list *list)
+{
+    size_t count = list->count;
+    list->count = 0;
+    list->checked = true;
+    for (size_t i = 0; i < count; i++) {
+        if (!thread_is_listed(list, list->threads[i])) {
+            list->threads[list->count] = list->threads[i];
+            list->interps[list->count] = list->interps[i];
+            list->odd[list->count++] = list->odd[i];
+        }
+    }
+}
+
+/* Append the states from one on, along next or prev.  The other link must
+   lead back, or the state name its interpreter. */
+static void
+thread_list_follow(struct thread_list *list, uintptr_t interp, uintptr_t from,
+                   uintptr_t at, size_t link)
+{
+    size_t other = link == layout.tstate_next ? layout.tstate_prev
+                                              : layout.tstate_next;
     struct mem_chain chain = {0, 0, 0};
-    uintptr_t at, owner;
-    list->damaged |= mem_word(interp + layout.interp_threads, &at) < 0;
-    while (!list->damaged && at != 0) {
-        if (list->count == THREAD_LIST_MAX) {
-            list->full = true;
+    while (at != 0) {
+        uintptr_t back;
+        if (mem_chain_step(&chain, at) < 0) {
+            list->damaged = true;
+            thread_list_unique(list);
             return;
         }
-        if (mem_chain_step(&chain, at) < 0
-            || mem_word(at + layout.tstate_interp, &owner) < 0
-            || owner != interp) {
+        bool linked = from != 0 && mem_word(at + other, &back) == 0
+                      && back == from;
+        if (thread_list_append(list, interp, at, linked) < 0) {
+            return;
+        }
+        from = at;
+        if (mem_word(at + link, &at) < 0) {
             list->damaged = true;
             return;
         }
-        list->threads[list->count] = at;
-        list->interps[list->count++] = interp;
-        list->damaged = mem_word(at + layout.tstate_next, &at) < 0;
+    }
+}
+
+/* The list is broken: go on from the states that are known otherwise, in both
+   directions, to where it was left. */
+static void
+thread_list_bridge(struct thread_list *list, uintptr_t interp)
+{
+    const uintptr_t known[] = {
+        (uintptr_t)layout_attached_thread(),
+        (uintptr_t)PyGILState_GetThisThreadState(), thread_importer,
+    };
+    list->checked = true;
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+        uintptr_t owner, next, prev;
+        if (known[i] == 0
+            || mem_word(known[i] + layout.tstate_interp, &owner) < 0
+            || owner != interp
+            || mem_word(known[i] + layout.tstate_next, &next) < 0
+            || mem_word(known[i] + layout.tstate_prev, &prev) < 0) {
+            continue;
+        }
+        if (!thread_is_listed(list, known[i])) {
+            thread_list_append(list, interp, known[i], false);
+        }
+        thread_list_follow(list, interp, known[i], prev, layout.tstate_prev);
+        thread_list_follow(list, interp, known[i], next, layout.tstate_next);
+    }
+}
+
+/* Append one interpreter's threads. */
+static void
+thread_list_interpreter(struct thread_list *list, uintptr_t interp)
+{
+    uintptr_t head = 0;
+    if (mem_word(interp + layout.interp_threads, &head) < 0) {
+        list->damaged = true;
+    }
+    thread_list_follow(list, interp, 0, head, layout.tstate_next);
+    if (list->damaged || head == 0) {
+        thread_list_bridge(list, interp);
     }
 }
 
@@ -2098,19 +2202,22 @@ thread_list_fill(struct thread_list *list, uintptr_t first)
         uintptr_t interp = head;
         bool cut = false;
         list->count = 0;
-        list->damaged = list->full = false;
+        list->damaged = list->full = list->checked = false;
         if (first != 0) {
             thread_list_interpreter(list, first);
             cut = list->damaged;
         }
         while (interp != 0) {
+            if (mem_chain_step(&chain, interp) < 0) {
+                cut = true;
+                break;
+            }
             list->damaged = false;
             if (interp != first) {
                 thread_list_interpreter(list, interp);
                 cut |= list->damaged;
             }
-            if (mem_chain_step(&chain, interp) < 0
-                || mem_word(interp + layout.interp_next, &interp) < 0) {
+            if (mem_word(interp + layout.interp_next, &interp) < 0) {
                 cut = true;
                 break;
             }
@@ -2130,21 +2237,11 @@ thread_is_mine(uintptr_t at, struct thread *t)
            && t->ident == (uintptr_t)pthread_self();
 }
 
-static bool
-thread_is_listed(const struct thread_list *list, uintptr_t at)
-{
-    for (size_t i = 0; i < list->count; i++) {
-        if (list->threads[i] == at) {
-            return true;
-        }
-    }
-    return false;
-}
-
 /* Find the calling thread's state.  3.8 to 3.11 know only who holds the GIL,
    3.12+ lose the thread's own state after a subinterpreter, and a state may
    have been freed by another thread: every answer is checked against the
-   list.  Returns false in a thread that Python does not know. */
+   list, or against the other one.  Returns false in a thread that Python
+   does not know. */
 static bool
 thread_find_current(const struct thread_list *list, struct thread *t)
 {
@@ -2158,6 +2255,10 @@ thread_find_current(const struct thread_list *list, struct thread *t)
                 || thread_is_listed(list, candidates[i]))) {
             return true;
         }
+    }
+    if (candidates[0] != 0 && candidates[0] == candidates[1]
+        && thread_read(candidates[0], t) == 0) {
+        return true;
     }
     /* One thread may own a state in several interpreters: prefer the one
        that has frames. */
@@ -2174,9 +2275,9 @@ thread_find_current(const struct thread_list *list, struct thread *t)
     return found;
 }
 
-/* Is this an idle state of a thread that also has another one?  Creating a
-   subinterpreter leaves such a state, and until 3.11 a new thread's state
-   bears its creator's number at first. */
+/* Is this a state without frames that is no thread of its own?  A new one has
+   no number yet, or until 3.11 its creator's; and creating a subinterpreter
+   leaves one behind. */
 static bool
 thread_is_shadow(const struct thread_list *list, size_t i,
                  const struct thread *t)
@@ -2188,13 +2289,13 @@ thread_is_shadow(const struct thread_list *list, size_t i,
         || frame_walk_next(&w) != WALK_END) {
         return false;
     }
-    for (size_t j = 0; j < list->count; j++) {
+    for (size_t j = 0; t->ident != 0 && j < list->count; j++) {
         if (j != i && thread_read(list->threads[j], &other) == 0
             && other.ident == t->ident) {
             return true;
         }
     }
-    return false;
+    return t->ident == 0;
 }
 
 /* Is the garbage collector at work in this thread's interpreter? */
@@ -2292,6 +2393,7 @@ static struct fault_signal {
     const char *const library_title;    /* the running Python's */
     bool armed;                 /* our handler was installed */
     atomic_bool given_back;     /* it handed the signal to its predecessor */
+    atomic_int giver;           /* the thread in which it did */
     struct sigaction previous;
 } fault_signals[] = {
     {.signum = SIGBUS, .title = "Bus error",
@@ -2772,11 +2874,14 @@ report_list_threads(struct report *r)
 static void
 report_find_current(struct report *r)
 {
-    r->has_current = thread_find_current(r->list, &r->current);
-    if (r->has_current && r->interp == 0 && r->list->count > 0
-        && r->current.interp != r->list->interps[0]) {
-        r->interp = r->current.interp;
-        thread_list_fill(r->list, r->interp);
+    const struct thread_list *list = r->list;
+    r->has_current = thread_find_current(list, &r->current);
+    for (size_t i = 0; r->has_current && i < list->count; i++) {
+        if (list->threads[i] == r->current.at && r->interp == 0
+            && list->interps[i] != list->interps[0]) {
+            r->interp = list->interps[i];
+            thread_list_fill(r->list, r->interp);
+        }
     }
 }
 
@@ -2824,23 +2929,22 @@ report_current(struct report *r)
     thread_write_stack(&r->out, r->current.at, report_shows_oldest(r), 0);
 }
 
-/* One thread of the list.  It may have ended since the list was made, its
-   memory is then something else; or it has not begun, and has no number.
-   Then it is left out. */
+/* One thread of the list.  It may have ended since the list was made, and its
+   memory be something else; or it has not begun.  Then it is left out. */
 static bool
 report_thread(struct report *r, size_t i, bool first)
 {
     struct thread t;
     bool is_current = r->has_current && r->list->threads[i] == r->current.at;
     if (thread_read(r->list->threads[i], &t) < 0
-        || t.interp != r->list->interps[i] || t.ident == 0
+        || (t.interp != r->list->interps[i] && !r->list->odd[i])
         || (!is_current && thread_is_shadow(r->list, i, &t))) {
         return false;
     }
     out_room(&r->out, THREAD_BLOCK_ROOM);
-    if (i > 0 && t.interp != r->list->interps[i - 1]) {
+    if (i > 0 && r->list->interps[i] != r->list->interps[i - 1]) {
         int64_t id = -1;
-        mem_read(&id, t.interp + layout.interp_id, sizeof id);
+        mem_read(&id, r->list->interps[i] + layout.interp_id, sizeof id);
         out_text(&r->out, first ? "Interpreter " : "\nInterpreter ");
         out_decimal(&r->out, (uint64_t)id);
         out_text(&r->out, ":\n");
@@ -3610,31 +3714,51 @@ on_fatal_signal(int signum, siginfo_t *info, void *context)
         && fault_is_synchronous(info)) {
         siglongjmp(*session->recover, 1);
     }
+    /* The handler that was there before ours may hand the signal back: then
+       there is nobody left to ask.  If it raised it, it is no new crash. */
+    int self = platform_thread_id();
+    bool was_given = atomic_load(&fault->given_back);
+    bool back = was_given && atomic_load(&fault->giver) == self;
+    bool raised = back && info->si_code == SI_TKILL
+                  && info->si_pid == getpid();
     bool turn = fatal_take_turn();
     if (!turn && !fault_is_synchronous(info)
-        && atomic_load(&fatal_claim) == platform_thread_id()) {
+        && atomic_load(&fatal_claim) == self) {
         return;                 /* sent to us while we report: we die anyway */
     }
-    if (turn) {
+    if (turn && !raised) {
         fatal_report_once(fault, info, context);
     }
-    /* The handler that was there before ours.  If it hands the signal back
-       to us, there is nobody left to ask. */
     struct sigaction last = {.sa_handler = SIG_DFL};
-    bool again = atomic_exchange(&fault->given_back, true);
-    const struct sigaction *action = again ? &last : &fault->previous;
+    const struct sigaction *action = back ? &last : &fault->previous;
+    atomic_store(&fault->giver, self);
+    atomic_store(&fault->given_back, true);
     sig_reraise(signum, info, action);
     bool dies = !(action->sa_flags & SA_SIGINFO)
                 && action->sa_handler == SIG_DFL;
     /* In a vfork() child this memory is the parent's, which lives on. */
     bool borrowed = getpid() != fatal_pid;
     if (borrowed) {
-        atomic_store(&fault->given_back, again);
+        atomic_store(&fault->given_back, was_given);
     }
     if (turn && (borrowed || !dies)) {
         atomic_store(&fatal_claim, 0);
     }
     errno = saved_errno;
+}
+
+/* Is our handler to be installed?  Not where it is, nor where a handler that
+   came after us may chain to it; but where somebody has set the default. */
+static bool
+fatal_is_due(const struct fault_signal *fault)
+{
+    struct sigaction now;
+    if (!fault->armed || atomic_load(&fault->given_back)) {
+        return true;
+    }
+    return sigaction(fault->signum, NULL, &now) == 0
+           && !(now.sa_flags & SA_SIGINFO)
+           && (now.sa_handler == SIG_DFL || now.sa_handler == SIG_IGN);
 }
 
 /* Install the handlers that are not installed.  Returns -1 with errno, and
@@ -3645,7 +3769,7 @@ fatal_install(void)
     bool fresh[FAULT_COUNT] = {false};
     for (size_t i = 0; i < FAULT_COUNT; i++) {
         struct fault_signal *fault = &fault_signals[i];
-        if (fault->armed && !atomic_load(&fault->given_back)) {
+        if (!fatal_is_due(fault)) {
             continue;
         }
         /* Known before it can be needed. */
@@ -5022,6 +5146,7 @@ module_exec(PyObject *module)
         }
     }
     if (!layout.frames_known) {
+        thread_importer = (uintptr_t)PyThreadState_Get();
         layout.frames_known = module_self_test();
     }
     return stack_wrap_starters();
