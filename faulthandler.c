@@ -302,7 +302,7 @@ struct platform_file {
     uint64_t device, inode;
     int64_t born_s, born_ns;    /* 0 where the file system does not know */
     mode_t mode;
-    unsigned driver;            /* major number of a character device */
+    unsigned driver, unit;      /* of a device: its major, minor number */
 };
 
 /* Identify an open file.  Returns -1 with errno. */
@@ -322,6 +322,7 @@ platform_identify(int fd, struct platform_file *file)
         }
         file->mode = x.stx_mode;
         file->driver = x.stx_rdev_major;
+        file->unit = x.stx_rdev_minor;
         return 0;
     }
     if (errno == EBADF || fstat(fd, &st) < 0) {
@@ -331,7 +332,15 @@ platform_identify(int fd, struct platform_file *file)
     file->inode = st.st_ino;
     file->mode = st.st_mode;
     file->driver = major(st.st_rdev);
+    file->unit = minor(st.st_rdev);
     return 0;
+}
+
+static bool
+platform_is_same(const struct platform_file *a, const struct platform_file *b)
+{
+    return a->device == b->device && a->inode == b->inode
+           && a->born_s == b->born_s && a->born_ns == b->born_ns;
 }
 
 /* The name of a thread of this process, "" when it cannot be had.  Not
@@ -342,6 +351,12 @@ platform_thread_name(pid_t tid, char name[32])
     char path[48] = "/proc/self/task/";
     char digits[12];
     size_t n = 0, at = strlen(path);
+    name[0] = '\0';
+    if (tid == platform_thread_id()) {
+        prctl(PR_GET_NAME, name, 0, 0, 0);
+        name[16] = '\0';
+        return;
+    }
     for (unsigned long left = (unsigned long)tid; left; left /= 10) {
         digits[n++] = (char)('0' + left % 10);
     }
@@ -349,7 +364,6 @@ platform_thread_name(pid_t tid, char name[32])
         path[at++] = digits[--n];
     }
     memcpy(path + at, "/comm", sizeof "/comm");
-    name[0] = '\0';
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0) {
         return;
@@ -1096,6 +1110,7 @@ mem_end(struct mem_session *s)
 /* How long a sink may take nothing, and how long a report may take. */
 #define OUT_STALL_NS INT64_C(2000000000)
 #define OUT_TOTAL_NS INT64_C(6000000000)
+#define OUT_CANCEL_NS INT64_C(300000000)
 
 /* How a descriptor is written to without blocking for good.  O_NONBLOCK is
    no choice: it belongs to the open file, which others share. */
@@ -1123,10 +1138,8 @@ struct out {
 static bool
 out_is_file(int fd, const struct sink *sink, struct platform_file *now)
 {
-    const struct platform_file *meant = &sink->file;
-    return platform_identify(fd, now) == 0 && now->device == meant->device
-           && now->inode == meant->inode && now->born_s == meant->born_s
-           && now->born_ns == meant->born_ns;
+    return platform_identify(fd, now) == 0
+           && platform_is_same(now, &sink->file);
 }
 
 /* Is descriptor 2 standard error?  It may have been redirected since: that is
@@ -1177,6 +1190,16 @@ out_reopen(int fd)
     return open(path, O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
 }
 
+/* Is it a terminal?  Told by its number: isatty() would ask the driver.  Not
+   5:2, which makes a new terminal whenever it is opened. */
+static bool
+out_is_terminal(const struct platform_file *file)
+{
+    return S_ISCHR(file->mode)
+           && (file->driver == 4 || (file->driver == 5 && file->unit != 2)
+               || (file->driver >= 136 && file->driver <= 143));
+}
+
 /* Choose the way, and replace *fd where it has to be reopened. */
 static enum out_way
 out_choose_way(int *fd, const struct platform_file *file)
@@ -1191,7 +1214,7 @@ out_choose_way(int *fd, const struct platform_file *file)
     if (S_ISFIFO(file->mode)) {
         return OUT_NOWAIT;
     }
-    int mine = out_reopen(*fd);
+    int mine = out_is_terminal(file) ? out_reopen(*fd) : -1;
     if (mine < 0) {
         return OUT_SMALL;
     }
@@ -1208,10 +1231,11 @@ out_write_some(int *fd, enum out_way *way, const char *text, size_t n)
     switch (*way) {
     case OUT_NOWAIT:
         put = pwritev2(*fd, &part, 1, -1, RWF_NOWAIT);
-        if (put >= 0 || (errno != EOPNOTSUPP && errno != ENOSYS
-                         && errno != EINVAL)) {
+        if (put >= 0 || errno == EAGAIN || errno == EINTR
+            || errno == EPIPE) {
             return put;
         }
+        /* Too old a kernel, or a sandbox, which may say anything. */
         int mine = out_reopen(*fd);
         *way = mine < 0 ? OUT_SMALL : OUT_REOPENED;
         *fd = mine < 0 ? *fd : mine;
@@ -1225,17 +1249,26 @@ out_write_some(int *fd, enum out_way *way, const char *text, size_t n)
     }
 }
 
+/* Cancelled: nothing more is written, but of a report that has begun the
+   rest, as long as somebody reads it. */
+static bool
+out_is_cancelled(const struct out *o)
+{
+    return o->cancelled != NULL && *o->cancelled;
+}
+
 /* Wait until the descriptor takes bytes.  Returns false when it did not for
    OUT_STALL_NS, when the report is out of time, or when it was cancelled. */
 static bool
 out_wait(struct out *o, int fd)
 {
-    int64_t until = platform_now() + OUT_STALL_NS;
+    int64_t start = platform_now(), until = start + OUT_STALL_NS;
     until = until < o->deadline ? until : o->deadline;
     for (;;) {
         struct pollfd poller = {.fd = fd, .events = POLLOUT};
-        int64_t left = until - platform_now();
-        if (left <= 0 || (o->cancelled != NULL && *o->cancelled)) {
+        int64_t now = platform_now(), left = until - now;
+        if (left <= 0
+            || (out_is_cancelled(o) && now - start > OUT_CANCEL_NS)) {
             return false;
         }
         /* In slices: cancelling is noticed within one. */
@@ -1247,28 +1280,54 @@ out_wait(struct out *o, int fd)
     }
 }
 
+/* Wait, and see that the number still means the same file: while we waited
+   another thread may have closed it and opened its own. */
+static bool
+out_wait_for(struct out *o, int fd, const struct platform_file *file)
+{
+    struct platform_file now;
+    return out_wait(o, fd) && platform_identify(fd, &now) == 0
+           && platform_is_same(&now, file);
+}
+
+/* How much to send at once: all, or whole lines of what a packet holds. */
+static size_t
+out_part(const struct out *o, size_t limit)
+{
+    size_t left = o->used - o->sent;
+    if (left <= limit) {
+        return left;
+    }
+    size_t n = limit;
+    while (n > 1 && o->text[o->sent + n - 1] != '\n') {
+        n--;
+    }
+    return n > 1 ? n : limit;
+}
+
 /* Write all of it, or give the sink up. */
 static void
 out_write_all(struct out *o, int fd, const struct platform_file *file)
 {
     int original = fd;
+    size_t limit = SIZE_MAX;
     enum out_way way = out_choose_way(&fd, file);
+    o->failed = out_is_cancelled(o) && o->sent == 0;
     while (o->sent < o->used && !o->failed) {
-        if (o->cancelled != NULL && *o->cancelled) {
+        if (way == OUT_SMALL && !out_wait_for(o, fd, file)) {
             o->failed = true;
             break;
         }
-        if (way == OUT_SMALL && !out_wait(o, fd)) {
-            o->failed = true;
-            break;
-        }
-        ssize_t put = out_write_some(&fd, &way, o->text + o->sent,
-                                     o->used - o->sent);
+        size_t n = out_part(o, limit);
+        ssize_t put = out_write_some(&fd, &way, o->text + o->sent, n);
         if (put > 0) {
             o->sent += (size_t)put;
         }
         else if (put < 0 && errno == EAGAIN) {
-            o->failed = !out_wait(o, fd);
+            o->failed = !out_wait_for(o, fd, file);
+        }
+        else if (put < 0 && errno == EMSGSIZE && n > 512) {
+            limit = n / 2;
         }
         else if (put == 0 || errno != EINTR || platform_now() > o->deadline) {
             o->failed = true;
@@ -2349,25 +2408,23 @@ thread_write_name(struct out *o, const char *name, bool ascii_only)
     out_char(o, ']');
 }
 
-/* Write a thread's header.  In the report of 1.0 a name is known where it is
-   not just the program's. */
+/* Write a thread's header.  program is the name that threads have by default,
+   which is no news; NULL in the standard library's report, which shows what
+   the running Python shows. */
 static void
 thread_write_header(struct out *o, const char *title, uintptr_t ident,
-                    pid_t native, bool original)
+                    pid_t native, const char *program)
 {
-    char name[32] = "", program[32] = "";
+    char name[32] = "";
     out_room(o, OUT_LINE_MAX);
     out_text(o, title);
     out_text(o, " 0x");
     out_hex(o, ident, 2 * (int)sizeof(long));
-    if (native != 0 && (original || LAYOUT_NAMES_THREADS)) {
+    if (native != 0 && (program != NULL || LAYOUT_NAMES_THREADS)) {
         platform_thread_name(native, name);
     }
-    if (original) {
-        platform_thread_name(getpid(), program);
-    }
-    if (name[0] != '\0' && strcmp(name, program) != 0) {
-        thread_write_name(o, name, original);
+    if (name[0] != '\0' && (program == NULL || strcmp(name, program) != 0)) {
+        thread_write_name(o, name, program != NULL);
     }
     out_text(o, " (most recent call first):\n");
 }
@@ -2806,6 +2863,7 @@ struct report {
     uintptr_t interp;           /* whose threads come first, 0: ours */
     bool has_current;
     struct thread current;
+    char program[32];           /* the process's name */
     uintptr_t from;             /* where the C stack starts, or */
     void *context;              /* the place of the fault */
     struct thread_list *list;
@@ -2867,6 +2925,9 @@ report_title(struct report *r)
 static void
 report_list_threads(struct report *r)
 {
+    if (r->request->original) {
+        platform_thread_name(getpid(), r->program);
+    }
     thread_list_fill(r->list, r->interp);
 }
 
@@ -2916,7 +2977,7 @@ report_current(struct report *r)
     else {
         thread_write_header(&r->out, "Current thread",
                             (uintptr_t)pthread_self(), platform_thread_id(),
-                            false);
+                            NULL);
     }
     if (!r->has_current) {
         out_text(&r->out, layout.frames_known ? FRAME_NONE
@@ -2954,7 +3015,8 @@ report_thread(struct report *r, size_t i, bool first)
         out_char(&r->out, '\n');
     }
     thread_write_header(&r->out, is_current ? "Current thread" : "Thread",
-                        t.ident, t.native, r->request->original);
+                        t.ident, t.native,
+                        r->request->original ? r->program : NULL);
     if (is_current) {
         report_collecting(r, &t);
     }
@@ -3663,6 +3725,23 @@ fatal_report(const struct fault_signal *fault, const struct request *request,
     }
 }
 
+/* Does abort() come from inside the handler that was there before ours, which
+   has got a fault from us in this thread?  A JVM ends so. */
+static bool
+fatal_is_inside_older(const void *context)
+{
+    const ucontext_t *uc = context;
+    for (size_t i = 0; i < FAULT_COUNT; i++) {
+        struct fault_signal *fault = &fault_signals[i];
+        if (fault->signum != SIGABRT && atomic_load(&fault->given_back)
+            && atomic_load(&fault->giver) == platform_thread_id()
+            && sigismember(&uc->uc_sigmask, fault->signum) == 1) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* Report, if we are armed and nobody else did. */
 static void
 fatal_report_once(const struct fault_signal *fault, const siginfo_t *info,
@@ -3672,7 +3751,8 @@ fatal_report_once(const struct fault_signal *fault, const siginfo_t *info,
     struct mem_session session;
     mem_begin(&session);
     bool reported = fault->signum == SIGABRT && fault_is_synchronous(info)
-                    && fault_was_reported(context);
+                    && (fault_was_reported(context)
+                        || fatal_is_inside_older(context));
     if (request != NULL && !reported) {
         fatal_report(fault, request, context);
     }

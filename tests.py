@@ -83,6 +83,7 @@ SIGNALS = [
 ]
 
 X86_64 = os.uname().machine == "x86_64"
+SANITIZED = "libasan" in os.environ.get("LD_PRELOAD", "")
 
 
 # ---- What the children use -------------------------------------------------
@@ -140,11 +141,14 @@ DAMAGE = '''
 """damage(): overwrite one pointer inside an object of the interpreter."""
 import ctypes
 import sys
+import tempfile
 
 WORD = ctypes.sizeof(ctypes.c_void_p)
 libc = ctypes.CDLL(None)
 libc.mmap.restype = ctypes.c_size_t
 forbidden = libc.mmap(None, ctypes.c_size_t(4096), 0, 0x22, -1, 0)
+with tempfile.TemporaryFile() as file:      # read there: SIGBUS
+    beyond = libc.mmap(None, ctypes.c_size_t(4096), 1, 1, file.fileno(), 0)
 
 
 def words(address, count=40):
@@ -153,24 +157,30 @@ def words(address, count=40):
 
 def replace(cells, target, value):
     """Overwrite the first cell that points to target (tags or not)."""
-    index = [cell & ~3 for cell in cells].index(id(target))
+    index = [cell & ~3 for cell in cells].index(target)
     cells[index] = value
+
+
+def place(frame):
+    """Where the interpreter keeps this frame."""
+    if sys.version_info >= (3, 11):
+        return words(id(frame))[3]
+    return id(frame)
 
 
 def damage(frame, what, value):
     """Overwrite the frame's code object, or its name, file or lines."""
     code = frame.f_code
     if what == "code":
-        address = id(frame)
-        if sys.version_info >= (3, 11):
-            address = words(address)[3]
-        replace(words(address, 16), code, value)
+        replace(words(place(frame), 16), id(code), value)
+    elif what == "link":
+        replace(words(place(frame), 16), place(frame.f_back), value)
     elif what == "lines" and sys.version_info < (3, 10):
-        replace(words(id(code)), code.co_lnotab, value)
+        replace(words(id(code)), id(code.co_lnotab), value)
     elif what == "lines":
-        replace(words(id(code)), code.co_linetable, value)
+        replace(words(id(code)), id(code.co_linetable), value)
     else:
-        replace(words(id(code)), getattr(code, "co_" + what), value)
+        replace(words(id(code)), id(getattr(code, "co_" + what)), value)
 '''
 
 WORK = '''
@@ -372,11 +382,13 @@ def end(threads):
 # The older handlers of SignalTests. One says what it was told, and exits;
 # the other makes the page readable, and returns.
 OLDER = r'''
+#define _GNU_SOURCE
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <ucontext.h>
 #include <unistd.h>
 
 static int at_exit;
@@ -386,11 +398,15 @@ on_signal(int signum, siginfo_t *info, void *context)
 {
     char line[200];
     int size;
+    void *pc = NULL;
 
-    (void)context;
+#ifdef __x86_64__
+    pc = (void *)((ucontext_t *)context)->uc_mcontext.gregs[REG_RIP];
+#endif
     if (info->si_code > 0)
-        size = snprintf(line, sizeof line, "signal %d code %d at %p",
-                        signum, info->si_code, info->si_addr);
+        size = snprintf(line, sizeof line, "signal %d code %d at %p%s",
+                        signum, info->si_code, info->si_addr,
+                        info->si_addr == pc ? " which is the pc" : "");
     else
         size = snprintf(line, sizeof line, "signal %d code %d from %s",
                         signum, info->si_code,
@@ -551,14 +567,14 @@ class CrashCase(unittest.TestCase):
 
     maxDiff = None
 
-    def check(self, child, signum, expected):
+    def check(self, child, signum, expected, limit=LIMIT):
         """It died of this signal, soon, and left exactly this report."""
         self.assertEqual(status_name(child.status), status_name(-signum),
                          child)
         self.assertEqual(child.err, expected, child)
         self.assertEqual(child.err.count("Fatal Python error"),
                          1 if expected else 0)
-        self.assertLess(child.seconds, LIMIT)
+        self.assertLess(child.seconds, limit)
 
     def crash(self, code, expected, signum=SIGSEGV, **options):
         """Run code with `python -c`: it crashes like this."""
@@ -773,6 +789,17 @@ class RunnerTests(CrashCase):
         """)
         self.assertRegex(child.out, r"^True .*faulthandler\..*so\n$")
 
+    def test_missing_packages(self):
+        """One line names the package to install."""
+        with unittest.mock.patch.object(shutil, "which", return_value=None):
+            self.assertEqual(what_is_missing(), "a C compiler is missing: "
+                                                "install the package gcc")
+        with unittest.mock.patch.object(sysconfig, "get_path",
+                                        return_value="/nowhere"):
+            self.assertEqual(what_is_missing(), "Python.h is missing: "
+                                                "install the package "
+                                                "python3-dev")
+
     def test_same_python(self):
         """The children run the version that runs the tests."""
         child = python("import sys; print(sys.version)")
@@ -889,6 +916,7 @@ class MemoryTests(CrashCase):
         "not canonical": "0xdddddddddddddddd",
         "forbidden page": "damage.forbidden",
         "end of a forbidden page": "damage.forbidden + 4088",
+        "beyond the end of a file": "damage.beyond",
         "another object": "id(42)",
         "itself": "id(code)",
         "top of memory": "2**64 - 8",
@@ -917,6 +945,94 @@ class MemoryTests(CrashCase):
                     '  File %s\n'
                     '  File "<string>", line 9 in outermost\n'
                     '  File "<string>", line 10 in <module>\n' % line))
+
+    def test_damaged_link(self):
+        """Beyond a damaged link to the caller nothing is known."""
+        for name, value in dict(self.VALUES, cycle="damage.place(frame)",
+                                itself="damage.place(frame)").items():
+            if name in ("NULL", "another object"):
+                continue        # looks like the outermost frame, or like one
+            with self.subTest(value=name):
+                self.crash("""
+                    import sys, damage, faulthandler
+                    def inner():
+                        frame = sys._getframe(1)
+                        damage.damage(frame, "link", %s); faulthandler.sigsegv()
+                    def outer():
+                        inner()
+                    outer()
+                """ % value, """
+                    Fatal Python error: Segmentation fault
+
+                    Traceback (most recent call first):
+                      File "<string>", line 4 in inner
+                      File "<string>", line 6 in outer
+                      <the rest of the stack cannot be read>
+                """)
+
+    def test_long_cycle(self):
+        """A cycle of many frames is found, and both ends are shown."""
+        child = python("""
+            import sys, damage, faulthandler
+            def f(n):
+                if n:
+                    return f(n - 1)
+                first, last = sys._getframe(), sys._getframe(2000)
+                damage.damage(last, "link", damage.place(first))
+                faulthandler.sigsegv()
+            sys.setrecursionlimit(5000)
+            f(3000)
+        """)
+        child.err = re.sub(r"\.\.\. \d{4,5} frames", "... N frames", child.err)
+        lines = child.err.splitlines(True)
+        self.assertEqual(lines[:4], report(
+            '  File "<string>", line 7 in f\n').splitlines(True))
+        self.assertEqual(lines[4:93], 89 * ['  File "<string>", line 4 in f\n'])
+        self.assertEqual(lines[93], "  ... N frames not shown ...\n")
+        self.assertEqual(lines[-1], "  <the rest of the stack cannot be read>\n")
+        self.assertEqual(status_name(child.status), "-SIGSEGV")
+        self.assertLess(child.seconds, LIMIT)
+
+    def test_damaged_strings(self):
+        """A string with a damaged head is no string."""
+        for index, value in [(1, "0"), (1, "damage.forbidden"),
+                             (1, "id(42)"), (1, "0xdddddddddddddddd"),
+                             (2, "2**64 - 1"), (2, "2**63")]:
+            with self.subTest(index=index, value=value):
+                child = python("""
+                    import sys, damage, faulthandler
+                    name, file = "name" * 9, "file" * 9
+                    def inner():
+                        for string in (name, file):
+                            damage.words(id(string))[%d] = %s
+                        faulthandler.sigsegv()
+                    def outer():
+                        inner()
+                    outer.__code__ = outer.__code__.replace(
+                        co_name=name, co_filename=file)
+                    outer()
+                """ % (index, value))
+                self.check(child, SIGSEGV, report(
+                    '  File "<string>", line 6 in inner\n'
+                    '  File ???, line 8 in ???\n'
+                    '  File "<string>", line 11 in <module>\n'))
+
+    def test_many_damaged(self):
+        """The tenth fault inside a report is survived like the first."""
+        for value in ("forbidden", "beyond"):
+            with self.subTest(value=value):
+                self.crash("""
+                    import sys, damage, faulthandler
+                    def f(n):
+                        frame = sys._getframe()
+                        if n: return f(n - 1)
+                        for what in ["name", "filename", "lines"]:
+                            damage.damage(frame, what, damage.%s)
+                        faulthandler.sigsegv()
+                    f(9)
+                """ % value, report(
+                    10 * "  File ???, line ??? in ???\n"
+                    + '  File "<string>", line 8 in <module>\n'))
 
     def test_damaged_code(self):
         """A frame without a code object is all question marks."""
@@ -1031,7 +1147,7 @@ class OutputTests(CrashCase):
                         def f(n):
                             f(n - 1) if n else faulthandler.sigsegv()
                         f(%d)
-                    """ % (depth - 2 + 1), stderr=theirs)
+                    """ % (depth - 1), stderr=theirs)
                     theirs.close()
                     messages = iter(lambda: ours.recv(1 << 20), b"")
                     child.err = "|".join(m.decode() for m in messages)
@@ -1088,6 +1204,7 @@ class OutputTests(CrashCase):
                                stderr=writer)
                 os.close(writer)
                 self.check(child, SIGSEGV, "")
+                self.assertLess(child.seconds, 5)
                 with open(reader, "rb") as file:
                     self.assertEqual(file.read().strip(b"x"), b"")
 
@@ -1204,7 +1321,7 @@ class CodeTests(CrashCase):
             File "<string>", line 8 in <module>
         """)
 
-    def test_every_line_of_a_loop(self):
+    def test_every_line(self):
         """A function crashes on each of its lines in turn."""
         source = block("""
             import sys
@@ -1824,7 +1941,7 @@ class FrameTests(CrashCase):
             File "<string>", line 11 in <module>
         """)
 
-    def test_traced(self):
+    def test_traced_function(self):
         """A traced function that crashes by itself."""
         self.frames("""
             import sys
@@ -1873,8 +1990,8 @@ class FrameTests(CrashCase):
             …
         """)
 
-    def test_greedy_star_calls(self):
-        """Calls with unpacked arguments, and partial objects."""
+    def test_unpacked_arguments(self):
+        """Calls with unpacked arguments, through partial objects."""
         self.frames("""
             import functools
             from die import die
@@ -1902,7 +2019,8 @@ class FrameTests(CrashCase):
                     die()
             f(%d)
         """ % depth)
-        self.check(child, SIGSEGV, report(child.out))
+        # Most of the time is taken by traceback, to make what we expect.
+        self.check(child, SIGSEGV, report(child.out), PATIENCE)
         return child.out
 
     def test_100_frames(self):
@@ -2736,6 +2854,61 @@ class StackTests(CrashCase):
               + 9 * '  File "<string>", line 4 in f\n'
               + '  File "<string>", line 5 in <module>\n'))
 
+    @unittest.skipUnless(X86_64, "needs machine code of x86-64")
+    def test_overflow_in_threads(self):
+        """Every thread that Python starts has a stack for the handler."""
+        starts = {
+            "threading": "threading.Thread(target=work).start()",
+            "thread": "_thread.start_new_thread(work, ())",
+            "executor": "futures.ThreadPoolExecutor().submit(work)",
+            "timer": "threading.Timer(0.01, work).start()",
+            "small": "threading.stack_size(65536); "
+                     "_thread.start_new_thread(work, ())",
+            "large": "threading.stack_size(1 << 26); "
+                     "_thread.start_new_thread(work, ())",
+            "name": "start = _thread.start_new_thread; start(work, ())",
+            "thread in thread": "_thread.start_new_thread("
+                                "_thread.start_new_thread, (work, ()))",
+        }
+        for name, start in starts.items():
+            with self.subTest(name):
+                child = python("""
+                    import _thread, threading, faulthandler, machine
+                    import concurrent.futures as futures
+                    def work():
+                        machine.run("50ebfd")()
+                    lock = _thread.allocate_lock()
+                    lock.acquire()
+                    %s; lock.acquire()
+                """ % start)
+                self.assertEqual(status_name(child.status), "-SIGSEGV")
+                first = report('  File "<string>", line 4 in work\n')
+                self.assertEqual(child.err[:len(first)], first)
+                self.assertRegex(
+                    child.err[len(first):],
+                    r'\A(  File "…/.*", line … in \w+\n)*\n'
+                    r'Thread 0x… \(most recent call first\):\n(.*\n)*'
+                    r'  File "<string>", line 7 in <module>\n\Z')
+
+    def test_many_threads(self):
+        """Threads that have ended leave no stack behind."""
+        child = python("""
+            import faulthandler, threading
+            def mappings():
+                with open("/proc/self/maps") as file:
+                    return sum(1 for line in file)
+            def some(count):
+                for n in range(count):
+                    thread = threading.Thread(target=int)
+                    thread.start()
+                    thread.join()
+            some(50)
+            before = mappings()
+            some(2000)
+            print(mappings() - before < 5)
+        """)
+        self.assertEqual((child.status, child.out), (0, "True\n"), child)
+
     @unittest.skipIf(sys.version_info < (3, 9),
                      "the builtin of 3.8 has put its own there")
     def test_alternate_stack(self):
@@ -2833,11 +3006,12 @@ class SignalTests(CrashCase):
 
     @unittest.skipUnless(X86_64, "needs machine code of x86-64")
     def test_older_handler_of_opcodes(self):
-        """The siginfo of illegal opcodes and of divisions."""
+        """The siginfo and the context of illegal opcodes and divisions."""
         self.library()
-        for signum, digits, code, title in [
-                (SIGILL, "0f0b", 2, "Illegal instruction"),
-                (SIGFPE, "31c031d231c9f7f9", 1, "Floating point exception")]:
+        for signum, digits, offset, code, title in [
+                (SIGILL, "0f0b", 0, 2, "Illegal instruction"),
+                (SIGFPE, "31c031d231c9f7f9", 6, 1,
+                 "Floating point exception")]:
             with self.subTest(signal=signum.name):
                 child = python("""
                     import ctypes, machine, threading
@@ -2849,14 +3023,43 @@ class SignalTests(CrashCase):
                     print(where, threading.get_native_id(), flush=True)
                     f()
                 """ % (signum, digits))
-                where, thread = child.out.split("\n")[0].split()
-                offset = 0 if signum == SIGILL else 6
-                self.assertEqual(child.out.split("\n")[1], (
-                    "signal %d code %d at %#x in thread %s" % (
-                        signum, code, int(where) + offset, thread)))
+                first, heard = child.out.split("\n", 1)
+                where, thread = first.split()
+                self.assertEqual(heard, (
+                    "signal %d code %d at %#x which is the pc in thread %s\n"
+                    % (signum, code, int(where) + offset, thread)))
                 self.assertEqual(child.status, 42)
                 self.assertEqual(child.err, report(
                     '  File "<string>", line 8 in <module>\n', title))
+
+    @unittest.skipUnless(X86_64, "needs machine code of x86-64")
+    def test_older_handler_after_faults_in_the_report(self):
+        """Faults inside the report change nothing of what it hears."""
+        self.library()
+        child = python("""
+            import ctypes, damage, machine, sys
+            older = ctypes.CDLL("./older.so")
+            older.install(11)
+            older.install(4)
+            import faulthandler
+            def crash():
+                damage.damage(sys._getframe(1), "name", damage.forbidden)
+                machine.run(%r)()
+            def outer():
+                crash()
+            outer()
+        """ % "0f0b")
+        self.assertRegex(child.out, "^signal 4 code 2 at 0x[0-9a-f]+ "
+                                    "which is the pc in thread [0-9]+\n$")
+        self.assertEqual(child.status, 42)
+        self.assertEqual(child.err, block("""
+            Fatal Python error: Illegal instruction
+
+            Traceback (most recent call first):
+              File "<string>", line 8 in crash
+              File "<string>", line 10 in ???
+              File "<string>", line 11 in <module>
+        """))
 
     def test_older_handler_of_sent_signals(self):
         """The siginfo of signals that were sent: by whom, and how."""
@@ -3045,7 +3248,7 @@ class SignalTests(CrashCase):
                     %s
                 """ % call), signum, "")
 
-    @unittest.skipUnless(shutil.which("gdb"), "needs gdb")
+    @unittest.skipUnless(shutil.which("gdb") and not SANITIZED, "needs gdb")
     def test_debugger_sees_the_truth(self):
         """At the second stop, ours is gone; the fault is where it was."""
         show = ["-ex", "x/i $pc", "-ex", "p $_siginfo.si_signo",
@@ -3464,20 +3667,6 @@ class ModuleTests(CrashCase):
               File "<string>", line 6 in <module>
         """)
 
-    def test_import_while_collecting(self):
-        """The collector may run at any moment of the import."""
-        self.crash("""
-            import gc
-            gc.set_threshold(1)
-            import faulthandler
-            faulthandler.sigsegv()
-        """, """
-            Fatal Python error: Segmentation fault
-
-            Traceback (most recent call first):
-              File "<string>", line 4 in <module>
-        """)
-
     def test_version(self):
         """The major and the minor number."""
         child = python("""
@@ -3502,6 +3691,7 @@ class ModuleTests(CrashCase):
         """)
         self.assertEqual((child.status, child.err), (0, ""))
 
+    @unittest.skipIf(SANITIZED, "the sanitizer keeps what is freed")
     def test_no_leak(self):
         """Arming again and again keeps no memory and no descriptors."""
         child = python("""
@@ -4344,7 +4534,8 @@ class DumpTests(DropInCase):
             sub.run(other, "assert x[0].startswith(x[1]), x")
             sub.run(other, "print(x[0][len(x[1]):], flush=True)")
         """)
-        self.assertEqual(child.out, "\n" + block("""
+        out = re.sub(r" \[python[^\]]*\]", "", child.out)
+        self.assertEqual(out, "\n" + block("""
             Interpreter 0:
 
             Thread 0x… (most recent call first):
@@ -4584,37 +4775,36 @@ class LaterTests(DropInCase):
             start = time.monotonic()
             faulthandler.dump_traceback_later(0.3, file=writer)
             os.read(reader, 1)
-            print(0.3 <= time.monotonic() - start < 0.5)
+            print(0.3 <= time.monotonic() - start < 1.3)
         """)
         self.assertEqual(child.out, "True\n")
 
     def test_repeat_until_cancelled(self):
-        """Dumps again and again, and not after cancel."""
-        child = python("""
-            import faulthandler, time
-            faulthandler.dump_traceback_later(0.2, repeat=True)
-            time.sleep(0.75)
-            faulthandler.cancel_dump_traceback_later()
-            time.sleep(0.5)
-        """)
-        self.assertEqual(child.status, 0)
-        self.assertIn(child.err.count("Timeout (0:00:00.200000)!\n"), (2, 3))
-
-    def test_repeated_literal(self):
-        """Nothing stands between two dumps."""
+        """Dumps again and again, with nothing between, until cancelled."""
         self.prints("""
-            import faulthandler, time
-            faulthandler.dump_traceback_later(0.25, repeat=True)
-            time.sleep(0.62)
+            import faulthandler, os, sys, time
+            reader, writer = os.pipe()
+            faulthandler.dump_traceback_later(0.05, True, writer)
+            text = b""
+            while text.count(b"Timeout") < 3: text += os.read(reader, 65536)
             faulthandler.cancel_dump_traceback_later()
-        """, """
-            Timeout (0:00:00.250000)!
+            time.sleep(0.2)
+            os.set_blocking(reader, False)
+            try:
+                text += os.read(reader, 65536)
+            except BlockingIOError:
+                pass
+            time.sleep(0.2)
+            try:
+                os.read(reader, 65536)
+            except BlockingIOError:
+                two = text.split(b"Timeout")[:3]
+                sys.stderr.buffer.write(b"Timeout".join(two))
+        """, 2 * block("""
+            Timeout (0:00:00.050000)!
             Thread 0x… (most recent call first):
-              File "<string>", line 3 in <module>
-            Timeout (0:00:00.250000)!
-            Thread 0x… (most recent call first):
-              File "<string>", line 3 in <module>
-        """)
+              File "<string>", line 5 in <module>
+        """))
 
     def test_exit(self):
         """exit=True ends the process with status 1, after the dump."""
@@ -4722,7 +4912,7 @@ class LaterTests(DropInCase):
             faulthandler.cancel_dump_traceback_later()
             stop = True
             thread.join()
-            print(gap < 0.3, gap)
+            print(gap < 1, gap)
         """)
         self.assertEqual(child.out.split()[:1], ["True"], child)
 
@@ -4761,6 +4951,7 @@ class LaterTests(DropInCase):
                 r"[0-9a-f]{16}.* \\(most recent call first\\):|"
                 r'  File (".*"|\\?{3}), line (\\d+|\\?{3}) in \\S+|'
                 r"  <[a-zA-Z ]+>|  [.]{3}|[.]{3}|$")
+            file.close()
             print(text.count("Timeout") > 50)
             print([x for x in text.splitlines() if not line.match(x)][:5])
         """)
@@ -5005,6 +5196,38 @@ class UserTests(DropInCase):
         """)
         self.assertEqual((child.status, child.err), (0, ""), child)
 
+    def test_not_interleaved(self):
+        """Dumps of several kinds at once do not mix, however long."""
+        child = python("""
+            import faulthandler, itertools, signal, tempfile, threading, time
+            file = tempfile.TemporaryFile("w+")
+            faulthandler.register(signal.SIGUSR1, file)
+            faulthandler.dump_traceback_later(0.01, True, file)
+            def dump():
+                end = time.monotonic() + 1.5
+                while time.monotonic() < end:
+                    faulthandler.dump_traceback(file)
+                    time.sleep(0.003)
+                    signal.raise_signal(signal.SIGUSR1)
+            def f(n):
+                if n:
+                    f(n - 1)
+                else:
+                    dump()
+            name = "n" * 490
+            f.__code__ = f.__code__.replace(co_name=name, co_filename=name)
+            f(120)
+            faulthandler.cancel_dump_traceback_later()
+            file.seek(0)
+            lines = [len(line) > 900 for line in file]
+            runs = [len(list(run)) for deep, run in itertools.groupby(lines)
+                    if deep]
+            file.close()
+            print(len(runs) > 20, {n for n in runs if n not in (97, 98, 99)})
+        """)
+        self.assertEqual((child.status, child.err, child.out),
+                         (0, "", "True set()\n"), child)
+
     def test_errno_is_kept(self):
         """A handler leaves errno as it found it."""
         child = python("""
@@ -5060,6 +5283,7 @@ class CStackTests(DropInCase):
         self.assertEqual(child.err, "")
         self.assertEqual(child.out.count("C stack trace"), 2)
 
+    @unittest.skipIf(SANITIZED, "a function of the sanitizer comes first")
     def test_crash(self):
         """enable(c_stack=True) adds it, from the faulting frame on."""
         child = python("""
@@ -5072,6 +5296,20 @@ class CStackTests(DropInCase):
         lines = self.shape(child.err)
         self.assertIn("libc.so", lines[0])
         self.assertIn("libffi", lines[1])
+
+    def test_call_through_bad_pointer(self):
+        """Where the processor jumped to comes first, then who jumped."""
+        for address in (8, 1 << 40):
+            with self.subTest(address=address):
+                child = python("""
+                    import ctypes, faulthandler
+                    faulthandler.enable(2, c_stack=True)
+                    ctypes.CFUNCTYPE(None)(%d)()
+                """ % address)
+                self.assertEqual(child.status, -SIGSEGV)
+                lines = self.shape(child.err)
+                self.assertRegex(lines[0], r"^  Binary file '<unknown>' \[")
+                self.assertIn("libffi", lines[1])
 
     @unittest.skipUnless(X86_64, "needs machine code of x86-64")
     def test_lost_stack_pointer(self):
@@ -5123,6 +5361,89 @@ class CStackTests(DropInCase):
 
 class RegressionTests(CrashCase):
     """One test for each bug; the docstring says what broke."""
+
+    def test_import_while_collecting(self):
+        """3.8's collector met a module that had no state yet."""
+        self.crash("""
+            import gc
+            gc.set_threshold(1)
+            import faulthandler
+            faulthandler.sigsegv()
+        """, """
+            Fatal Python error: Segmentation fault
+
+            Traceback (most recent call first):
+              File "<string>", line 4 in <module>
+        """)
+
+    def test_reused_inode(self):
+        """A new file with a deleted one's inode got its report."""
+        path = os.path.join(FOLDER, "deleted")
+        child = python("""
+            import faulthandler, os, sys
+            path = sys.argv[1]
+            file = os.open(path, os.O_CREAT | os.O_RDWR)
+            faulthandler.enable(file)
+            os.closerange(3, 100)
+            os.unlink(path)
+            for n in range(10):
+                os.open(path + str(n), os.O_CREAT | os.O_RDWR)
+            faulthandler.sigsegv()
+        """, path)
+        self.check(child, SIGSEGV, "")
+        for n in range(10):
+            self.assertEqual(os.path.getsize(path + str(n)), 0)
+
+    def test_enable_after_default_action(self):
+        """enable() said it was armed where SIG_DFL had replaced it."""
+        self.crash("""
+            import faulthandler, signal
+            signal.signal(signal.SIGSEGV, signal.SIG_DFL)
+            faulthandler.enable()
+            faulthandler.sigsegv()
+        """, """
+            Fatal Python error: Segmentation fault
+
+            Traceback (most recent call first):
+              File "<string>", line 4 in <module>
+        """)
+
+    def test_fatal_error(self):
+        """Py_FatalError() gave its own traceback, and ours as well."""
+        child = python("""
+            import ctypes, faulthandler
+            ctypes.pythonapi.Py_FatalError(b"message")
+        """)
+        self.assertEqual(status_name(child.status), "-SIGABRT")
+        self.assertEqual(child.err.count("Fatal Python error"), 1, child)
+        self.assertEqual(child.err.count('File "<string>", line 2'), 1, child)
+
+    def test_threads_that_start(self):
+        """Threads that start were listed twice, or with the number 0."""
+        child = python("""
+            import faulthandler, os, re, signal, tempfile, time
+            import busy
+            file = tempfile.TemporaryFile("w+")
+            faulthandler.register(signal.SIGUSR1, file)
+            threads = busy.begin()
+            end = time.monotonic() + 1.5
+            while time.monotonic() < end:
+                file.seek(0, 2)
+                file.write("dump\\n")
+                file.flush()
+                signal.raise_signal(signal.SIGUSR1)
+            busy.end(threads)
+            file.seek(0)
+            text = file.read()
+            file.close()
+            dumps = [re.findall("hread (0x\\w+)", dump)
+                     for dump in text.split("dump\\n")]
+            print(len(dumps) > 100,
+                  sum(len(set(dump)) < len(dump) for dump in dumps),
+                  sum(int(number, 16) == 0 for dump in dumps
+                      for number in dump))
+        """)
+        self.assertEqual((child.status, child.out), (0, "True 0 0\n"), child)
 
 
 # ---- The sources -----------------------------------------------------------
@@ -5207,6 +5528,12 @@ class SourceTests(unittest.TestCase):
         with open(README, encoding="utf-8") as file:
             return file.read()
 
+    def test_index(self):
+        """The index on top of this file lists its classes, in order."""
+        listed = re.findall(r"(?m)^    \S.*  (\w+Tests)$", __doc__)
+        classes = [name for name in globals() if name.endswith("Tests")]
+        self.assertEqual(listed, classes)
+
     def test_readme_example(self):
         """The README's first example is what the program prints."""
         example = textwrap.dedent(re.search(
@@ -5229,6 +5556,7 @@ class SourceTests(unittest.TestCase):
                         self.assertIn(part, found)
                         found = vars(found[part])
 
+    @unittest.skipIf(SANITIZED, "the compiler leaks")
     def test_call_graph(self):
         """Handlers reach only what is allowed, within their stack."""
         script = os.path.join(HERE, ".ci", "callgraph.py")
@@ -5238,7 +5566,7 @@ class SourceTests(unittest.TestCase):
         if gcc is None or run(gcc, "-fcallgraph-info=su", "-c", "-x", "c",
                               os.devnull, "-o", "empty.o").status:
             self.skipTest("needs gcc with -fcallgraph-info")
-        child = run(sys.executable, script)
+        child = run(sys.executable, script, limit=300)
         self.assertEqual(child.status, 0, child)
 
 
