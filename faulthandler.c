@@ -1929,17 +1929,57 @@ frame_walk_next(struct frame_walk *w)
     return WALK_END;
 }
 
-/* Lines already in the buffer that later frames repeat: recursion repeats
-   whole lines, a module's functions its file name. */
+/* Lines already in the buffer that later frames repeat: recursion, and threads
+   that wait in the same place.  A line is known by all that it was made of,
+   so that another code object at the same address is not taken for it. */
+#define FRAME_LINES 128
+
+struct frame_line {
+    uintptr_t code, instr, name, filename, line_table;
+    int traced_line;
+    uint32_t at, length;        /* in the buffer; a length of 0: none */
+};
+
 struct frame_memory {
     size_t flushes;
-    uintptr_t code, instr;
-    int traced_line;
-    size_t line, line_length;
-    uintptr_t filename;
+    uintptr_t filename;         /* the last one, and where it stands */
     size_t name, name_length;
     bool unknown;               /* a ??? was written: it may have changed */
+    struct frame_line lines[FRAME_LINES];
 };
+
+/* Forget what no longer stands in the buffer. */
+static void
+frame_memory_check(struct frame_memory *m, const struct out *o)
+{
+    if (m->flushes != o->flushes) {
+        memset(m->lines, 0, sizeof m->lines);
+        m->name_length = 0;
+        m->flushes = o->flushes;
+    }
+}
+
+/* The place where a frame's line is kept, filled in but for what it is kept
+   for; *known tells whether that is there. */
+static struct frame_line *
+frame_memory_find(struct frame_memory *m, const struct frame *f,
+                  const struct code *c, bool *known)
+{
+    struct frame_line *line =
+        &m->lines[(f->instr / 2 + c->at / 64) % FRAME_LINES];
+    *known = line->length > 0 && line->code == c->at
+             && line->instr == f->instr && line->name == c->name
+             && line->filename == c->filename
+             && line->line_table == c->line_table
+             && line->traced_line == f->traced_line;
+    if (!*known) {
+        *line = (struct frame_line) {
+            c->at, f->instr, c->name, c->filename, c->line_table,
+            f->traced_line, 0, 0,
+        };
+    }
+    return line;
+}
 
 /* A file name with its quotes, or ???. */
 static void
@@ -1975,13 +2015,11 @@ frame_write(struct out *o, const struct frame *f, const struct code *c,
         m->unknown = true;
         return;
     }
-    if (m->flushes != o->flushes) {
-        m->flushes = o->flushes;
-        m->line_length = m->name_length = 0;
-    }
-    if (c->at == m->code && f->instr == m->instr
-        && f->traced_line == m->traced_line && m->line_length > 0) {
-        out_bytes(o, o->text + m->line, m->line_length);
+    bool known;
+    frame_memory_check(m, o);
+    struct frame_line *kept = frame_memory_find(m, f, c, &known);
+    if (known) {
+        out_bytes(o, o->text + kept->at, kept->length);
         return;
     }
     size_t start = o->used;
@@ -2002,11 +2040,8 @@ frame_write(struct out *o, const struct frame *f, const struct code *c,
         m->unknown = true;
     }
     out_char(o, '\n');
-    m->code = c->at;
-    m->instr = f->instr;
-    m->traced_line = f->traced_line;
-    m->line = start;
-    m->line_length = o->used - start;
+    kept->at = (uint32_t)start;
+    kept->length = (uint32_t)(o->used - start);
 }
 
 /* The oldest frames of a stack that is too deep to be shown whole. */
@@ -2046,12 +2081,12 @@ frame_write_ring(struct out *o, const struct frame_ring *ring,
    does, 100 and "  ...".  Returns false if it was cut short, or
    has something unknown in it: in a thread that runs, it may be known now. */
 static bool
-frame_write_stack(struct out *o, uintptr_t tstate, bool show_oldest)
+frame_write_stack(struct out *o, uintptr_t tstate, bool show_oldest,
+                  struct frame_memory *m)
 {
     struct frame_walk w;
-    struct frame_memory m;
     struct frame_ring ring;
-    memset(&m, 0, sizeof m);
+    m->unknown = false;
     ring.count = 0;
     size_t shown = 0;
     size_t newest = show_oldest ? FRAME_NEWEST : FRAME_MAX;
@@ -2064,20 +2099,20 @@ frame_write_stack(struct out *o, uintptr_t tstate, bool show_oldest)
     while (result == WALK_FRAME
            && (result = frame_walk_next(&w)) == WALK_FRAME) {
         if (shown++ < newest) {
-            frame_write(o, &w.frame, &w.code, &m);
+            frame_write(o, &w.frame, &w.code, m);
         }
         else if (show_oldest) {
             ring.frames[ring.count++ % FRAME_OLDEST] = w.frame;
         }
         else {
             out_text(o, LAYOUT_MARKS_DEEP ? "  ...\n" : "");
-            return !m.unknown;
+            return !m->unknown;
         }
     }
-    frame_write_ring(o, &ring, &m);
+    frame_write_ring(o, &ring, m);
     out_room(o, OUT_LINE_MAX);
     out_text(o, result == WALK_CUT ? FRAME_CUT : shown == 0 ? FRAME_NONE : "");
-    return result != WALK_CUT && !m.unknown;
+    return result != WALK_CUT && !m->unknown;
 }
 
 /* ==== 9. Threads ==== */
@@ -2432,12 +2467,14 @@ thread_write_header(struct out *o, const char *title, uintptr_t ident,
 /* Write the stack of a thread that may be running: what changed while it was
    read is taken back and read again. */
 static void
-thread_write_stack(struct out *o, uintptr_t at, bool show_oldest, int retries)
+thread_write_stack(struct out *o, uintptr_t at, bool show_oldest, int retries,
+                   struct frame_memory *m)
 {
     size_t start = o->used, flushes = o->flushes;
-    while (!frame_write_stack(o, at, show_oldest) && retries-- > 0
+    while (!frame_write_stack(o, at, show_oldest, m) && retries-- > 0
            && o->flushes == flushes) {
         o->used = start;
+        flushes = ++o->flushes;     /* what was taken back is forgotten */
     }
 }
 
@@ -2867,7 +2904,8 @@ struct report {
     uintptr_t from;             /* where the C stack starts, or */
     void *context;              /* the place of the fault */
     struct thread_list *list;
-    void **pcs;                 /* NATIVE_MAX of them, or NULL */
+    struct frame_memory *lines;
+    void **pcs;                 /* NATIVE_MAX of them */
 };
 
 static void
@@ -2987,7 +3025,8 @@ report_current(struct report *r)
     if (request->original || request->all_threads) {
         report_collecting(r, &r->current);
     }
-    thread_write_stack(&r->out, r->current.at, report_shows_oldest(r), 0);
+    thread_write_stack(&r->out, r->current.at, report_shows_oldest(r), 0,
+                       r->lines);
 }
 
 /* One thread of the list.  It may have ended since the list was made, and its
@@ -3021,7 +3060,7 @@ report_thread(struct report *r, size_t i, bool first)
         report_collecting(r, &t);
     }
     thread_write_stack(&r->out, t.at, report_shows_oldest(r),
-                       is_current ? 0 : THREAD_RETRIES);
+                       is_current ? 0 : THREAD_RETRIES, r->lines);
     return true;
 }
 
@@ -3102,7 +3141,9 @@ static void
 report_write(struct report *r)
 {
     const struct request *request = r->request;
-    r->out.used = r->out.sent = r->out.flushes = 0;
+    r->out.used = r->out.sent = 0;
+    r->out.flushes = 1;
+    r->lines->flushes = 0;      /* of an earlier report */
     r->out.failed = false;
     r->out.deadline = platform_now() + OUT_TOTAL_NS;
     r->out.sink = &request->sink;
@@ -3172,6 +3213,7 @@ report_leave(void)
 struct report_memory {
     char text[OUT_SIZE];
     struct thread_list list;
+    struct frame_memory lines;
     void *pcs[NATIVE_MAX];
 };
 
@@ -3181,6 +3223,7 @@ report_use_memory(struct report *r, struct report_memory *memory)
     r->out.text = memory->text;
     r->out.size = sizeof memory->text;
     r->list = &memory->list;
+    r->lines = &memory->lines;
     r->pcs = memory->pcs;
 }
 
