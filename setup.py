@@ -12,8 +12,8 @@ import sysconfig
 def check_python():
     """Exit with one sentence on a Python or a system that is unsupported."""
     implementation = platform.python_implementation()
-    if os.name != 'posix':
-        needs, found = 'a POSIX system', platform.system()
+    if not sys.platform.startswith('linux'):
+        needs, found = 'Linux', platform.system()
     elif implementation != 'CPython':
         needs, found = 'CPython', implementation
     elif sys.version_info < (3, 8):
@@ -205,12 +205,12 @@ setup(
     long_description=read('README.rst'),
     long_description_content_type='text/x-rst',
     license='BSD-2-Clause',
-    platforms=['POSIX'],
+    platforms=['Linux'],
     python_requires='>=3.8',
     classifiers=[
         'Development Status :: 5 - Production/Stable',
         'Intended Audience :: Developers',
-        'Operating System :: POSIX',
+        'Operating System :: POSIX :: Linux',
         'Programming Language :: C',
         'Programming Language :: Python :: 3',
         'Programming Language :: Python :: Implementation :: CPython',
@@ -221,7 +221,7 @@ setup(
             'faulthandler',
             ['faulthandler.c'],
             extra_compile_args=['-std=gnu11', '-fvisibility=hidden'],
-            extra_link_args=['-Wl,-z,now'] if sys.platform != 'darwin' else [],
+            extra_link_args=['-Wl,-z,now'],
         ),
     ],
     # Named, so that an editable installation is a plain path in a .pth file.
