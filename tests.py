@@ -20,6 +20,7 @@ Where is the test for ...?
     other threads, their names and order        ThreadTests
     real crashes, each cause                    FaultTests
     faults and hangs inside a report            ReportTests
+    ... in each of its steps                    StepTests
     stack overflow                              StackTests
     older handlers, disable(), the siginfo      SignalTests
     standard error in a strange state           FileTests
@@ -35,6 +36,7 @@ Where is the test for ...?
     dump_traceback_later()                      LaterTests
     register()                                  UserTests
     dump_c_stack(), c_stack=                    CStackTests
+    pytest, IDEs, process pools, and others     NeighbourTests
     bugs that came back once                    RegressionTests
     the C file, the README                      SourceTests
 """
@@ -889,7 +891,8 @@ class LayoutTests(CrashCase):
                     sub.run(other, "import faulthandler")
                     sub.module.destroy(other)
                     faulthandler.sigsegv()
-                """ % own_gil, report('  File "<string>", line 5 in <module>\n'))
+                """ % own_gil, report(
+                    '  File "<string>", line 5 in <module>\n'))
 
     def test_crash_beside_subinterpreter(self):
         """An idle subinterpreter leaves the report as it is."""
@@ -900,7 +903,8 @@ class LayoutTests(CrashCase):
                     other = sub.create(%r)
                     sub.run(other, "import faulthandler")
                     faulthandler.sigsegv()
-                """ % own_gil, report('  File "<string>", line 4 in <module>\n'))
+                """ % own_gil, report(
+                    '  File "<string>", line 4 in <module>\n'))
 
 
 # ---- Memory ----------------------------------------------------------------
@@ -957,7 +961,8 @@ class MemoryTests(CrashCase):
                     import sys, damage, faulthandler
                     def inner():
                         frame = sys._getframe(1)
-                        damage.damage(frame, "link", %s); faulthandler.sigsegv()
+                        damage.damage(frame, "link", %s)
+                        faulthandler.sigsegv()
                     def outer():
                         inner()
                     outer()
@@ -965,8 +970,8 @@ class MemoryTests(CrashCase):
                     Fatal Python error: Segmentation fault
 
                     Traceback (most recent call first):
-                      File "<string>", line 4 in inner
-                      File "<string>", line 6 in outer
+                      File "<string>", line 5 in inner
+                      File "<string>", line 7 in outer
                       <the rest of the stack cannot be read>
                 """)
 
@@ -987,9 +992,11 @@ class MemoryTests(CrashCase):
         lines = child.err.splitlines(True)
         self.assertEqual(lines[:4], report(
             '  File "<string>", line 7 in f\n').splitlines(True))
-        self.assertEqual(lines[4:93], 89 * ['  File "<string>", line 4 in f\n'])
+        self.assertEqual(lines[4:93],
+                         89 * ['  File "<string>", line 4 in f\n'])
         self.assertEqual(lines[93], "  ... N frames not shown ...\n")
-        self.assertEqual(lines[-1], "  <the rest of the stack cannot be read>\n")
+        self.assertEqual(lines[-1],
+                         "  <the rest of the stack cannot be read>\n")
         self.assertEqual(status_name(child.status), "-SIGSEGV")
         self.assertLess(child.seconds, LIMIT)
 
@@ -1240,6 +1247,32 @@ class OutputTests(CrashCase):
                 self.check(child, SIGSEGV, report(
                     '  File "<string>", line 1 in <module>\n'))
 
+    def test_small_packets(self):
+        """A socket of small packets gets the report in several."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        packets = []
+
+        def receive():
+            packets.extend(iter(lambda: ours.recv(1 << 20), b""))
+        thread = threading.Thread(target=receive)
+        with ours:
+            with theirs:
+                thread.start()
+                child = python("""
+                    import faulthandler
+                    def f(n):
+                        f(n - 1) if n else faulthandler.sigsegv()
+                    f.__code__ = f.__code__.replace(co_name="n" * 400)
+                    f(89)
+                """, stderr=theirs)
+            thread.join()
+        child.err = b"".join(packets).decode()
+        self.check(child, SIGSEGV, report(
+            90 * ('  File "<string>", line 3 in %s\n' % ("n" * 400))
+            + '  File "<string>", line 5 in <module>\n'))
+        self.assertGreater(len(packets), 1)
+
     def test_file_size_limit(self):
         """A file that may not grow holds what there was room for."""
         path = os.path.join(FOLDER, "small")
@@ -1459,7 +1492,8 @@ class FrameTests(CrashCase):
                         return %s
                     f()
                 """ % code, "%s\n%s\n%s\n" % (
-                    "" if inlined else 'File "<string>", line 3 in <%s>' % kind,
+                    "" if inlined else
+                    'File "<string>", line 3 in <%s>' % kind,
                     'File "<string>", line 3 in f',
                     'File "<string>", line 4 in <module>'))
 
@@ -2310,8 +2344,8 @@ class ThreadTests(CrashCase):
                 pass
             faulthandler.sigsegv()
         """ % (count, count))
-        self.assertEqual(len(set(re.findall("Thread (.*) \\(", child.raw_err))),
-                         min(count, 99))
+        numbers = set(re.findall("Thread (.*) \\(", child.raw_err))
+        self.assertEqual(len(numbers), min(count, 99))
         return child
 
     REST = block("""
@@ -2750,8 +2784,9 @@ class ReportTests(CrashCase):
             children = list(pool.map(lambda job: self.inject(*job), jobs))
         for (step, how), child in zip(jobs, children):
             with self.subTest(step=step, how=how):
-                expected = self.STEPS[step].replace("fault in", "out of time in")
-                self.check(child, SIGFPE, block(expected))
+                expected = block(self.STEPS[step])
+                expected = expected.replace("fault in", "out of time in")
+                self.check(child, SIGFPE, expected)
 
     def test_failed_self_test(self):
         """Where the layout is not as expected, the report says so."""
@@ -2776,6 +2811,148 @@ class ReportTests(CrashCase):
         self.check(child, SIGFPE, report(
             '  File "<string>", line 1 in <module>\n',
             "Floating point exception"))
+
+
+class StepTests(CrashCase):
+    """Faults in the steps of a report, by a test build of the C file."""
+
+    KINDS = ("read", "divide", "illegal", "abort")
+
+    @classmethod
+    def setUpClass(cls):
+        """Compile what injects faults."""
+        missing = what_is_missing()
+        if missing or not os.path.exists(C_FILE):
+            raise unittest.SkipTest(missing or "needs the C file")
+        cls.folder = os.path.join(FOLDER, "step_tests")
+        os.mkdir(cls.folder)
+        child = run(
+            compiler(), "-std=gnu11", "-O1", "-fPIC", "-shared",
+            "-DFAULTHANDLER_TEST", "-I", sysconfig.get_path("include"),
+            C_FILE, "-o", os.path.join(cls.folder, "steps.so"),
+            env=environment(LD_PRELOAD=""), limit=120)
+        if child.status:
+            raise AssertionError(child)
+
+    def inject(self, step, how, code):
+        """Run code with a fault in this step of the first report."""
+        load = """
+            import importlib.machinery, importlib.util, os, sys
+            loader = importlib.machinery.ExtensionFileLoader(
+                "faulthandler", %r)
+            spec = importlib.util.spec_from_loader("faulthandler", loader)
+            faulthandler = importlib.util.module_from_spec(spec)
+            loader.exec_module(faulthandler)
+            sys.modules["faulthandler"] = faulthandler
+        """ % os.path.join(self.folder, "steps.so")
+        return python(block(load) + block(code), env=environment(
+            FAULTHANDLER_TEST_STEP=step, FAULTHANDLER_TEST_HOW=how))
+
+    THREADS = """
+        import threading
+        ready, never = threading.Event(), threading.Lock()
+        never.acquire()
+        def other():
+            ready.set()
+            never.acquire()
+        threading.Thread(target=other, daemon=True).start()
+        ready.wait()
+        def crash():
+            faulthandler.sigbus()
+        crash()
+    """
+
+    def steps(self):
+        """The names of the steps, from the C file."""
+        with open(C_FILE, encoding="utf-8") as file:
+            return sorted(set(re.findall(
+                r'\breport_step\(r, \w+,\s*"([^"]+)"\)', file.read())))
+
+    def test_all_steps_are_known(self):
+        """A new step needs a line in the tests that inject faults."""
+        self.assertEqual(self.steps(), [
+            "C stack", "extension modules", "list of threads", "output",
+            "search for the thread", "threads", "title", "traceback"])
+
+    def test_two_threads(self):
+        """A fault in one step leaves the blocks of the other steps."""
+        for step in self.steps():
+            if step in ("C stack", "extension modules"):
+                continue
+            for how in self.KINDS:
+                with self.subTest(step=step, how=how):
+                    child = self.inject(step, how, self.THREADS)
+                    self.assertEqual(status_name(child.status), "-SIGBUS",
+                                     child)
+                    self.assertLess(child.seconds, LIMIT)
+                    self.assertEqual(child.err.count(
+                        "  <fault in the %s>\n" % step), 1, child)
+                    self.assertEqual(child.err.count("Fatal Python error"),
+                                     step != "title", child)
+                    self.assertEqual(child.err.count(" in crash\n"),
+                                     step != "traceback", child)
+                    if step not in ("threads", "list of threads"):
+                        self.assertEqual(child.err.count(" in other\n"), 1,
+                                         child)
+
+    def test_dump_survives(self):
+        """A fault in a dump on request is marked, and the program goes on."""
+        for step in ("title", "list of threads", "search for the thread",
+                     "threads", "output"):
+            for how in ("read", "abort"):
+                with self.subTest(step=step, how=how):
+                    child = self.inject(step, how, """
+                        def now():
+                            faulthandler.dump_traceback()
+                        now()
+                        now()
+                        os.write(1, b"alive")
+                    """)
+                    self.assertEqual((child.status, child.raw_out),
+                                     (0, "alive"), child)
+                    self.assertEqual(child.err.count(
+                        "  <fault in the %s>\n" % step), 1, child)
+                    # The second dump is whole.
+                    self.assertRegex(child.err, r' in now\n.* in <module>\n$')
+
+    def test_user_signal_and_watchdog_survive(self):
+        """The same for register() and dump_traceback_later()."""
+        for step in ("list of threads", "threads"):
+            for how in ("read", "divide"):
+                with self.subTest(step=step, how=how, report="signal"):
+                    child = self.inject(step, how, """
+                        import signal
+                        faulthandler.register(signal.SIGUSR1)
+                        os.kill(os.getpid(), signal.SIGUSR1)
+                        os.kill(os.getpid(), signal.SIGUSR1)
+                    """)
+                    self.assertEqual(child.status, 0, child)
+                    self.assertEqual(child.err.count("<fault in the "), 1)
+                with self.subTest(step=step, how=how, report="watchdog"):
+                    child = self.inject(step, how, """
+                        import time
+                        faulthandler.dump_traceback_later(0.05)
+                        time.sleep(0.3)
+                    """)
+                    self.assertEqual(child.status, 0, child)
+                    self.assertEqual(child.err.count("<fault in the "), 1)
+                    self.assertTrue(child.err.startswith("Timeout "), child)
+
+    def test_hang(self):
+        """A step that hangs or sleeps is given up; the first signal kills."""
+        jobs = [("list of threads", "hang"), ("threads", "sleep"),
+                ("output", "hang")]
+        with concurrent.futures.ThreadPoolExecutor(len(jobs)) as pool:
+            children = list(pool.map(
+                lambda job: self.inject(*job, self.THREADS), jobs))
+        for (step, how), child in zip(jobs, children):
+            with self.subTest(step=step, how=how):
+                self.assertEqual(status_name(child.status), "-SIGBUS", child)
+                self.assertLess(child.seconds, LIMIT)
+                self.assertEqual(child.err.count(
+                    "  <out of time in the %s>\n" % step), 1, child)
+                self.assertTrue(child.err.startswith(
+                    "Fatal Python error: Bus error\n"), child)
 
 
 # ---- Stack overflow --------------------------------------------------------
@@ -3163,7 +3340,8 @@ class SignalTests(CrashCase):
             faulthandler.sigsegv()
         """)
         self.assertEqual((child.status, child.err), (42, ""), child)
-        self.assertRegex(child.out, r"^1\nsignal 11 code 1 at \(nil\) in .*\n$")
+        self.assertRegex(child.out,
+                         r"^1\nsignal 11 code 1 at \(nil\) in .*\n$")
 
     def test_newer_handler_of_c(self):
         """A handler that was installed after ours answers alone."""
@@ -3263,9 +3441,9 @@ class SignalTests(CrashCase):
             lock.acquire()
             _thread.start_new_thread(work, ()); lock.acquire()
         """))
-        child = run("gdb", "-nx", "-batch", "-ex", "set startup-with-shell off",
-                    "-ex", "run", *show, *show, "--args",
-                    PYTHON, "truth.py")
+        child = run("gdb", "-nx", "-batch", "-ex",
+                    "set startup-with-shell off", "-ex", "run",
+                    *show, *show, "--args", PYTHON, "truth.py")
         if "received signal SIGSEGV" not in child.out:
             self.skipTest("gdb cannot run the interpreter here")
         stops = child.out.split("received signal SIGSEGV")
@@ -3655,7 +3833,8 @@ class ModuleTests(CrashCase):
         """Imported by a thread, it arms the whole process."""
         self.crash("""
             import threading
-            thread = threading.Thread(target=__import__, args=("faulthandler",))
+            thread = threading.Thread(
+                target=__import__, args=("faulthandler",))
             thread.start()
             thread.join()
             import sys
@@ -3664,7 +3843,7 @@ class ModuleTests(CrashCase):
             Fatal Python error: Segmentation fault
 
             Traceback (most recent call first):
-              File "<string>", line 6 in <module>
+              File "<string>", line 7 in <module>
         """)
 
     def test_version(self):
@@ -3726,11 +3905,11 @@ class InstallTests(CrashCase):
     def setUpClass(cls):
         """Ask where the module is, and copy its finder, but not itself."""
         cls.origin = python(cls.ORIGIN).out
-        finder = python("import _faulthandler_precedence as finder\n"
-                        "print(finder.__file__)").raw_out.strip()
+        cls.finder = python("import _faulthandler_precedence as finder\n"
+                            "print(finder.__file__)").raw_out.strip()
         cls.half = os.path.join(FOLDER, "half")
         os.mkdir(cls.half)
-        shutil.copy(finder, cls.half)
+        shutil.copy(cls.finder, cls.half)
 
     def start(self, *arguments, **variables):
         """A child that must end well and say nothing on standard error."""
@@ -3740,8 +3919,9 @@ class InstallTests(CrashCase):
 
     def start_half(self, code, *options, **variables):
         """Run code where the finder is installed, but not the extension."""
-        setup = ("import sys; sys.path.append(%r); "
-                 "import _faulthandler_precedence; " % self.half)
+        setup = ("import sys; first = sys.modules.get('faulthandler'); "
+                 "sys.path.append(%r); import _faulthandler_precedence; "
+                 % self.half)
         return self.start(*options, "-S", "-c", setup + code, **variables)
 
     def test_extension_answers(self):
@@ -3852,6 +4032,18 @@ class InstallTests(CrashCase):
                     "; print(faulthandler.is_enabled())", **variables)
                 self.assertEqual(child.out, self.origin + "True\n")
 
+    def test_imported_before(self):
+        """A builtin that was imported, but not armed, is only forgotten."""
+        child = self.start("-S", "-c", block("""
+            import faulthandler, sys
+            sys.path.append(%r)
+            import _faulthandler_precedence
+            print("faulthandler" in sys.modules)
+            import faulthandler
+            print(faulthandler.__spec__.origin)
+        """) % os.path.dirname(self.finder))
+        self.assertEqual(child.out, "False\n" + self.origin)
+
     def test_not_armed_unasked(self):
         """Where nobody armed or imported anything, a crash says nothing."""
         for options, variables in [
@@ -3875,8 +4067,10 @@ class InstallTests(CrashCase):
         """Where only the finder is left, Python has its builtin."""
         for options in [], ["-W", "error"], ["-X", "dev"]:
             with self.subTest(options=options):
-                child = self.start_half(self.ORIGIN, *options)
-                self.assertEqual(child.out, "built-in\n")
+                child = self.start_half(
+                    "import importlib.util; print(importlib.util.find_spec("
+                    "'faulthandler').origin); " + self.ORIGIN, *options)
+                self.assertEqual(child.out, "built-in\n" * 2)
 
     def test_broken_extension(self):
         """Where the extension cannot be loaded, Python has its builtin."""
@@ -3892,19 +4086,17 @@ class InstallTests(CrashCase):
     def test_failed_take_over(self):
         """Where the extension is missing or broken the builtin stays armed."""
         code = ("import faulthandler; print(faulthandler.is_enabled(), "
-                "faulthandler.__spec__.origin, sys.modules['faulthandler'] "
-                "is faulthandler)")
+                "faulthandler.__spec__.origin, faulthandler is first)")
         armed = "True built-in True\n"
         for options, variables in [
                 (["-X", "faulthandler"], {}),
                 (["-X", "dev", "-W", "error"], {}),
                 ([], {"PYTHONFAULTHANDLER": "1"})]:
             with self.subTest(options=options, variables=variables):
-                child = self.start_half(code, *options, **variables)
-                self.assertEqual(child.out, armed)
+                missing = self.start_half(code, *options, **variables)
                 with self.broken_extension():
-                    child = self.start_half(code, *options, **variables)
-                self.assertEqual(child.out, armed)
+                    broken = self.start_half(code, *options, **variables)
+                self.assertEqual((missing.out, broken.out), (armed, armed))
 
     @contextlib.contextmanager
     def broken_extension(self):
@@ -5355,6 +5547,331 @@ class CStackTests(DropInCase):
         """)
         self.assertEqual(child.status, -SIGSEGV)
         self.assertGreater(len(self.shape(child.err)), 1)
+
+
+# ---- Programs that use it --------------------------------------------------
+
+class NeighbourTests(DropInCase):
+    """How well-known programs use the module: as with the builtin."""
+
+    pytest = PytestTests.pytest
+    strip = EnableTests.strip
+
+    def test_wrappers(self):
+        """ipykernel and ddtrace assign wrappers with defaults of their own."""
+        child = python("""
+            import faulthandler, io, os, signal, sys
+            calls = []
+            def wrap(name, **defaults):
+                original = getattr(faulthandler, name)
+                def wrapper(*arguments, **keywords):
+                    calls.append(name)
+                    return original(*arguments, **dict(defaults, **keywords))
+                setattr(faulthandler, name, wrapper)
+            wrap("enable", file=sys.__stderr__, c_stack=False)
+            wrap("register", file=sys.__stderr__, chain=False)
+            wrap("disable")
+            sys.stderr = io.StringIO()
+            print(faulthandler.disable())
+            for _ in range(100):
+                faulthandler.disable()
+                faulthandler.enable(all_threads=False)
+            faulthandler.register(signal.SIGUSR1)
+            os.kill(os.getpid(), signal.SIGUSR1)
+            print(len(calls), repr(sys.stderr.getvalue()), flush=True)
+            from faulthandler import enable
+            enable()
+            faulthandler._sigsegv()
+        """)
+        self.assertEqual(child.out, "True\n202 ''\n")
+        first, second = child.err.split("Fatal Python error", 1)
+        self.assertEqual(self.strip(first), block("""
+            Current thread 0x… (most recent call first):
+              File "<string>", line 18 in <module>
+        """))
+        child.err = self.strip("Fatal Python error" + second)
+        self.check(child, SIGSEGV, block("""
+            Fatal Python error: Segmentation fault
+
+            Current thread 0x… (most recent call first):
+              File "<string>", line 22 in <module>
+        """))
+
+    def test_spyder(self):
+        """A file that lives as long as the process, parsed by thread."""
+        child = python("""
+            import faulthandler, tempfile, threading
+            handle = tempfile.NamedTemporaryFile(
+                "wt", suffix=".fault", dir=".")
+            faulthandler.enable(handle)
+            ready, never = threading.Event(), threading.Event()
+            def wait():
+                ready.set(); never.wait()
+            thread = threading.Thread(target=wait, daemon=True)
+            thread.start()
+            ready.wait()
+            print(handle.name, threading.get_ident(), thread.ident,
+                  flush=True)
+            faulthandler._sigsegv()
+        """)
+        self.check(child, SIGSEGV, "")
+        name, *idents = child.raw_out.split()
+        with open(os.path.join(FOLDER, name), encoding="ascii") as file:
+            text = file.read()
+        os.remove(os.path.join(FOLDER, name))
+        self.assertTrue(text.startswith(
+            "Fatal Python error: Segmentation fault\n\nCurrent thread 0x"))
+        threads = re.findall(
+            r"(?m)^(?:Current thread|Thread) (0x[\da-f]+)(?: \[.*\])? "
+            r"\(most recent call first\):\n((?:  File .*\n)+)", text)
+        self.assertEqual([int(ident, 16) for ident, _ in threads],
+                         [int(ident) for ident in idents])
+        self.assertEqual(threads[0][1],
+                         '  File "<string>", line 13 in <module>\n')
+        self.assertIn('  File "<string>", line 7 in wait\n', threads[1][1])
+
+    def test_qutebrowser(self):
+        """A log file that it parses at the next start, or else removes."""
+        code = """
+            import faulthandler, os, sys
+            faulthandler.enable(sys.__stderr__)
+            log = open("crash.log", "w", encoding="ascii")
+            faulthandler.enable(log)
+            if len(sys.argv) > 1:
+                faulthandler.enable(sys.__stderr__)
+                log.close()
+                os.remove(log.name)
+            def schlie\xdfen():
+                faulthandler._sigsegv()
+            schlie\xdfen()
+        """
+        expected = (r"\AFatal Python error: (.*)\n *\n"
+                    r"Current thread .* \(most recent call first\): *\n"
+                    r'  File ".*", line \d+ in (.*)\n')
+        found = ["Segmentation fault", r"schlie\xdfen"]
+        log = os.path.join(FOLDER, "crash.log")
+        child = python(code)
+        self.check(child, SIGSEGV, "")
+        with open(log, encoding="ascii") as file:
+            self.assertEqual(
+                list(re.match(expected, file.read()).groups()), found)
+        child = python(code, "quit")
+        self.assertEqual(child.status, -SIGSEGV, child)
+        self.assertEqual(list(re.match(expected, child.err).groups()), found)
+        self.assertFalse(os.path.exists(log))
+
+    def test_what_they_catch(self):
+        """The exceptions for a standard error without a descriptor."""
+        child = self.as_builtin("""
+            import faulthandler, io, sys
+            class NullWriter:
+                pass
+            class Closed(io.StringIO):
+                def fileno(self):
+                    return -1
+            for stream in None, NullWriter(), io.StringIO(), Closed():
+                sys.stderr = stream
+                for call in (faulthandler.enable,
+                             lambda: faulthandler.enable(all_threads=False),
+                             lambda: faulthandler.enable(stream),
+                             faulthandler.dump_traceback,
+                             lambda: faulthandler.dump_traceback_later(60),
+                             lambda: faulthandler.register(10)):
+                    try:
+                        print(call())
+                    except Exception as error:
+                        print(type(error).__name__, error)
+            sys.stderr = sys.__stderr__
+            faulthandler.cancel_dump_traceback_later()
+        """)
+        self.assertIn("RuntimeError sys.stderr is None\n", child.out)
+        self.assertIn("UnsupportedOperation fileno\n", child.out)
+        self.assertIn("AttributeError 'NullWriter' object has no attribute "
+                      "'fileno'\n", child.out)
+
+    def test_ray(self):
+        """Armed for one thread unless it is armed; a refusal is ignored."""
+        child = python("""
+            import faulthandler, io, sys
+            def arm():
+                try:
+                    if not faulthandler.is_enabled():
+                        faulthandler.enable(all_threads=False)
+                except io.UnsupportedOperation as error:
+                    print(error)
+            sys.stderr = io.StringIO()
+            arm()
+            faulthandler.disable()
+            arm()
+            sys.stderr = sys.__stderr__
+            arm()
+            print(faulthandler.is_enabled(), flush=True)
+            faulthandler._sigsegv()
+        """)
+        self.assertEqual(child.out, "fileno\nTrue\n")
+        child.err = self.strip(child.err)
+        self.check(child, SIGSEGV, block("""
+            Fatal Python error: Segmentation fault
+
+            Stack (most recent call first):
+              File "<string>", line 15 in <module>
+        """))
+
+    # pytest; a suite that passes and one that crashes are in PytestTests.
+
+    SLOW = """
+        import time
+        def test_slow():
+            time.sleep(1)
+        def test_quick():
+            pass
+    """
+
+    def check_timeout(self, child):
+        """Its own timeout dumped the test that was running, once."""
+        self.assertRegex(child.err, (
+            r'\ATimeout \(0:00:00\.400000\)!\n'
+            r'Thread 0x…(?: \[.*\])? \(most recent call first\):\n'
+            r'  File "test_suite\.py", line 3 in test_slow\n'))
+        self.assertEqual(child.err.count("Timeout ("), 1, child)
+
+    def test_pytest_timeout(self):
+        """faulthandler_timeout dumps, and the suite goes on."""
+        child = self.pytest(self.SLOW, "-o", "faulthandler_timeout=0.4")
+        self.assertEqual(child.status, 0, child)
+        self.assertIn("2 passed", child.out)
+        self.check_timeout(child)
+
+    def test_pytest_exit_on_timeout(self):
+        """faulthandler_exit_on_timeout ends it with status 1."""
+        try:
+            import _pytest.faulthandler as plugin
+        except ImportError:
+            self.skipTest("needs pytest")
+        with open(plugin.__file__, encoding="utf-8") as file:
+            if "exit_on_timeout" not in file.read():
+                self.skipTest("needs a newer pytest")
+        child = self.pytest(self.SLOW, "-o", "faulthandler_timeout=0.4",
+                            "-o", "faulthandler_exit_on_timeout=true")
+        self.assertEqual(child.status, 1, child)
+        self.assertNotIn("passed", child.out)
+        self.check_timeout(child)
+
+    CRASH = """
+        import ctypes
+        def test_crash():
+            ctypes.CDLL(None).strlen(None)
+        def test_quick():
+            pass
+    """
+
+    def test_pytest_without_plugin(self):
+        """Without pytest's plugin nobody imports or arms the module."""
+        child = self.pytest(self.CRASH, "-p", "no:faulthandler")
+        self.check(child, SIGSEGV, "")
+
+    def test_pytest_workers(self):
+        """A worker of pytest-xdist that crashes is reported and replaced."""
+        if importlib.util.find_spec("xdist") is None:
+            self.skipTest("needs pytest-xdist")
+        child = self.pytest(self.CRASH, "-p", "xdist.plugin", "-n2")
+        self.assertEqual(child.status, 1, child)
+        self.assertRegex(child.out, "1 failed, 1 passed")
+        self.assertRegex(child.out,
+                         "worker '.*' crashed while running .*test_crash")
+        self.assertEqual(child.err.count("Fatal Python error"), 1, child)
+        self.assertRegex(child.err, (
+            r'Fatal Python error: Segmentation fault\n\n'
+            r'Current thread 0x…(?: \[.*\])? \(most recent call first\):\n'
+            r'  File "test_suite\.py", line 3 in test_crash\n'))
+
+    def test_regrtest(self):
+        """The timeout of CPython's own test runner ends it with status 1."""
+        if importlib.util.find_spec("test.libregrtest") is None:
+            self.skipTest("needs CPython's own tests")
+        write_file("test_hang.py", block("""
+            import time, unittest
+            class Hang(unittest.TestCase):
+                def test_hang(self):
+                    time.sleep(60)
+        """))
+        child = run(PYTHON, "-m", "test", "--timeout", "1", "--testdir",
+                    FOLDER, "test_hang")
+        self.assertEqual(child.status, 1, child)
+        self.assertRegex(child.err, (
+            r'(?m)^Timeout \(0:00:01\)!\n'
+            r'Thread 0x…(?: \[.*\])? \(most recent call first\):\n'
+            r'  File "test_hang\.py", line 4 in test_hang\n'))
+        self.assertEqual(child.err.count("Timeout ("), 1, child)
+        self.assertLess(child.seconds, LIMIT)
+
+    # Processes.  Children that only cancel or arm again are in LaterTests.
+
+    WORKERS = """
+        import concurrent.futures.process as futures
+        import ctypes, faulthandler, multiprocessing, sys
+
+        def crash(x=None):
+            ctypes.CDLL(None).strlen(x)
+
+        def run(context):
+            process = context.Process(target=crash)
+            process.start()
+            process.join()
+            return process.exitcode
+
+        def submit(context):
+            executor = futures.ProcessPoolExecutor(2, mp_context=context)
+            with executor:
+                try:
+                    return executor.submit(crash).result()
+                except futures.BrokenProcessPool:
+                    return "broken"
+
+        if __name__ == "__main__":
+            faulthandler.dump_traceback_later(60)
+            context = multiprocessing.get_context(sys.argv[2])
+            print(globals()[sys.argv[1]](context), flush=True)
+            faulthandler.cancel_dump_traceback_later()
+    """
+
+    def test_processes_that_crash(self):
+        """A child of multiprocessing or a process pool is reported once."""
+        write_file("crashers.py", block(self.WORKERS))
+        for function, printed in [("run", "-11\n"), ("submit", "broken\n")]:
+            for method in ("fork", "forkserver", "spawn"):
+                with self.subTest(function=function, method=method):
+                    child = run(PYTHON, "-W", "ignore", "crashers.py",
+                                function, method)
+                    self.assertEqual((child.status, child.out), (0, printed),
+                                     child)
+                    self.assertTrue(child.err.startswith(report(
+                        '  File "crashers.py", line 5 in crash\n')), child)
+                    self.assertEqual(child.err.count("Fatal Python"), 1)
+                    self.assertLess(child.seconds, LIMIT)
+
+    def test_subprocesses_that_crash(self):
+        """A child of subprocess is reported once, however it starts."""
+        child = python("""
+            import faulthandler, os, subprocess, sys
+            code = ("import faulthandler; faulthandler.enable(2, False);"
+                    "faulthandler._sigsegv()")
+            arguments = [sys.executable, "-c", code]
+            faulthandler.dump_traceback_later(60, exit=True)
+            for options in (
+                    {}, {"close_fds": False}, {"start_new_session": True},
+                    {"preexec_fn": faulthandler.cancel_dump_traceback_later},
+                    {"env": dict(os.environ, PYTHONFAULTHANDLER="1")}):
+                child = subprocess.run(arguments, stderr=subprocess.PIPE,
+                                       timeout=20, **options)
+                print(child.returncode, child.stderr.count(b"Fatal"))
+            pid = os.posix_spawn(sys.executable, arguments, os.environ)
+            print(os.waitpid(pid, 0)[1] & 127)
+            print(os.system("exit 7") >> 8)
+        """, "-W", "ignore")
+        self.assertEqual((child.status, child.out),
+                         (0, "-11 1\n" * 5 + "11\n7\n"), child)
+        self.assertEqual(child.err.count("Fatal Python error"), 1, child)
 
 
 # ---- Bugs that came back once ----------------------------------------------
