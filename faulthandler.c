@@ -1527,6 +1527,18 @@ str_read(uintptr_t at, struct str *s)
     return 0;
 }
 
+/* Does the str end where it says?  Behind its characters stands a zero: a
+   damaged length would show what lies behind. */
+static bool
+str_ends(const struct str *s)
+{
+    uint32_t end = 0;
+    return s->length < PY_SSIZE_T_MAX / 4
+           && mem_read(&end, s->data + (size_t)s->length * s->width,
+                       s->width) == 0
+           && end == 0;
+}
+
 /* Write a run of characters, all of which were read. */
 static void
 str_write_block(struct out *o, const void *block, size_t n, size_t width)
@@ -1547,7 +1559,7 @@ str_write(struct out *o, uintptr_t at)
 {
     struct str s;
     size_t start = o->used;
-    if (str_read(at, &s) < 0) {
+    if (str_read(at, &s) < 0 || !str_ends(&s)) {
         return -1;
     }
     size_t left = s.length < OUT_NAME_MAX ? (size_t)s.length : OUT_NAME_MAX;
@@ -2937,6 +2949,7 @@ report_step(struct report *r, void (*step)(struct report *), const char *what)
         mem_here = session;
         mem_unblock_faults();
         out_drop_line(&r->out);
+        r->out.flushes++;       /* what was dropped is not there to repeat */
         out_room(&r->out, OUT_LINE_MAX);
         out_text(&r->out, session->late ? "  <out of time in the "
                                         : "  <fault in the ");
