@@ -745,6 +745,13 @@ layout_read_debug_offsets(void)
     layout.frame_code = words[layout_words.code];
     layout.frame_instr = words[layout_words.instr];
     layout.frame_owner = words[layout_words.owner];
+    const size_t last = LAYOUT_FRAME_SIZE - sizeof(uintptr_t);
+    if (layout.frame_owner >= LAYOUT_FRAME_SIZE || layout.frame_code > last
+        || layout.frame_previous > last || layout.frame_instr > last) {
+        /* Another table than we know: the self-test is to fail. */
+        layout.frame_owner = layout.frame_code = 0;
+        layout.frame_previous = layout.frame_instr = 0;
+    }
 }
 #else
 static void
@@ -1093,6 +1100,18 @@ mem_choose_indirect(struct mem_session *s)
     return pipe2(s->pipe, O_CLOEXEC | O_NONBLOCK) == 0 ? MEM_PIPE : MEM_NONE;
 }
 
+/* Does this handler run on an alternate stack with no room for a second signal
+   frame?  Other runtimes give their threads 8 KiB. */
+#define MEM_STACK_MIN (24 * 1024)
+
+static bool
+mem_stack_is_small(void)
+{
+    stack_t now;
+    return sigaltstack(NULL, &now) == 0 && (now.ss_flags & SS_ONSTACK)
+           && now.ss_size < MEM_STACK_MIN;
+}
+
 /* Start reading.  Direct copies need our handlers; they are counted, so that
    disable() does not take them away from under us.  Until mem_end() this
    thread takes no signal but faults: no foreign handler runs inside a
@@ -1106,7 +1125,7 @@ mem_begin(struct mem_session *s)
     s->pid = getpid();
     s->pipe[0] = s->pipe[1] = -1;
     atomic_fetch_add(&mem_direct_users, 1);
-    if (!atomic_load(&mem_direct_closed)
+    if (!atomic_load(&mem_direct_closed) && !mem_stack_is_small()
         && mem_handler_is_ours(SIGSEGV) && mem_handler_is_ours(SIGBUS)) {
         s->way = MEM_DIRECT;
     }
@@ -1301,15 +1320,17 @@ out_wait(struct out *o, int fd)
     for (;;) {
         struct pollfd poller = {.fd = fd, .events = POLLOUT};
         int64_t now = platform_now(), left = until - now;
-        if (left <= 0
-            || (out_is_cancelled(o) && now - start > OUT_CANCEL_NS)) {
-            return false;
-        }
-        /* In slices: cancelling is noticed within one. */
-        int slice = left < 50000000 ? (int)(left / 1000000) + 1 : 50;
+        /* In slices: cancelling is noticed within one.  A sink that is ready
+           is taken also when the time is over. */
+        int slice = left <= 0 ? 0
+                    : left < 50000000 ? (int)(left / 1000000) + 1 : 50;
         int ready = poll(&poller, 1, slice);
         if (ready > 0 || (ready < 0 && errno != EINTR)) {
             return true;        /* an error is write()'s to report */
+        }
+        if (left <= 0
+            || (out_is_cancelled(o) && now - start > OUT_CANCEL_NS)) {
+            return false;
         }
     }
 }
@@ -1811,6 +1832,9 @@ code_find_line_38(struct code_table *t, int first_line, intptr_t offset)
     for (;;) {
         int step = code_table_next(t), delta = code_table_next(t);
         at += step;
+        if ((step < 0 || delta < 0) && t->left > 0) {
+            return CODE_NO_LINE;        /* not the end: unreadable */
+        }
         if (step < 0 || delta < 0 || at > offset) {
             return line < 0 || line > INT_MAX ? CODE_NO_LINE : (int)line;
         }
@@ -1826,7 +1850,7 @@ code_line(const struct code *c, intptr_t offset)
 {
     struct code_table t;
     if (offset < 0) {
-        return c->first_line;
+        return offset >= -2 ? c->first_line : CODE_NO_LINE;
     }
     if (offset >= c->length || code_table_open(&t, c->line_table) < 0) {
         return CODE_NO_LINE;
@@ -3223,6 +3247,7 @@ struct report {
     uintptr_t interp;           /* whose threads come first, 0: ours */
     bool has_current;
     struct thread current;
+    uintptr_t shown_interp;     /* whose threads are being listed */
     char program[32];           /* the process's name */
     uintptr_t from;             /* where the C stack starts, or */
     void *context;              /* the place of the fault */
@@ -3367,8 +3392,9 @@ report_thread(struct report *r, size_t i, bool first)
         return false;
     }
     out_room(&r->out, THREAD_BLOCK_ROOM);
-    if (i > 0 && r->list->interps[i] != r->list->interps[i - 1]) {
+    if (r->list->interps[i] != r->shown_interp) {
         int64_t id = -1;
+        r->shown_interp = r->list->interps[i];
         mem_read(&id, r->list->interps[i] + layout.interp_id, sizeof id);
         out_text(&r->out, first ? "Interpreter " : "\nInterpreter ");
         out_decimal(&r->out, (uint64_t)id);
@@ -3398,6 +3424,7 @@ report_threads(struct report *r)
     size_t max = r->request->max_threads;
     size_t shown = r->kind == REPORT_FATAL ? 1 : 0;
     bool cut = r->list->full;
+    r->shown_interp = r->list->count > 0 ? r->list->interps[0] : 0;
     for (size_t i = 0; i < r->list->count; i++) {
         bool is_current = r->has_current
                           && r->list->threads[i] == r->current.at;
@@ -4172,6 +4199,7 @@ on_fatal_signal(int signum, siginfo_t *info, void *context)
     bool turn = fatal_take_turn();
     if (!turn && !fault_is_synchronous(info)
         && atomic_load(&fatal_claim) == self) {
+        errno = saved_errno;
         return;                 /* sent to us while we report: we die anyway */
     }
     if (turn && !raised) {
@@ -4272,8 +4300,9 @@ fatal_arm(struct request *request)
     return result;
 }
 
-/* Wait until no dump relies on our handlers, but not for long. */
-static void
+/* Wait until no dump relies on our handlers, but not for long.  Returns
+   whether none does. */
+static bool
 fatal_wait_readers(void)
 {
     int64_t until = platform_now() + OUT_STALL_NS;
@@ -4283,6 +4312,7 @@ fatal_wait_readers(void)
         platform_sleep(200000);
     }
     Py_END_ALLOW_THREADS
+    return atomic_load(&mem_direct_users) == 0;
 }
 
 /* Disarm.  Returns whether it was armed. */
@@ -4291,16 +4321,20 @@ fatal_disarm(void)
 {
     pthread_mutex_lock(&state_lock);
     struct request *request = atomic_exchange(&fatal_request, NULL);
-    if (request != NULL) {
+    /* A crash that is being reported needs both, file and handlers. */
+    bool crashing = atomic_load(&fatal_claim) != 0;
+    if (request != NULL && !crashing) {
         file_close_sink(&request->sink);
     }
     pthread_mutex_unlock(&state_lock);
     if (request == NULL) {
         return false;
     }
-    fatal_wait_readers();
+    /* Handlers that a dump relies on stay: disarmed, they hand every signal to
+       the action that was there before. */
+    bool idle = fatal_wait_readers() && !crashing;
     pthread_mutex_lock(&state_lock);
-    for (size_t i = 0; i < FAULT_COUNT; i++) {
+    for (size_t i = 0; idle && i < FAULT_COUNT; i++) {
         struct fault_signal *fault = &fault_signals[i];
         if (fault->armed && atomic_load(&fatal_request) == NULL) {
             sig_restore(fault->signum, on_fatal_signal, &fault->previous);
@@ -4327,25 +4361,31 @@ fatal_note_modules(void)
     PyObject *iterator = names == NULL ? NULL : PyObject_GetIter(names);
     PyObject *name;
     size_t count = 0;
-    size_t max = sizeof modules_library / sizeof *modules_library;
-    if (PyThreadState_Get()->interp == PyInterpreterState_Main()) {
-        modules_dict = (uintptr_t)PyImport_GetModuleDict();
-    }
-    modules_library_count = 0;
-    while (iterator != NULL && count < max
+    const size_t max = sizeof modules_library / sizeof *modules_library;
+    char (*sorted)[MODULES_NAME_SIZE] = PyMem_RawMalloc(
+        sizeof modules_library);
+    while (sorted != NULL && iterator != NULL && count < max
            && (name = PyIter_Next(iterator)) != NULL) {
         const char *text = PyUnicode_Check(name) ? PyUnicode_AsUTF8(name)
                                                  : NULL;
         if (text != NULL && strlen(text) < MODULES_NAME_SIZE) {
-            strcpy(modules_library[count++], text);
+            strcpy(sorted[count++], text);
         }
         Py_DECREF(name);
     }
     Py_XDECREF(iterator);
     PyErr_Clear();
-    qsort(modules_library, count, sizeof *modules_library,
-          fatal_compare_names);
-    modules_library_count = count;
+    if (sorted != NULL) {
+        qsort(sorted, count, sizeof *sorted, fatal_compare_names);
+        pthread_mutex_lock(&state_lock);
+        memcpy(modules_library, sorted, count * sizeof *sorted);
+        modules_library_count = count;
+        if (PyThreadState_Get()->interp == PyInterpreterState_Main()) {
+            modules_dict = (uintptr_t)PyImport_GetModuleDict();
+        }
+        pthread_mutex_unlock(&state_lock);
+    }
+    PyMem_RawFree(sorted);
 }
 
 /* Arm with the report of 1.0, on standard error.  What importing does. */
@@ -4413,8 +4453,9 @@ faulthandler_enable(PyObject *module, PyObject *args, PyObject *kwargs)
         result = fatal_arm(&request);
     }
     if (result < 0) {
+        PyErr_SetFromErrno(PyExc_OSError);
         Py_XDECREF(keep);
-        return PyErr_SetFromErrno(PyExc_OSError);
+        return NULL;
     }
     file_keep(&state->fatal_file, keep);
     Py_RETURN_NONE;
@@ -4606,6 +4647,9 @@ faulthandler_dump_c_stack(PyObject *module, PyObject *args, PyObject *kwargs)
 #define LATER_JOIN_NS INT64_C(900000000)
 #define LATER_STACK_SIZE (256 * 1024)
 
+/* 73 years: later than any clock gets when it is added to. */
+#define LATER_MAX_US (INT64_MAX / 4000)
+
 /* One armed watchdog.  Shared by its thread and by who armed it; the last
    one frees it, so that neither has to wait for the other. */
 struct later_job {
@@ -4697,15 +4741,15 @@ later_run(void *argument)
     return NULL;
 }
 
-/* Tell the watchdog to end, and wait for it, but not for long: where it is
-   stuck in a write it ends by itself, on its own duplicate of the file.  No
-   GIL. */
+/* Put a watchdog, or NULL, in place of the current one.  Tell that to end, and
+   wait for it, but not for long: where it is stuck in a write it ends by
+   itself, on its own duplicate of the file.  No GIL. */
 static void
-later_stop(void)
+later_replace(struct later_job *next)
 {
     pthread_mutex_lock(&state_lock);
     struct later_job *job = later_current;
-    later_current = NULL;
+    later_current = next;
     pthread_mutex_unlock(&state_lock);
     if (job == NULL) {
         return;
@@ -4846,15 +4890,13 @@ faulthandler_dump_traceback_later(PyObject *module, PyObject *args,
     }
     job->repeat = repeat;
     job->exit = exit_after;
-    job->interval = microseconds * 1000;
+    job->interval = 1000 * (microseconds < LATER_MAX_US ? microseconds
+                                                        : LATER_MAX_US);
     job->interp = (uintptr_t)PyThreadState_Get()->interp;
     job->request.sink = sink;
     job->request.all_threads = true;
     job->request.max_threads = file_max_threads(max_threads);
     later_format_title(job, microseconds);
-    Py_BEGIN_ALLOW_THREADS
-    later_stop();
-    Py_END_ALLOW_THREADS
     int error = later_start(job);
     if (error != 0) {
         job->owners = 1;
@@ -4864,9 +4906,9 @@ faulthandler_dump_traceback_later(PyObject *module, PyObject *args,
                      strerror(error));
         return NULL;
     }
-    pthread_mutex_lock(&state_lock);
-    later_current = job;
-    pthread_mutex_unlock(&state_lock);
+    Py_BEGIN_ALLOW_THREADS
+    later_replace(job);
+    Py_END_ALLOW_THREADS
     file_keep(&state->later_file, keep);
     Py_RETURN_NONE;
 }
@@ -4884,7 +4926,7 @@ faulthandler_cancel_dump_traceback_later(PyObject *module, PyObject *args)
     struct module_state *state = PyModule_GetState(module);
     (void)args;
     Py_BEGIN_ALLOW_THREADS
-    later_stop();
+    later_replace(NULL);
     Py_END_ALLOW_THREADS
     file_keep(&state->later_file, NULL);
     Py_RETURN_NONE;
@@ -5044,6 +5086,32 @@ user_flags(const struct sigaction *previous, bool chain)
     return SA_RESTART | SA_ONSTACK;
 }
 
+/* Is our handler still the signal's action? */
+static bool
+user_is_ours(int signum)
+{
+    struct sigaction now;
+    return sigaction(signum, NULL, &now) == 0 && (now.sa_flags & SA_SIGINFO)
+           && now.sa_sigaction == on_user_signal;
+}
+
+/* Close a sink that a handler in another thread may be writing to: reports of
+   user signals hold the door.  Where it is not to be had the descriptor stays
+   open: better than a report in the file that gets its number. */
+static void
+user_close_sink(struct sink *sink)
+{
+    struct mem_session session;
+    Py_BEGIN_ALLOW_THREADS
+    mem_begin(&session);        /* no signal of our own meanwhile */
+    if (report_enter()) {
+        file_close_sink(sink);
+        report_leave();
+    }
+    mem_end(&session);
+    Py_END_ALLOW_THREADS
+}
+
 /* Fill the slot that is not in use, publish it, install the handler.
    Returns -1 with errno. */
 static int
@@ -5054,27 +5122,26 @@ user_arm(int signum, struct user_request *request)
     struct user_request *before = atomic_load(&user->active);
     struct user_request *slot = &user->slots[before == &user->slots[0]];
     int result = 0, error = 0;
-    file_close_sink(&slot->request.sink);
     *slot = *request;
     if (before == NULL) {
         result = sigaction(signum, NULL, &user->previous);
-        if (result == 0) {
-            result = sig_install(signum, on_user_signal,
-                                 user_flags(&user->previous, request->chain),
-                                 NULL);
-        }
-        error = errno;
     }
+    if (result == 0 && (before == NULL || user_is_ours(signum))) {
+        result = sig_install(signum, on_user_signal,
+                             user_flags(&user->previous, request->chain),
+                             NULL);
+    }
+    error = errno;
     if (result == 0) {
         atomic_store(&user->active, slot);
     }
-    else {
+    pthread_mutex_unlock(&state_lock);
+    if (result < 0) {
         file_close_sink(&slot->request.sink);
     }
-    if (result == 0 && before != NULL) {
-        file_close_sink(&before->request.sink);
+    else if (before != NULL) {
+        user_close_sink(&before->request.sink);
     }
-    pthread_mutex_unlock(&state_lock);
     errno = error;
     return result;
 }
@@ -5117,8 +5184,9 @@ faulthandler_register(PyObject *module, PyObject *args, PyObject *kwargs)
         .chain = chain,
     };
     if (user_arm(signum, &request) < 0) {
+        PyErr_SetFromErrno(PyExc_OSError);
         Py_XDECREF(keep);
-        return PyErr_SetFromErrno(PyExc_OSError);
+        return NULL;
     }
     file_keep(&state->user_files[signum], keep);
     Py_RETURN_NONE;
@@ -5147,9 +5215,11 @@ faulthandler_unregister(PyObject *module, PyObject *number)
     if (active != NULL) {
         sig_restore(signum, on_user_signal, &user->previous);
         atomic_store(&user->active, NULL);
-        file_close_sink(&active->request.sink);
     }
     pthread_mutex_unlock(&state_lock);
+    if (active != NULL) {
+        user_close_sink(&active->request.sink);
+    }
     file_keep(&state->user_files[signum], NULL);
     return PyBool_FromLong(active != NULL);
 }
@@ -5567,7 +5637,7 @@ static void
 module_at_exit(void)
 {
     module_at_exit_set = false;
-    later_stop();
+    later_replace(NULL);
 }
 
 

@@ -5879,6 +5879,57 @@ class NeighbourTests(DropInCase):
 class RegressionTests(CrashCase):
     """One test for each bug; the docstring says what broke."""
 
+    def test_watchdogs_armed_at_once(self):
+        """One of two watchdogs was lost, and could not be cancelled."""
+        child = python("""
+            import faulthandler, os, threading
+            def arm():
+                for _ in range(100):
+                    faulthandler.dump_traceback_later(60)
+            threads = [threading.Thread(target=arm) for _ in range(4)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            faulthandler.cancel_dump_traceback_later()
+            print(len(os.listdir("/proc/self/task")))
+        """)
+        self.assertEqual((child.status, child.out, child.err), (0, "1\n", ""))
+
+    def test_longest_timeout(self):
+        """The longest timeout came at once: its end was no number."""
+        child = python("""
+            import faulthandler, threading, time
+            faulthandler.dump_traceback_later(threading.TIMEOUT_MAX, exit=True)
+            time.sleep(0.2)
+            faulthandler.cancel_dump_traceback_later()
+        """)
+        self.assertEqual((child.status, child.out, child.err), (0, "", ""))
+
+    def test_small_alternate_stack(self):
+        """A damaged name killed a process dumped on another's small stack."""
+        child = python("""
+            import ctypes, damage, faulthandler, os, signal, sys
+            class Stack(ctypes.Structure):
+                _fields_ = [("start", ctypes.c_size_t),
+                            ("flags", ctypes.c_int),
+                            ("size", ctypes.c_size_t)]
+            import mmap
+            memory = mmap.mmap(-1, 12288)
+            start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+            libc = ctypes.CDLL(None)
+            libc.mprotect(ctypes.c_void_p(start), 4096, 0)
+            theirs = Stack(start + 4096, 0, 8192)
+            assert libc.sigaltstack(ctypes.byref(theirs), None) == 0
+            faulthandler.register(signal.SIGUSR1)
+            def f():
+                damage.damage(sys._getframe(), "name", damage.forbidden)
+                os.kill(os.getpid(), signal.SIGUSR1)
+                os._exit(7)
+            f()
+        """)
+        self.assertEqual(child.status, 7, child)
+
     def test_import_while_collecting(self):
         """3.8's collector met a module that had no state yet."""
         self.crash("""

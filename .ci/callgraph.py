@@ -109,6 +109,7 @@ CALLS = {
     "send": call("on the list"),
     "sigaction": call("on the list"),
     "sigaddset": call("on the list"),
+    "sigaltstack": call("a bare system call"),
     "sigdelset": call("on the list"),
     "sigemptyset": call("on the list"),
     "sigfillset": call("on the list"),
