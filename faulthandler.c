@@ -169,6 +169,15 @@ platform_read_self(pid_t pid, void *dst, const void *src, size_t n)
     return got == (ssize_t)n ? 0 : -1;
 }
 
+/* Is this the handler of a signal at the moment? */
+static bool
+platform_handler_is(int signum, void (*handler)(int, siginfo_t *, void *))
+{
+    struct sigaction now;
+    return sigaction(signum, NULL, &now) == 0 && (now.sa_flags & SA_SIGINFO)
+           && now.sa_sigaction == handler;
+}
+
 /* Send a signal with this very siginfo to the calling thread, to be
    delivered once it is unblocked.  Not raise(): it makes a siginfo of its
    own.  Not kill(): it may pick the main thread. */
@@ -968,14 +977,6 @@ mem_unblock_faults(void)
     pthread_sigmask(SIG_UNBLOCK, &faults, NULL);
 }
 
-static bool
-mem_handler_is_ours(int signum)
-{
-    struct sigaction now;
-    return sigaction(signum, NULL, &now) == 0 && (now.sa_flags & SA_SIGINFO)
-           && now.sa_sigaction == mem_handler;
-}
-
 /* Copy through a pipe: write() answers EFAULT where memory is bad. */
 static int
 mem_read_pipe(void *dst, const void *src, size_t n)
@@ -1126,7 +1127,8 @@ mem_begin(struct mem_session *s)
     s->pipe[0] = s->pipe[1] = -1;
     atomic_fetch_add(&mem_direct_users, 1);
     if (!atomic_load(&mem_direct_closed) && !mem_stack_is_small()
-        && mem_handler_is_ours(SIGSEGV) && mem_handler_is_ours(SIGBUS)) {
+        && platform_handler_is(SIGSEGV, mem_handler)
+        && platform_handler_is(SIGBUS, mem_handler)) {
         s->way = MEM_DIRECT;
     }
     else {
@@ -3602,9 +3604,7 @@ static void
 sig_restore(int signum, void (*handler)(int, siginfo_t *, void *),
             const struct sigaction *previous)
 {
-    struct sigaction now;
-    if (sigaction(signum, NULL, &now) == 0 && (now.sa_flags & SA_SIGINFO)
-        && now.sa_sigaction == handler) {
+    if (platform_handler_is(signum, handler)) {
         sigaction(signum, previous, NULL);
     }
 }
@@ -5086,15 +5086,6 @@ user_flags(const struct sigaction *previous, bool chain)
     return SA_RESTART | SA_ONSTACK;
 }
 
-/* Is our handler still the signal's action? */
-static bool
-user_is_ours(int signum)
-{
-    struct sigaction now;
-    return sigaction(signum, NULL, &now) == 0 && (now.sa_flags & SA_SIGINFO)
-           && now.sa_sigaction == on_user_signal;
-}
-
 /* Close a sink that a handler in another thread may be writing to: reports of
    user signals hold the door.  Where it is not to be had the descriptor stays
    open: better than a report in the file that gets its number. */
@@ -5126,7 +5117,8 @@ user_arm(int signum, struct user_request *request)
     if (before == NULL) {
         result = sigaction(signum, NULL, &user->previous);
     }
-    if (result == 0 && (before == NULL || user_is_ours(signum))) {
+    if (result == 0 && (before == NULL
+                        || platform_handler_is(signum, on_user_signal))) {
         result = sig_install(signum, on_user_signal,
                              user_flags(&user->previous, request->chain),
                              NULL);
