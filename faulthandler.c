@@ -352,28 +352,38 @@ platform_is_same(const struct platform_file *a, const struct platform_file *b)
            && a->born_s == b->born_s && a->born_ns == b->born_ns;
 }
 
+/* Open a file of /proc that has a number in its path.  Returns what open()
+   does. */
+static int
+platform_open_proc(const char *before, unsigned number, const char *after,
+                   int flags)
+{
+    char path[64], digits[12];
+    size_t at = strlen(before), n = 0;
+    memcpy(path, before, at);
+    do {
+        digits[n++] = (char)('0' + number % 10);
+    } while (number /= 10);
+    while (n > 0) {
+        path[at++] = digits[--n];
+    }
+    memcpy(path + at, after, strlen(after) + 1);
+    return open(path, flags | O_CLOEXEC);
+}
+
 /* The name of a thread of this process, "" when it cannot be had.  Not
    pthread_getname_np(): it touches a pthread_t that may be gone. */
 static void
 platform_thread_name(pid_t tid, char name[32])
 {
-    char path[48] = "/proc/self/task/";
-    char digits[12];
-    size_t n = 0, at = strlen(path);
     name[0] = '\0';
     if (tid == platform_thread_id()) {
         prctl(PR_GET_NAME, name, 0, 0, 0);
         name[16] = '\0';
         return;
     }
-    for (unsigned long left = (unsigned long)tid; left; left /= 10) {
-        digits[n++] = (char)('0' + left % 10);
-    }
-    while (n) {
-        path[at++] = digits[--n];
-    }
-    memcpy(path + at, "/comm", sizeof "/comm");
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = platform_open_proc("/proc/self/task/", (unsigned)tid, "/comm",
+                                O_RDONLY);
     if (fd < 0) {
         return;
     }
@@ -1231,18 +1241,8 @@ out_descriptor(const struct sink *sink, struct platform_file *now)
 static int
 out_reopen(int fd)
 {
-    char path[32] = "/proc/self/fd/";
-    char digits[12];
-    size_t n = 0, at = strlen(path);
-    unsigned left = (unsigned)fd;
-    do {
-        digits[n++] = (char)('0' + left % 10);
-    } while (left /= 10);
-    while (n > 0) {
-        path[at++] = digits[--n];
-    }
-    path[at] = '\0';
-    return open(path, O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+    return platform_open_proc("/proc/self/fd/", (unsigned)fd, "",
+                              O_WRONLY | O_NONBLOCK | O_NOCTTY);
 }
 
 /* Is it a terminal?  Told by its number: isatty() would ask the driver.  Not
