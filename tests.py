@@ -5882,7 +5882,7 @@ class RegressionTests(CrashCase):
     def test_watchdogs_armed_at_once(self):
         """One of two watchdogs was lost, and could not be cancelled."""
         child = python("""
-            import faulthandler, os, threading
+            import faulthandler, os, threading, time
             def arm():
                 for _ in range(100):
                     faulthandler.dump_traceback_later(60)
@@ -5892,6 +5892,10 @@ class RegressionTests(CrashCase):
             for thread in threads:
                 thread.join()
             faulthandler.cancel_dump_traceback_later()
+            end = time.monotonic() + 5      # join() may return before the
+            while (len(os.listdir("/proc/self/task")) > 1   # task is gone
+                   and time.monotonic() < end):
+                time.sleep(0.01)
             print(len(os.listdir("/proc/self/task")))
         """)
         self.assertEqual((child.status, child.out, child.err), (0, "1\n", ""))
