@@ -916,6 +916,7 @@ struct request {
     bool original;              /* the report of 1.0, not the library's */
     bool all_threads;
     bool c_stack;
+    bool details;               /* why it died, in which thread */
     size_t max_threads;
 };
 
@@ -4403,7 +4404,7 @@ fatal_arm_original(const struct sink *sink)
 PyDoc_STRVAR(faulthandler_enable_doc,
 "enable($module, /, file=None, all_threads=True,\n"
 "       c_stack=" LAYOUT_C_STACK_DEFAULT_TEXT ", *,\n"
-"       max_threads=100)\n"
+"       max_threads=100, details=False)\n"
 "--\n"
 "\n"
 "Arm the handlers of fatal signals; returns None.\n"
@@ -4413,7 +4414,8 @@ PyDoc_STRVAR(faulthandler_enable_doc,
 "argument, it prints that of the standard library's module to file: an\n"
 "object with fileno(), a descriptor, or None for sys.stderr.  all_threads\n"
 "says whether the other threads are shown, at most max_threads of them\n"
-"(0: 100), c_stack whether the C stack is.\n"
+"(0: 100), c_stack whether the C stack is.  With details, the lines under\n"
+"the title say what was wrong, and in which thread of which process.\n"
 "\n"
 "Raises RuntimeError if sys.stderr is None, ValueError for a negative\n"
 "descriptor, what file.fileno() raises, and OSError if a handler cannot be\n"
@@ -4423,15 +4425,15 @@ static PyObject *
 faulthandler_enable(PyObject *module, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"file", "all_threads", "c_stack", "max_threads",
-                            NULL};
+                            "details", NULL};
     struct module_state *state = PyModule_GetState(module);
     PyObject *file = NULL, *keep;
-    int all_threads = 1, c_stack = LAYOUT_C_STACK_DEFAULT;
+    int all_threads = 1, c_stack = LAYOUT_C_STACK_DEFAULT, details = 0;
     Py_ssize_t max_threads = 100;
     struct sink sink;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|Opp$n:enable", names,
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|Opp$np:enable", names,
                                      &file, &all_threads, &c_stack,
-                                     &max_threads)
+                                     &max_threads, &details)
         || file_resolve(file, &sink, &keep) < 0) {
         return NULL;
     }
@@ -4443,7 +4445,7 @@ faulthandler_enable(PyObject *module, PyObject *args, PyObject *kwargs)
     else {
         struct request request = {
             .sink = sink, .all_threads = all_threads, .c_stack = c_stack,
-            .max_threads = file_max_threads(max_threads),
+            .max_threads = file_max_threads(max_threads), .details = details,
         };
         if (c_stack) {
             platform_backtrace_init();

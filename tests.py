@@ -4262,7 +4262,8 @@ class SignatureTests(DropInCase):
     """Names, parameters, defaults, docstrings, attributes."""
 
     SIGNATURES = {
-        "enable": "file, all_threads=True, c_stack=?, *, max_threads=100",
+        "enable": "file, all_threads=True, c_stack=?, *, max_threads=100, "
+                  "details=False",
         "disable": "",
         "is_enabled": "",
         "isenabled": "",
@@ -4289,8 +4290,6 @@ class SignatureTests(DropInCase):
                 shown, star = [], False
                 signature = inspect.signature(getattr(faulthandler, name))
                 for p in signature.parameters.values():
-                    if p.name == "details":
-                        continue
                     if p.kind is p.KEYWORD_ONLY and not star:
                         shown.append("*")
                         star = True
@@ -4469,6 +4468,7 @@ class ArgumentTests(DropInCase):
         self.raises({
             "enable(1, 'x', [])": "None",
             "enable(1, all_threads=None, c_stack=1)": "None",
+            "enable(1, details='x')": "None",
             "register(10, 1, 2, 3)": "None",
             "dump_traceback_later(60, 'x', 1, [])": "None",
         })
