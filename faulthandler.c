@@ -3071,6 +3071,125 @@ native_write_frame(struct out *o, uintptr_t pc)
     out_text(o, "]\n");
 }
 
+/* A C frame.  A return address belongs to the call in front of it, which may
+   be the last instruction of its function. */
+struct native_frame {
+    uintptr_t pc;
+    bool is_return;
+};
+
+/* What a lookup of frames has found: nothing yet. */
+struct native_symbols {
+    const struct native_found *found;
+};
+
+/* Look up function, file and line of frames, in no more time than there is
+   until a moment of platform_now(), and never more than NATIVE_LOOKUP_NS.
+   To be done once for all frames of a report, after what stands above them
+   was flushed; native_forget() gives back what it takes. */
+static void __attribute__((unused))
+native_look_up(struct native_symbols *symbols,
+               const struct native_frame *frames, size_t count, int64_t until)
+{
+    (void)frames, (void)count, (void)until;
+    symbols->found = NULL;
+}
+
+static void __attribute__((unused))
+native_forget(struct native_symbols *symbols)
+{
+    symbols->found = NULL;
+}
+
+/* The path of the program.  Not program_invocation_name, whose memory many
+   programs overwrite to change what ps shows. */
+static uintptr_t
+native_program(void)
+{
+    static char path[PATH_MAX];
+    ssize_t n = readlink("/proc/self/exe", path, sizeof path - 1);
+    if (n <= 0) {
+        return (uintptr_t)program_invocation_name;
+    }
+    path[n] = '\0';
+    return (uintptr_t)path;
+}
+
+/* The path of an object's file, and of its last part. */
+static uintptr_t
+native_path(const struct native_object *object)
+{
+    return object->path == program_invocation_name
+           ? native_program() : (uintptr_t)object->path;
+}
+
+static uintptr_t
+native_base_name(uintptr_t path)
+{
+    uintptr_t base = path;
+    char c;
+    for (uintptr_t at = path; at - path < PATH_MAX
+         && mem_read(&c, at, 1) == 0 && c != '\0'; at++) {
+        base = c == '/' ? at + 1 : base;
+    }
+    return base;
+}
+
+/* Write a C string, "..." for what is over OUT_NAME_MAX bytes, or "???" if
+   there is none. */
+static void
+native_write_name(struct out *o, uintptr_t at)
+{
+    char c = '\0';
+    size_t i = 0;
+    while (mem_read(&c, at + i, 1) == 0 && c != '\0') {
+        if (i++ == OUT_NAME_MAX) {
+            out_text(o, "...");
+            return;
+        }
+        out_escaped(o, (unsigned char)c);
+    }
+    out_text(o, i == 0 ? "???" : "");
+}
+
+/* Write where a frame is in its object, the end of its line. */
+static void
+native_write_offset(struct out *o, const struct native_object *object,
+                    uintptr_t pc)
+{
+    out_text(o, " (");
+    if (object->path != NULL) {
+        native_write_name(o, native_base_name(native_path(object)));
+        out_text(o, "+0x");
+        out_hex(o, pc - object->base, 1);
+    }
+    else {
+        out_text(o, "0x");
+        out_hex(o, pc, 16);
+    }
+    out_text(o, ")\n");
+}
+
+/* Write a frame: a line for each function that was inlined there, the
+   innermost first, then one for the function that it was inlined into, all
+   with the same address.  Without a lookup, or if that found nothing, one
+   line with the name that the dynamic symbols give. */
+static void __attribute__((unused))
+native_write_lines(struct out *o, const struct native_symbols *symbols,
+                   const struct native_frame *frame)
+{
+    struct native_object object;
+    uintptr_t start, name = 0, at = frame->pc - (frame->is_return ? 1 : 0);
+    (void)symbols;
+    if (native_find_object(at, &object) == 0) {
+        name = native_find_symbol(&object, at, &start);
+    }
+    out_room(o, OUT_LINE_MAX);
+    out_text(o, "  C File ???, line ??? in ");
+    native_write_name(o, name);
+    native_write_offset(o, &object, frame->pc);
+}
+
 #define NATIVE_TITLE \
     "Current thread's C stack trace (most recent call first):\n"
 
