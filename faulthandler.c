@@ -103,6 +103,10 @@
 #  include <execinfo.h>
 #  define HAVE_BACKTRACE 1
 #endif
+#if __has_include(<unwind.h>)
+#  include <unwind.h>
+#  define HAVE_UNWIND 1
+#endif
 #if defined(__GLIBC__) && defined(__GLIBC_PREREQ)
 #  if __GLIBC_PREREQ(2, 35)
 #    define HAVE_DL_FIND_OBJECT 1
@@ -252,6 +256,94 @@ platform_backtrace(void **pcs, int n)
     (void)pcs, (void)n;
     return 0;
 #endif
+}
+
+/* One frame of a C stack: where it was left, and its lowest address.  It ends
+   where the next one begins. */
+struct platform_frame {
+    uintptr_t pc;               /* 0: behind the first frame of the thread */
+    uintptr_t sp;
+    bool interrupted;           /* by a signal: pc was not executed yet */
+};
+
+struct platform_unwinding {
+    struct platform_frame *frames;
+    size_t count, max;
+};
+
+#if HAVE_UNWIND
+/* The library that backtrace() uses, which does not tell the addresses of the
+   frames.  Opened when arming: linked to, it would be loaded by every
+   import. */
+static _Unwind_Reason_Code (*platform_walk)(_Unwind_Trace_Fn, void *);
+static _Unwind_Word (*platform_walk_pc)(struct _Unwind_Context *, int *);
+static _Unwind_Word (*platform_walk_sp)(struct _Unwind_Context *);
+
+static _Unwind_Reason_Code
+platform_on_frame(struct _Unwind_Context *context, void *argument)
+{
+    struct platform_unwinding *u = argument;
+    int interrupted = 0;
+    if (u->count == u->max) {
+        return _URC_END_OF_STACK;
+    }
+    struct platform_frame *frame = &u->frames[u->count++];
+    frame->pc = (uintptr_t)platform_walk_pc(context, &interrupted);
+    frame->sp = (uintptr_t)platform_walk_sp(context);
+    frame->interrupted = interrupted;
+    return _URC_NO_REASON;
+}
+#endif
+
+static void
+platform_unwind_init(void)
+{
+    platform_backtrace_init();
+#if HAVE_UNWIND
+    void *library = dlopen("libgcc_s.so.1", RTLD_NOW | RTLD_LOCAL);
+    if (library != NULL && platform_walk == NULL) {
+        *(void **)&platform_walk_pc = dlsym(library, "_Unwind_GetIPInfo");
+        *(void **)&platform_walk_sp = dlsym(library, "_Unwind_GetCFA");
+        *(void **)&platform_walk = platform_walk_pc == NULL
+                                   || platform_walk_sp == NULL ? NULL
+            : dlsym(library, "_Unwind_Backtrace");
+    }
+#endif
+}
+
+/* The frames of the calling thread's C stack, the newest first.  Returns how
+   many there are, 0 where they cannot be had. */
+static size_t
+platform_unwind(struct platform_frame *frames, size_t max)
+{
+    struct platform_unwinding u = {frames, 0, max};
+#if HAVE_UNWIND
+    if (platform_walk != NULL) {
+        platform_walk(platform_on_frame, &u);
+    }
+#endif
+    return u.count;
+}
+
+/* The code of an exported function, all 0 if it is not known. */
+struct platform_code {
+    uintptr_t start, end;
+};
+
+static struct platform_code
+platform_find_code(const char *name)
+{
+    Dl_info info;
+    ElfW(Sym) *symbol = NULL;
+    void *function = dlsym(RTLD_DEFAULT, name);
+    if (function == NULL
+        || !dladdr1(function, &info, (void **)&symbol, RTLD_DL_SYMENT)
+        || symbol == NULL || info.dli_saddr != function) {
+        return (struct platform_code) {0, 0};
+    }
+    return (struct platform_code) {
+        (uintptr_t)function, (uintptr_t)function + symbol->st_size,
+    };
 }
 
 /* The loader's record of the object that holds an address, 0 if there is
@@ -517,6 +609,30 @@ enum { LAYOUT_LINES_38, LAYOUT_LINES_310, LAYOUT_LINES_311 };
 #else
 #  define LAYOUT_HAS_CFRAME 0
 #  define LAYOUT_CFRAME_FRAME 0
+#endif
+
+/* In 3.10 and 3.11 each evaluation loop has one, and links it. */
+#if PY_VERSION_HEX >= 0x030A0000 && PY_VERSION_HEX < 0x030C0000
+#  define LAYOUT_TSTATE_LOOP offsetof(PyThreadState, cframe)
+#  if PY_VERSION_HEX >= 0x030B0000
+#    define LAYOUT_LOOP_PREVIOUS offsetof(_PyCFrame, previous)
+#  else
+#    define LAYOUT_LOOP_PREVIOUS offsetof(CFrame, previous)
+#  endif
+#else
+#  define LAYOUT_TSTATE_LOOP 0
+#  define LAYOUT_LOOP_PREVIOUS 0
+#endif
+
+/* How one tells where an evaluation loop's frames end: until 3.10 it has just
+   one, in 3.11 the frame that was its first is marked, and later a shim on
+   the C stack stands behind it. */
+#define LAYOUT_LOOP_PLACES (PY_VERSION_HEX >= 0x030A0000)
+#define LAYOUT_LOOP_SHIMS (PY_VERSION_HEX >= 0x030C0000)
+#if PY_VERSION_HEX >= 0x030B0000 && PY_VERSION_HEX < 0x030C0000
+#  define LAYOUT_FRAME_ENTRY 68
+#else
+#  define LAYOUT_FRAME_ENTRY 0
 #endif
 
 /* From 3.11 a thread's frames lie right upon each other in chunks of memory,
@@ -916,6 +1032,7 @@ struct request {
     bool original;              /* the report of 1.0, not the library's */
     bool all_threads;
     bool c_stack;
+    bool mixed;                 /* with the Python frames in it */
     bool details;               /* why it died, in which thread */
     size_t max_threads;
 };
@@ -1885,6 +2002,7 @@ struct frame {
     int owner;
     int traced_line;            /* known by the tracer, else 0; before 3.11 */
     bool runs;                  /* is being evaluated; before 3.11 */
+    bool entry;                 /* its evaluation loop's first; before 3.12 */
 };
 
 /* The fields of a frame object, up to 3.10.  Its offset counts code units in
@@ -1898,6 +2016,7 @@ frame_read_object(struct frame *f, const char *raw)
     memcpy(&line, raw + LAYOUT_FRAME_LINENO, sizeof line);
     f->instr = (uintptr_t)((intptr_t)offset * (units && offset > 0 ? 2 : 1));
     f->owner = 0;
+    f->entry = true;
     f->runs = raw[LAYOUT_FRAME_STATE] == LAYOUT_FRAME_RUNS;
     if (units || code_field(raw, LAYOUT_FRAME_TRACE) != 0) {
         f->traced_line = line;
@@ -1929,6 +2048,7 @@ frame_read(uintptr_t at, struct frame *f)
     }
     f->instr = code_field(raw.bytes, layout.frame_instr);
     f->owner = raw.bytes[layout.frame_owner];
+    f->entry = LAYOUT_FRAME_ENTRY != 0 && raw.bytes[LAYOUT_FRAME_ENTRY] == 1;
     return 0;
 }
 
@@ -2237,31 +2357,92 @@ frame_follow(struct frame_walk *w)
     return WALK_FRAME;
 }
 
+/* Go to the next frame, and tell whether it is one that is shown. */
+static enum walk_result
+frame_walk_step(struct frame_walk *w, bool *shown)
+{
+    enum walk_result result = frame_follow(w);
+    if (w->bridges && !frame_is_sound(w, result)) {
+        result = frame_bridge(w, result);
+    }
+    if (result != WALK_FRAME) {
+        return result;
+    }
+    w->next = w->frame.previous;
+    w->seen[w->seen_count++ % FRAME_MAX] = w->frame.at;
+    *shown = !frame_is_shim(&w->frame);
+    if (*shown && w->code.at == 0) {
+        return ++w->strangers > FRAME_STRANGERS_MAX ? WALK_CUT : WALK_FRAME;
+    }
+    if (*shown) {
+        w->strangers = 0;
+        *shown = !frame_is_incomplete(&w->frame, &w->code);
+    }
+    return WALK_FRAME;
+}
+
 /* Go to the next frame that is shown. */
 static enum walk_result
 frame_walk_next(struct frame_walk *w)
 {
-    for (;;) {
-        enum walk_result result = frame_follow(w);
-        if (w->bridges && !frame_is_sound(w, result)) {
-            result = frame_bridge(w, result);
-        }
-        if (result != WALK_FRAME) {
-            return result;
-        }
-        w->next = w->frame.previous;
-        w->seen[w->seen_count++ % FRAME_MAX] = w->frame.at;
-        if (frame_is_shim(&w->frame)) {
-            continue;
-        }
-        if (w->code.at == 0) {
-            return ++w->strangers > FRAME_STRANGERS_MAX ? WALK_CUT
-                                                        : WALK_FRAME;
-        }
-        w->strangers = 0;
-        if (!frame_is_incomplete(&w->frame, &w->code)) {
-            return WALK_FRAME;
-        }
+    enum walk_result result;
+    bool shown = false;
+    do {
+        result = frame_walk_step(w, &shown);
+    } while (result == WALK_FRAME && !shown);
+    return result;
+}
+
+/* The evaluation loops of a thread state, the newest first.  Links are taken
+   as they are: a loop has the frames that it runs, or is not found. */
+struct frame_loops {
+    struct frame_walk walk;     /* behind the last frame of this loop */
+    struct frame_walk start;    /* before its first */
+    size_t shown;               /* of its frames */
+    uintptr_t place;            /* in its C frame; 0: not known */
+    uintptr_t link;             /* the next loop's place, 3.10 and 3.11 */
+    enum walk_result result;    /* WALK_FRAME: there is a loop */
+};
+
+/* Go to the next loop. */
+static void
+frame_loops_next(struct frame_loops *l)
+{
+    bool shown = false, any = false, last = false;
+    l->start = l->walk;
+    l->place = l->link;
+    l->shown = 0;
+    while (!last
+           && (l->result = frame_walk_step(&l->walk, &shown)) == WALK_FRAME) {
+        any = true;
+        l->shown += shown;
+        last = LAYOUT_LOOP_SHIMS ? frame_is_shim(&l->walk.frame)
+                                 : l->walk.frame.entry;
+    }
+    if (LAYOUT_LOOP_SHIMS) {
+        l->place = last ? l->walk.frame.at : 0;
+    }
+    else if (l->link != 0
+             && mem_word(l->link + LAYOUT_LOOP_PREVIOUS, &l->link) < 0) {
+        l->link = 0;
+    }
+    if (l->result == WALK_END && any) {
+        l->result = WALK_FRAME;
+    }
+}
+
+/* Go to the first one. */
+static void
+frame_loops_begin(struct frame_loops *l, uintptr_t tstate)
+{
+    l->link = 0;
+    l->result = frame_walk_begin(&l->walk, tstate);
+    if (LAYOUT_TSTATE_LOOP != 0
+        && mem_word(tstate + LAYOUT_TSTATE_LOOP, &l->link) < 0) {
+        l->link = 0;
+    }
+    if (l->result == WALK_FRAME) {
+        frame_loops_next(l);
     }
 }
 
@@ -2876,9 +3057,7 @@ fault_is_synchronous(const siginfo_t *info)
 
 /* The code of Py_FatalError() and its kin, which print a traceback of their
    own before they call abort(). */
-static struct {
-    uintptr_t start, end;
-} fault_printers[4];
+static struct platform_code fault_printers[4];
 #define FAULT_PRINTERS (sizeof fault_printers / sizeof *fault_printers)
 #define FAULT_SCAN_WORDS 1024
 
@@ -3222,23 +3401,282 @@ native_write_stack(struct out *o, uintptr_t from, void **pcs)
     }
 }
 
-/* Write the C stack of a fault.  After a call through a bad pointer there is
-   no code to unwind from: the caller's address is at the stack pointer.  The
-   caller of this function puts the place back. */
-static void
-native_write_fault(struct out *o, void *context, void **pcs)
+/* After a call through a bad pointer there is no code to unwind from: the
+   caller's address is at the stack pointer.  Go there.  Returns whether that
+   was so; the caller of this function puts the place back. */
+static bool
+native_leave_nowhere(void *context)
 {
     struct platform_place place = platform_get_place(context);
     uintptr_t caller;
-    if (platform_find_object(place.pc) == 0
-        && mem_word(place.sp, &caller) == 0
-        && platform_find_object(caller) != 0) {
-        native_write_frame(o, place.pc);
-        place.pc = caller;
-        place.sp += sizeof caller;
-        platform_set_place(context, place);
+    if (platform_find_object(place.pc) != 0
+        || mem_word(place.sp, &caller) < 0
+        || platform_find_object(caller) == 0) {
+        return false;
     }
-    native_write_stack(o, place.pc, pcs);
+    place.pc = caller;
+    place.sp += sizeof caller;
+    platform_set_place(context, place);
+    return true;
+}
+
+/* Write the C stack of a fault. */
+static void
+native_write_fault(struct out *o, void *context, void **pcs)
+{
+    uintptr_t pc = platform_get_place(context).pc;
+    if (native_leave_nowhere(context)) {
+        native_write_frame(o, pc);
+    }
+    native_write_stack(o, platform_get_place(context).pc, pcs);
+}
+
+/* Python frames among the C frames.  Each evaluation loop keeps something on
+   the C stack that its Python frames lead to: until 3.9 nothing, then a struct
+   in the list of such structs, and from 3.12 on the shim behind its frames.
+   The C frame that this lies in is the loop's, whatever the symbols are and
+   however the compiler has cut the function into parts.  Before 3.10 loops
+   are told by their code; each runs one frame. */
+
+#define NATIVE_MIX_NEWEST 100
+#define NATIVE_MIX_OLDEST 28
+#define NATIVE_MIX_STATES 8
+
+/* The code of the evaluation loop. */
+static struct platform_code native_loop;
+
+/* A crash's C stack; one report at a time. */
+static struct platform_frame native_frames[NATIVE_MAX];
+
+struct native_mix {
+    struct out *o;
+    struct frame_memory *lines;
+    const struct platform_frame *frames;
+    size_t count;               /* of the C frames */
+    uintptr_t nowhere;          /* a call's bad target, 0 if there is none */
+    bool whole;                 /* the frames go to the thread's start */
+    bool newborn;               /* the first frame's loop has no frame yet */
+    size_t shown;               /* lines that came before this one, */
+    size_t total;               /* and of all; 0: they are being counted */
+    size_t strays;              /* loops whose frames are not known */
+    bool writes;                /* not before all is counted and looked up */
+    struct native_symbols symbols;
+    size_t wanted_count;
+    struct native_frame wanted[NATIVE_MIX_NEWEST + NATIVE_MIX_OLDEST];
+    size_t states;
+    struct frame_loops loops[NATIVE_MIX_STATES];
+};
+
+/* Is the next frame one of those that are written? */
+static bool
+native_mix_shows(struct native_mix *m)
+{
+    size_t i = m->shown++;
+    size_t max = NATIVE_MIX_NEWEST + NATIVE_MIX_OLDEST;
+    if (m->total <= max) {
+        return m->total > 0;
+    }
+    if (i == NATIVE_MIX_NEWEST && m->writes) {
+        out_room(m->o, OUT_LINE_MAX);
+        out_text(m->o, "  ... ");
+        out_decimal(m->o, m->total - max);
+        out_text(m->o, m->count == NATIVE_MAX ? " or more" : "");
+        out_text(m->o, " frames not shown ...\n");
+    }
+    return i < NATIVE_MIX_NEWEST || i >= m->total - NATIVE_MIX_OLDEST;
+}
+
+/* A C frame that is shown: noted to be looked up with the others, or
+   written. */
+static void
+native_mix_c(struct native_mix *m, uintptr_t pc, bool interrupted)
+{
+    struct native_frame frame = {pc, !interrupted};
+    if (!native_mix_shows(m)) {
+        return;
+    }
+    if (m->writes) {
+        native_write_lines(m->o, &m->symbols, &frame);
+    }
+    else {
+        m->wanted[m->wanted_count++] = frame;
+    }
+}
+
+/* The Python frames of a loop. */
+static void
+native_mix_python(struct native_mix *m, struct frame_loops *loop)
+{
+    struct frame_walk *w = &loop->start;
+    for (size_t i = 0; i < loop->shown; i++) {
+        if (frame_walk_next(w) != WALK_FRAME) {
+            return;
+        }
+        if (native_mix_shows(m) && m->writes) {
+            frame_write(m->o, &w->frame, &w->code, m->lines);
+        }
+    }
+}
+
+/* Is this C frame an evaluation loop, by its code? */
+static bool
+native_mix_is_loop(const struct platform_frame *frame)
+{
+    uintptr_t pc = frame->interrupted ? frame->pc : frame->pc - 1;
+    return pc >= native_loop.start && pc < native_loop.end;
+}
+
+/* The loop that a C frame is, NULL if it is none.  Several thread states may
+   have theirs on one C stack: that of a subinterpreter comes first. */
+static struct frame_loops *
+native_mix_find(struct native_mix *m, size_t i)
+{
+    const struct platform_frame *frame = &m->frames[i];
+    for (size_t j = 0; j < m->states; j++) {
+        struct frame_loops *loop = &m->loops[j];
+        if (loop->result != WALK_FRAME) {
+            continue;
+        }
+        if (!LAYOUT_LOOP_PLACES && native_mix_is_loop(frame)) {
+            return i == 0 && m->newborn ? NULL : loop;
+        }
+        if (i + 1 < m->count && loop->place >= frame->sp
+            && loop->place < frame[1].sp) {
+            return loop;
+        }
+    }
+    return NULL;
+}
+
+/* One C frame, or what it runs.  The first one's line is what crashed, and is
+   shown even if that is an evaluation loop. */
+static void
+native_mix_frame(struct native_mix *m, size_t i)
+{
+    const struct platform_frame *frame = &m->frames[i];
+    struct frame_loops *loop = native_mix_find(m, i);
+    if (loop == NULL || loop->shown == 0 || (i == 0 && m->nowhere == 0)) {
+        native_mix_c(m, frame->pc, frame->interrupted);
+    }
+    if (loop != NULL) {
+        native_mix_python(m, loop);
+        frame_loops_next(loop);
+    }
+    else if (i > 0 && native_mix_is_loop(frame)) {
+        m->strays++;
+    }
+}
+
+/* Python frames whose loop was not found.  Where the C stack was cut, theirs
+   are behind the cut. */
+static void
+native_mix_rest(struct native_mix *m)
+{
+    if (!m->whole && m->writes) {
+        out_room(m->o, OUT_LINE_MAX);
+        out_text(m->o, "  <the rest of the C stack cannot be read>\n");
+    }
+    for (size_t i = 0; i < m->states; i++) {
+        struct frame_loops *loop = &m->loops[i];
+        for (; loop->result == WALK_FRAME; frame_loops_next(loop)) {
+            if (!m->whole) {
+                native_mix_python(m, loop);
+            }
+            else if (loop->shown > 0) {
+                m->strays++;
+            }
+        }
+        m->strays += loop->result == WALK_CUT;
+    }
+}
+
+/* Go through the two stacks as one, from the newest frame on. */
+static void
+native_mix_pass(struct native_mix *m, const uintptr_t *states)
+{
+    for (size_t i = 0; i < m->states; i++) {
+        frame_loops_begin(&m->loops[i], states[i]);
+    }
+    m->shown = m->strays = 0;
+    if (m->nowhere != 0) {
+        native_mix_c(m, m->nowhere, true);
+    }
+    for (size_t i = 0; i < m->count && m->frames[i].pc != 0; i++) {
+        native_mix_frame(m, i);
+    }
+    native_mix_rest(m);
+}
+
+/* Before 3.10, may the k-th loop be taken for the k-th frame's?  There may be
+   more loops: the newest has no frame yet, or the oldest are of a greenlet
+   that does not run. */
+static bool
+native_mix_agrees(struct native_mix *m, const uintptr_t *states)
+{
+    size_t loops = 0, frames = 0;
+    for (size_t i = 0; i < m->count; i++) {
+        loops += native_mix_is_loop(&m->frames[i]);
+    }
+    for (size_t i = 0; i < m->states; i++) {
+        struct frame_loops *loop = &m->loops[i];
+        for (frame_loops_begin(loop, states[i]); loop->result == WALK_FRAME;
+             frame_loops_next(loop)) {
+            frames++;
+        }
+    }
+    m->newborn = m->nowhere == 0 && m->whole && loops == frames + 1;
+    return !m->whole || loops >= frames;
+}
+
+/* Find the C frames from a place on: what the handler itself put on the stack
+   is not shown. */
+static void
+native_mix_unwind(struct native_mix *m, struct platform_place place)
+{
+    size_t first = 0, count = platform_unwind(native_frames, NATIVE_MAX);
+    while (first < count && native_frames[first].pc != place.pc) {
+        first++;
+    }
+    if (first == count) {
+        first = 0;
+        native_frames[0] = (struct platform_frame) {place.pc, place.sp, true};
+        count = 1;
+    }
+    m->frames = &native_frames[first];
+    m->count = count - first;
+    m->whole = native_frames[count - 1].pc == 0;
+    native_frames[first].interrupted = m->nowhere == 0;
+}
+
+/* Write the crashing thread's C frames from the fault on, with the Python
+   frames of its states in them. */
+static void
+native_write_mixed(struct out *o, void *context, const uintptr_t *states,
+                   size_t count, struct frame_memory *lines, int64_t until)
+{
+    static struct native_mix mix;
+    struct native_mix *m = &mix;
+    uintptr_t pc = platform_get_place(context).pc;
+    memset(m, 0, sizeof *m);
+    m->o = o;
+    m->lines = lines;
+    m->nowhere = native_leave_nowhere(context) ? pc : 0;
+    m->states = count < NATIVE_MIX_STATES ? count : NATIVE_MIX_STATES;
+    native_mix_unwind(m, platform_get_place(context));
+    bool agrees = LAYOUT_LOOP_PLACES || native_mix_agrees(m, states);
+    m->states = agrees ? m->states : 0;
+    native_mix_pass(m, states);
+    m->total = m->shown;
+    native_mix_pass(m, states);
+    native_look_up(&m->symbols, m->wanted, m->wanted_count, until);
+    m->writes = true;
+    native_mix_pass(m, states);
+    native_forget(&m->symbols);
+    if (m->strays > 0 || !agrees) {
+        out_room(o, OUT_LINE_MAX);
+        out_text(o, "  <not every Python frame was found in the C stack: see"
+                    " the traceback above>\n");
+    }
 }
 
 /* ==== 12. Extension modules ==== */
@@ -3599,6 +4037,38 @@ report_c_stack(struct report *r)
     }
 }
 
+/* The thread states with frames on this C stack: that of the interpreter that
+   runs, and those that it was called from. */
+static size_t
+report_find_states(const struct report *r, uintptr_t *states)
+{
+    size_t count = 0;
+    if (r->has_current) {
+        states[count++] = r->current.at;
+    }
+    for (size_t i = 0; i < r->list->count && count < NATIVE_MIX_STATES; i++) {
+        struct thread t;
+        uintptr_t frame;
+        uintptr_t at = r->list->threads[i];
+        if (r->has_current && at != r->current.at && thread_is_mine(at, &t)
+            && frame_newest(at, &frame) == 0 && frame != 0) {
+            states[count++] = at;
+        }
+    }
+    return layout.frames_known ? count : 0;
+}
+
+static void
+report_mixed_stack(struct report *r)
+{
+    uintptr_t states[NATIVE_MIX_STATES];
+    size_t count = report_find_states(r, states);
+    out_room(&r->out, OUT_LINE_MAX);
+    out_text(&r->out, "\nTraceback (most recent call first):\n");
+    native_write_mixed(&r->out, r->context, states, count, r->lines,
+                       r->out.deadline);
+}
+
 /* Send what is left.  Where that failed in the middle, once more. */
 static void
 report_finish(struct report *r)
@@ -3648,7 +4118,8 @@ report_write(struct report *r)
     if (request->c_stack) {
         /* Unwinding is the riskiest: what we have goes out first. */
         report_step(r, report_flush, "output");
-        report_step(r, report_c_stack, "C stack");
+        report_step(r, request->mixed ? report_mixed_stack : report_c_stack,
+                    "C stack");
     }
 }
 
@@ -4533,12 +5004,32 @@ PyDoc_STRVAR(faulthandler_enable_doc,
 "argument, it prints that of the standard library's module to file: an\n"
 "object with fileno(), a descriptor, or None for sys.stderr.  all_threads\n"
 "says whether the other threads are shown, at most max_threads of them\n"
-"(0: 100), c_stack whether the C stack is.  With details, the lines under\n"
+"(0: 100), c_stack whether the C stack is: False, True, or \"mixed\" for\n"
+"one traceback of C and Python frames.  With details, the lines under\n"
 "the title say what was wrong, and in which thread of which process.\n"
 "\n"
 "Raises RuntimeError if sys.stderr is None, ValueError for a negative\n"
-"descriptor, what file.fileno() raises, and OSError if a handler cannot be\n"
-"installed.");
+"descriptor or another c_stack, what file.fileno() raises, and OSError if\n"
+"a handler cannot be installed.");
+
+/* What c_stack= asks for.  Returns -1 with an exception. */
+static int
+fatal_parse_c_stack(PyObject *argument, struct request *request)
+{
+    if (argument != NULL && PyUnicode_Check(argument)) {
+        if (PyUnicode_CompareWithASCIIString(argument, "mixed") != 0) {
+            PyErr_Format(PyExc_ValueError, "c_stack must be False, True or "
+                         "'mixed', not %R", argument);
+            return -1;
+        }
+        request->c_stack = request->mixed = true;
+        return 0;
+    }
+    int truth = argument == NULL ? LAYOUT_C_STACK_DEFAULT
+                                 : PyObject_IsTrue(argument);
+    request->c_stack = truth > 0;
+    return truth < 0 ? -1 : 0;
+}
 
 static PyObject *
 faulthandler_enable(PyObject *module, PyObject *args, PyObject *kwargs)
@@ -4546,13 +5037,15 @@ faulthandler_enable(PyObject *module, PyObject *args, PyObject *kwargs)
     static char *names[] = {"file", "all_threads", "c_stack", "max_threads",
                             "details", NULL};
     struct module_state *state = PyModule_GetState(module);
-    PyObject *file = NULL, *keep;
-    int all_threads = 1, c_stack = LAYOUT_C_STACK_DEFAULT, details = 0;
+    PyObject *file = NULL, *c_stack = NULL, *keep;
+    struct request request = {.original = false};
+    int all_threads = 1, details = 0;
     Py_ssize_t max_threads = 100;
     struct sink sink;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|Opp$np:enable", names,
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|OpO$np:enable", names,
                                      &file, &all_threads, &c_stack,
                                      &max_threads, &details)
+        || fatal_parse_c_stack(c_stack, &request) < 0
         || file_resolve(file, &sink, &keep) < 0) {
         return NULL;
     }
@@ -4562,11 +5055,14 @@ faulthandler_enable(PyObject *module, PyObject *args, PyObject *kwargs)
         result = fatal_arm_original(&sink);
     }
     else {
-        struct request request = {
-            .sink = sink, .all_threads = all_threads, .c_stack = c_stack,
-            .max_threads = file_max_threads(max_threads), .details = details,
-        };
-        if (c_stack) {
+        request.sink = sink;
+        request.all_threads = all_threads;
+        request.max_threads = file_max_threads(max_threads);
+        request.details = details;
+        if (request.mixed) {
+            platform_unwind_init();
+        }
+        else if (request.c_stack) {
             platform_backtrace_init();
         }
         fatal_note_modules();
@@ -5707,15 +6203,7 @@ module_note_printers(void)
         "_Py_FatalRefcountErrorFunc",
     };
     for (size_t i = 0; i < FAULT_PRINTERS; i++) {
-        Dl_info info;
-        ElfW(Sym) *symbol = NULL;
-        void *function = dlsym(RTLD_DEFAULT, names[i]);
-        if (function != NULL
-            && dladdr1(function, &info, (void **)&symbol, RTLD_DL_SYMENT)
-            && symbol != NULL && info.dli_saddr == function) {
-            fault_printers[i].start = (uintptr_t)function;
-            fault_printers[i].end = (uintptr_t)function + symbol->st_size;
-        }
+        fault_printers[i] = platform_find_code(names[i]);
     }
 }
 
@@ -5739,6 +6227,7 @@ module_init_process(void)
         stack_init();
         pthread_atfork(NULL, NULL, module_after_fork);
         module_note_printers();
+        native_loop = platform_find_code("_PyEval_EvalFrameDefault");
         done = true;
     }
     pthread_mutex_unlock(&module_lock);
