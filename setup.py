@@ -31,6 +31,7 @@ check_python()
 import csv
 import glob
 import shutil
+import subprocess
 
 try:
     from setuptools import Extension, setup
@@ -100,8 +101,41 @@ def write_editable(folder):
     return [path, shutil.copy(os.path.join(HERE, STARTER), folder)]
 
 
+# C frames get function, file and line from libbacktrace, which comes with gcc.
+# It is a static library: its names are not to be ours, and where the loaded
+# objects are we tell it, without the loader's lock.
+LIBBACKTRACE_PROBE = """
+#include <backtrace.h>
+#include <backtrace-supported.h>
+#if !BACKTRACE_SUPPORTED || BACKTRACE_USES_MALLOC
+#error "of no use in a signal handler"
+#endif
+#include <link.h>
+int
+__wrap_dl_iterate_phdr(int (*callback)(struct dl_phdr_info *, size_t, void *),
+                       void *data)
+{
+    return callback(0, 0, data);
+}
+int
+probe(void)
+{
+    struct backtrace_state *state = backtrace_create_state("", 0, 0, 0);
+    return backtrace_pcinfo(state, 0, 0, 0, 0)
+           + backtrace_syminfo(state, 0, 0, 0, 0);
+}
+"""
+LIBBACKTRACE_LINK_ARGS = ['-Wl,--exclude-libs,ALL',
+                          '-Wl,--wrap=dl_iterate_phdr']
+
+
 class build_ext(_build_ext):
-    """Says which package to install where one is missing."""
+    """Uses libbacktrace where it is, and says which package to install where
+    one is missing.
+
+    FAULTHANDLER_LIBBACKTRACE=0 in the environment builds without it, 1 builds
+    with it and without looking for it.
+    """
 
     def run(self):
         super().run()
@@ -109,11 +143,36 @@ class build_ext(_build_ext):
             write_editable(self.get_finalized_command('install').install_lib)
 
     def build_extension(self, ext):
+        wanted = os.environ.get('FAULTHANDLER_LIBBACKTRACE', '')
+        if wanted == '1' or (wanted != '0' and self.has_libbacktrace()):
+            ext.define_macros.append(('FAULTHANDLER_LIBBACKTRACE', '1'))
+            ext.libraries.append('backtrace')
+            ext.extra_link_args += LIBBACKTRACE_LINK_ARGS
         try:
             super().build_extension(ext)
         except Exception:
             self.check_tools()
             raise
+
+    def has_libbacktrace(self):
+        """Return whether a shared object can be made with libbacktrace."""
+        os.makedirs(self.build_temp, exist_ok=True)
+        source = os.path.join(self.build_temp, 'libbacktrace_probe.c')
+        with open(source, 'w', encoding='ascii') as file:
+            file.write(LIBBACKTRACE_PROBE)
+        command = self.compiler.compiler_so + self.compiler.linker_so[1:]
+        command += ['-I' + folder for folder in self.include_dirs]
+        command += ['-L' + folder for folder in self.library_dirs]
+        command += ['-D_GNU_SOURCE', '-fPIC', '-shared', '-Wl,-z,defs']
+        command += LIBBACKTRACE_LINK_ARGS
+        command += [source, '-lbacktrace', '-o', source[:-1] + 'so']
+        try:
+            return subprocess.call(command, timeout=60,
+                                   stdin=subprocess.DEVNULL,
+                                   stdout=subprocess.DEVNULL,
+                                   stderr=subprocess.DEVNULL) == 0
+        except (OSError, subprocess.TimeoutExpired):
+            return False
 
     def check_tools(self):
         """Exit with one line if there is no compiler or no Python.h."""
