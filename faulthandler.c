@@ -3297,12 +3297,38 @@ native_write_string(struct out *o, uintptr_t at)
     }
 }
 
+/* The objects that a report's C frames are in. */
+#define NATIVE_SEEN_MAX 64
+
+struct native_seen {
+    size_t count;
+    uintptr_t records[NATIVE_SEEN_MAX];
+    uintptr_t pcs[NATIVE_SEEN_MAX];     /* an address in each */
+};
+
+/* Note the object of a frame. */
+static void
+native_see(struct native_seen *seen, uintptr_t pc)
+{
+    uintptr_t record = platform_find_object(pc);
+    size_t i = 0;
+    while (record != 0 && i < seen->count && seen->records[i] != record) {
+        i++;
+    }
+    if (record != 0 && i == seen->count && i < NATIVE_SEEN_MAX) {
+        seen->records[i] = record;
+        seen->pcs[i] = pc;
+        seen->count++;
+    }
+}
+
 /* Write one C frame as the standard library's module does. */
 static void
-native_write_frame(struct out *o, uintptr_t pc)
+native_write_frame(struct out *o, uintptr_t pc, struct native_seen *seen)
 {
     struct native_object object;
     out_room(o, OUT_LINE_MAX);
+    native_see(seen, pc);
     if (native_find_object(pc, &object) < 0) {
         out_text(o, "  Binary file '<unknown>' [0x");
     }
@@ -3686,7 +3712,7 @@ native_ask(const struct native_frame *frame)
    NATIVE_LOOKUP_NS at most, and not beyond a moment of platform_now().  To be
    done once for all frames of a report, and after what stands above them was
    flushed.  native_forget() gives back what it takes. */
-static void __attribute__((unused))
+static void
 native_look_up(struct native_symbols *symbols,
                const struct native_frame *frames, size_t count, int64_t until)
 {
@@ -3719,7 +3745,7 @@ native_look_up(struct native_symbols *symbols,
 #endif
 }
 
-static void __attribute__((unused))
+static void
 native_forget(struct native_symbols *symbols)
 {
 #if FAULTHANDLER_LIBBACKTRACE
@@ -3859,7 +3885,7 @@ native_write_found(struct out *o, const struct native_symbols *symbols,
    innermost first, then one for the function that it was inlined into, all
    with the same address.  Without a lookup, or if that found nothing, one
    line with the name that the dynamic symbols give. */
-static void __attribute__((unused))
+static void
 native_write_lines(struct out *o, const struct native_symbols *symbols,
                    const struct native_frame *frame)
 {
@@ -3882,21 +3908,22 @@ native_write_lines(struct out *o, const struct native_symbols *symbols,
    instruction, or a return address.  What the handler itself put on the
    stack is not shown. */
 static void
-native_write_stack(struct out *o, uintptr_t from, void **pcs)
+native_write_stack(struct out *o, uintptr_t from, void **pcs,
+                   struct native_seen *seen)
 {
     size_t first = 0, count = platform_backtrace(pcs, NATIVE_MAX);
     while (first < count && (uintptr_t)pcs[first] != from) {
         first++;
     }
     if (first == count) {
-        native_write_frame(o, from);
+        native_write_frame(o, from, seen);
         out_room(o, OUT_LINE_MAX);
         out_text(o, "  <the rest of the C stack cannot be read>\n");
         return;
     }
     size_t end = count - first > NATIVE_SHOWN ? first + NATIVE_SHOWN : count;
     for (size_t i = first; i < end; i++) {
-        native_write_frame(o, (uintptr_t)pcs[i]);
+        native_write_frame(o, (uintptr_t)pcs[i], seen);
     }
     if (end < count) {
         out_room(o, OUT_LINE_MAX);
@@ -3928,13 +3955,93 @@ native_leave_nowhere(void *context)
 
 /* Write the C stack of a fault. */
 static void
-native_write_fault(struct out *o, void *context, void **pcs)
+native_write_fault(struct out *o, void *context, void **pcs,
+                   struct native_seen *seen)
 {
     uintptr_t pc = platform_get_place(context).pc;
     if (native_leave_nowhere(context)) {
-        native_write_frame(o, pc);
+        native_write_frame(o, pc, seen);
     }
-    native_write_stack(o, platform_get_place(context).pc, pcs);
+    native_write_stack(o, platform_get_place(context).pc, pcs, seen);
+}
+
+/* Write the build-id that a segment of notes holds.  Returns whether there is
+   one. */
+static bool
+native_write_note(struct out *o, uintptr_t at, size_t size, size_t align)
+{
+    uintptr_t end = at + size;
+    ElfW(Nhdr) note;
+    char name[4];
+    uint8_t id[64];
+    align = align == 8 ? 8 : 4;
+    while (size <= 1 << 16 && end - at <= size
+           && mem_read(&note, at, sizeof note) == 0) {
+        uintptr_t text = at + sizeof note;
+        uintptr_t data = text + (note.n_namesz + align - 1) / align * align;
+        if (note.n_type == NT_GNU_BUILD_ID && note.n_namesz == sizeof name
+            && note.n_descsz > 0 && note.n_descsz <= sizeof id
+            && mem_read(name, text, sizeof name) == 0
+            && memcmp(name, "GNU", sizeof name) == 0
+            && mem_read(id, data, note.n_descsz) == 0) {
+            for (size_t i = 0; i < note.n_descsz; i++) {
+                out_hex(o, id[i], 2);
+            }
+            return true;
+        }
+        at = data + (note.n_descsz + align - 1) / align * align;
+    }
+    return false;
+}
+
+/* Write an object's build-id. */
+static void
+native_write_build_id(struct out *o, const struct native_object *object)
+{
+    ElfW(Ehdr) head;
+    ElfW(Phdr) part;
+    if (mem_read(&head, object->start, sizeof head) < 0
+        || memcmp(head.e_ident, ELFMAG, SELFMAG) != 0) {
+        head.e_phnum = 0;
+    }
+    for (size_t i = 0; i < head.e_phnum; i++) {
+        if (mem_read(&part, object->start + head.e_phoff + i * sizeof part,
+                     sizeof part) < 0) {
+            break;
+        }
+        if (part.p_type == PT_NOTE
+            && native_write_note(o, object->base + part.p_vaddr,
+                                 part.p_memsz, part.p_align)) {
+            return;
+        }
+    }
+    out_text(o, "???");
+}
+
+/* List the objects that C frames are in, so that symbols can be found later,
+   elsewhere.  An address minus the one shown here is an address in the file,
+   as the frames show it. */
+static void
+native_write_seen(struct out *o, const struct native_seen *seen)
+{
+    if (seen->count == 0) {
+        return;
+    }
+    out_room(o, OUT_LINE_MAX);
+    out_text(o, "\nShared objects:\n");
+    for (size_t i = 0; i < seen->count; i++) {
+        struct native_object object;
+        if (native_find_object(seen->pcs[i], &object) == 0) {
+            out_room(o, OUT_LINE_MAX);
+            out_text(o, "  \"");
+            native_write_name(o, native_path(&object));
+            out_text(o, "\" at 0x");
+            out_hex(o, object.base, 16);
+            out_text(o, ", build-id ");
+            native_write_build_id(o, &object);
+            out_char(o, '\n');
+        }
+    }
 }
 
 /* Python frames among the C frames.  Each evaluation loop keeps something on
@@ -3967,6 +4074,7 @@ struct native_mix {
     size_t strays;              /* loops whose frames are not known */
     bool writes;                /* not before all is counted and looked up */
     struct native_symbols symbols;
+    struct native_seen *seen;
     size_t wanted_count;
     struct native_frame wanted[NATIVE_MIX_NEWEST + NATIVE_MIX_OLDEST];
     size_t states;
@@ -4002,6 +4110,7 @@ native_mix_c(struct native_mix *m, uintptr_t pc, bool interrupted)
         return;
     }
     if (m->writes) {
+        native_see(m->seen, pc);
         native_write_lines(m->o, &m->symbols, &frame);
     }
     else {
@@ -4158,7 +4267,8 @@ native_mix_unwind(struct native_mix *m, struct platform_place place)
    frames of its states in them. */
 static void
 native_write_mixed(struct out *o, void *context, const uintptr_t *states,
-                   size_t count, struct frame_memory *lines, int64_t until)
+                   size_t count, struct frame_memory *lines, int64_t until,
+                   struct native_seen *seen)
 {
     static struct native_mix mix;
     struct native_mix *m = &mix;
@@ -4166,6 +4276,7 @@ native_write_mixed(struct out *o, void *context, const uintptr_t *states,
     memset(m, 0, sizeof *m);
     m->o = o;
     m->lines = lines;
+    m->seen = seen;
     m->nowhere = native_leave_nowhere(context) ? pc : 0;
     m->states = count < NATIVE_MIX_STATES ? count : NATIVE_MIX_STATES;
     native_mix_unwind(m, platform_get_place(context));
@@ -4320,6 +4431,7 @@ struct report {
     struct thread_list *list;
     struct frame_memory *lines;
     void **pcs;                 /* NATIVE_MAX of them */
+    struct native_seen seen;    /* objects of the C frames */
 };
 
 static void
@@ -4536,10 +4648,10 @@ report_c_stack(struct report *r)
     }
     out_text(&r->out, NATIVE_TITLE);
     if (r->context != NULL) {
-        native_write_fault(&r->out, r->context, r->pcs);
+        native_write_fault(&r->out, r->context, r->pcs, &r->seen);
     }
     else {
-        native_write_stack(&r->out, r->from, r->pcs);
+        native_write_stack(&r->out, r->from, r->pcs, &r->seen);
     }
 }
 
@@ -4572,7 +4684,14 @@ report_mixed_stack(struct report *r)
     out_room(&r->out, OUT_LINE_MAX);
     out_text(&r->out, "\nTraceback (most recent call first):\n");
     native_write_mixed(&r->out, r->context, states, count, r->lines,
-                       r->out.deadline);
+                       r->out.deadline, &r->seen);
+}
+
+/* The objects that the C stack's frames are in. */
+static void
+report_objects(struct report *r)
+{
+    native_write_seen(&r->out, &r->seen);
 }
 
 /* Send what is left.  Where that failed in the middle, once more. */
@@ -4626,6 +4745,9 @@ report_write(struct report *r)
         report_step(r, report_flush, "output");
         report_step(r, request->mixed ? report_mixed_stack : report_c_stack,
                     "C stack");
+        if (request->details) {
+            report_step(r, report_objects, "list of shared objects");
+        }
     }
 }
 
