@@ -4,7 +4,8 @@
     .ci/callgraph.py [SOURCE [INCLUDE_DIR]]
 
 gcc writes the call graph of the C file.  From every function called on_*
-(the signal handlers) and those in THREADS the script follows the calls:
+(the signal handlers) and those in THREADS and CHILD the script follows the
+calls:
 
 * each function outside the file that can be reached must be listed in CALLS
   with the reason why it may be called there, and each one listed must be
@@ -12,6 +13,9 @@ gcc writes the call graph of the C file.  From every function called on_*
 * the deepest path of each handler, added up from gcc's stack use of each
   function, must stay below STACK_LIMIT; recursion and stack blocks of unknown
   size are errors, unless RECURSION bounds them.
+
+With CALLGRAPH_LIBBACKTRACE=1 in the environment it checks the file as it is
+built with libbacktrace.
 
 The graph holds what the compiler sees.  It does not show the system calls of
 inline assembly, nor a signal that interrupts the handler itself.  Exit status:
@@ -49,8 +53,18 @@ def call(reason, since=(3, 0), until=(3, 99), stack=OUTSIDE_STACK, only=(),
     return Call(reason, since, until, stack, frozenset(only), optional)
 
 
+# Is the file built with libbacktrace?
+LIBBACKTRACE = os.environ.get("CALLGRAPH_LIBBACKTRACE") == "1"
+
 # Functions that run in a thread of our own, without the GIL.
 THREADS = ["later_run"]
+
+# Functions that run in the child process that looks symbols up, on a stack of
+# its own, which may end there without harm.
+CHILD = []
+if LIBBACKTRACE:
+    CHILD += ["__wrap_dl_iterate_phdr", "native_on_error", "native_on_line",
+              "native_on_symbol", "native_search"]
 
 # Every outside function that a handler may reach, and why that is safe.
 # "On the list": POSIX has it among the async-signal-safe functions.
@@ -67,7 +81,7 @@ CALLS = {
     "__sigsetjmp": call("stores registers; the mask is not asked for"),
     "_dl_find_object": call("made for unwinders: takes no lock",
                             optional=True),
-    "_exit": call("on the list", only=THREADS),
+    "_exit": call("on the list", only=THREADS + CHILD),
     "backtrace": call("its library was loaded when arming; finds its tables"
                       " with _dl_find_object; 1.7 KiB measured",
                       stack=8 * 1024, optional=True),
@@ -78,6 +92,7 @@ CALLS = {
     "getpid": call("on the list"),
     "gnu_dev_major": call("shifts the bits of its argument"),
     "gnu_dev_minor": call("shifts the bits of its argument"),
+    "memcmp": call("on the list"),
     "memcpy": call("on the list"),
     "memset": call("on the list"),
     "mmap": call("a bare system call"),
@@ -106,6 +121,7 @@ CALLS = {
     "pthread_sigmask": call("on the list"),
     "pwritev2": call("a bare system call"),
     "read": call("on the list"),
+    "readlink": call("on the list"),
     "send": call("on the list"),
     "sigaction": call("on the list"),
     "sigaddset": call("on the list"),
@@ -127,16 +143,36 @@ CALLS = {
                               stack=0, only=["on_user_signal"]),
     "write": call("on the list"),
 }
+if LIBBACKTRACE:
+    CALLS.update({
+        "a callback of libbacktrace": call("in the child", only=CHILD),
+        "backtrace_create_state": call("in the child", only=CHILD),
+        "backtrace_pcinfo": call("in the child", only=CHILD),
+        "backtrace_syminfo": call("in the child", only=CHILD),
+        "clone": call("a bare system call"),
+        "getppid": call("on the list", only=CHILD),
+        "getrlimit": call("a bare system call", only=CHILD),
+        "kill": call("on the list"),
+        "munmap": call("a bare system call"),
+        "pread": call("a bare system call", only=CHILD),
+        "setrlimit": call("a bare system call", only=CHILD),
+        "strnlen": call("on the list; only on libbacktrace's text",
+                        only=CHILD),
+        "waitpid": call("on the list"),
+    })
 
 # Who a call through a pointer can reach: {"caller": ["target", ...]}.  The
 # caller is one of our functions, or an outside one that calls us back.
 INDIRECT = {
     "report_step": [
         "report_c_stack", "report_current", "report_find_current",
-        "report_flush", "report_list_threads", "report_modules",
+        "report_flush", "report_list_threads", "report_mixed_stack",
+        "report_modules", "report_objects",
         "report_thread_marks", "report_threads", "report_title"],
     "user_chain": ["the older handler"],
 }
+if LIBBACKTRACE:
+    INDIRECT["__wrap_dl_iterate_phdr"] = ["a callback of libbacktrace"]
 
 # Functions whose address crash code handles without calling them, and why.
 NOT_CALLED = {
@@ -152,10 +188,12 @@ RECURSION = {
 ALIASES = {
     "fcntl64": "fcntl",
     "fstat64": "fstat",
+    "getrlimit64": "getrlimit",
     "mmap64": "mmap",
     "open64": "open",
     "pread64": "pread",
     "pwritev64v2": "pwritev2",
+    "setrlimit64": "setrlimit",
 }
 
 # Names and edges as they are written: no inlining, no clones, no call that
@@ -192,7 +230,8 @@ class Graph:
     def handlers(self):
         """Return the titles of the functions to start from, sorted."""
         return sorted(title for title, node in self.nodes.items()
-                      if node.name.startswith("on_") or node.name in THREADS)
+                      if node.name.startswith("on_")
+                      or node.name in THREADS + CHILD)
 
     def named(self, name):
         """Return the titles of a function and its clones."""
@@ -219,6 +258,8 @@ def compile_file(source, include_dir, flags, folder):
     The dump of symbols and references is left in the folder as symbols.txt.
     """
     compiler = os.environ.get("CALLGRAPH_GCC", "gcc")
+    if LIBBACKTRACE:
+        flags = flags + ["-DFAULTHANDLER_LIBBACKTRACE=1"]
     command = [compiler, "-std=gnu11", "-fPIC", "-w", "-S", *flags,
                "-fcallgraph-info=su,da", "-fdump-ipa-cgraph=symbols.txt",
                "-I", os.path.abspath(include_dir),
@@ -319,10 +360,10 @@ def resolve_pointers(graph, written):
 
 
 def stale_names(written):
-    """Yield what THREADS and INDIRECT say that the file no longer does."""
-    for name in THREADS:
+    """Yield what THREADS, CHILD and INDIRECT say that the file no longer does."""
+    for name in THREADS + CHILD:
         if not written.named(name):
-            yield "THREADS names %s, which is not in the file" % name
+            yield "no function in the file is called %s" % name
     calling = {written.nodes[title].name for title in written.pointers}
     outside = {callee for callees in written.calls.values()
                for callee in callees if callee not in written.nodes}
