@@ -42,7 +42,7 @@
    13. Report              report_   the one door
    14. Signals             sig_      install, restore, re-raise
    15. Alternate stacks    stack_    one for each thread that Python starts
-   16. File arguments      file_     object or descriptor to a sink
+   16. File arguments      file_     object, descriptor or path to a sink
    17. Fatal signals       fatal_    the handler, enable, disable
    18. Dump now            dump_     dump_traceback, dump_c_stack
    19. Watchdog            later_    dump_traceback_later
@@ -466,6 +466,8 @@ struct platform_file {
     uint64_t device, inode;
     int64_t born_s, born_ns;    /* 0 where the file system does not know */
     mode_t mode;
+    uid_t owner;
+    uint64_t links;             /* how many names it has */
     unsigned driver, unit;      /* of a device: its major, minor number */
 };
 
@@ -485,6 +487,8 @@ platform_identify(int fd, struct platform_file *file)
             file->born_ns = x.stx_btime.tv_nsec;
         }
         file->mode = x.stx_mode;
+        file->owner = x.stx_uid;
+        file->links = x.stx_nlink;
         file->driver = x.stx_rdev_major;
         file->unit = x.stx_rdev_minor;
         return 0;
@@ -495,6 +499,8 @@ platform_identify(int fd, struct platform_file *file)
     file->device = (uint64_t)major(st.st_dev) << 32 | minor(st.st_dev);
     file->inode = st.st_ino;
     file->mode = st.st_mode;
+    file->owner = st.st_uid;
+    file->links = st.st_nlink;
     file->driver = major(st.st_rdev);
     file->unit = minor(st.st_rdev);
     return 0;
@@ -1091,12 +1097,17 @@ layout_init(void)
 static pthread_mutex_t state_lock = PTHREAD_MUTEX_INITIALIZER;
 
 /* A place that a report goes to.  The descriptor is our own duplicate; the
-   file's identity tells whether its number still means that file. */
+   file's identity tells whether its number still means that file.  A path is
+   kept as text: a descriptor of its folder would be closed by a program that
+   makes a daemon of itself, and would still mean a folder that was removed
+   and made again. */
 struct sink {
-    enum { SINK_NOWHERE, SINK_STDERR, SINK_COPY } kind;
+    enum { SINK_NOWHERE, SINK_STDERR, SINK_COPY, SINK_PATH } kind;
     int copy;                   /* our duplicate, SINK_COPY */
     int given;                  /* the number it was duplicated from */
     struct platform_file file;
+    char folder[PATH_MAX];      /* SINK_PATH: absolute, no symbolic links */
+    char name[NAME_MAX + 1];    /* of the file, with %p, %t and %% in it */
 };
 
 /* What a report shows, and where it goes. */
@@ -1385,10 +1396,47 @@ struct out {
     size_t flushes;             /* changes when offsets into text die */
     const char *own;            /* the first text, where it may grow */
     bool failed;                /* the sink was given up */
+    bool opened;                /* its path was, for this report: */
+    int fd;                     /* -1 if it cannot be */
+    struct platform_file file;
     const struct sink *sink;
     const atomic_bool *cancelled;
     int64_t deadline;           /* of the whole report */
 };
+
+static void
+out_char(struct out *o, char c)
+{
+    if (o->used < o->size) {
+        o->text[o->used++] = c;
+    }
+}
+
+static void
+out_bytes(struct out *o, const char *text, size_t n)
+{
+    size_t room = o->size - o->used;
+    n = n < room ? n : room;
+    memcpy(o->text + o->used, text, n);
+    o->used += n;
+}
+
+static void
+out_text(struct out *o, const char *text)
+{
+    out_bytes(o, text, strlen(text));
+}
+
+static void
+out_decimal(struct out *o, uint64_t value)
+{
+    char digits[20];
+    size_t at = sizeof digits;
+    do {
+        digits[--at] = (char)('0' + value % 10);
+    } while (value /= 10);
+    out_bytes(o, digits + at, sizeof digits - at);
+}
 
 /* Is this descriptor still the file that the sink means? */
 static bool
@@ -1411,17 +1459,174 @@ out_is_standard_error(const struct sink *sink, struct platform_file *now)
     return flags >= 0 && !(flags & FD_CLOEXEC);
 }
 
-/* The descriptor of a sink and what kind of file it is, -1 when there is none
-   (any more): nowhere is better than somebody else's file. */
-static int
-out_descriptor(const struct sink *sink, struct platform_file *now)
+/* The name of a sink's file: %p is the process that writes, in a forked
+   child the child, %t the time, %% a percent sign.  The longest one fits:
+   file_name_length() saw to it. */
+static void
+out_file_name(const struct sink *sink, char name[NAME_MAX + 1])
 {
+    struct timespec now;
+    struct out o = {.text = name, .size = NAME_MAX};
+    for (const char *c = sink->name; *c != '\0'; c++) {
+        if (*c == '%' && *++c != '%') {
+            clock_gettime(CLOCK_REALTIME, &now);
+            out_decimal(&o, *c == 'p' ? (uint64_t)getpid()
+                                      : (uint64_t)now.tv_sec);
+        }
+        else {
+            out_char(&o, *c);
+        }
+    }
+    name[o.used] = '\0';
+}
+
+/* Open an absolute path's folder, part by part, none of which may be a
+   symbolic link.  Returns a descriptor to open files in, or -1 with errno. */
+static int
+out_open_folder(const char *path)
+{
+    const int flags = O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
+    char part[NAME_MAX + 1];
+    int folder = open("/", flags);
+    while (folder >= 0 && *path == '/' && path[1] != '\0') {
+        size_t n = 0;
+        for (path++; *path != '/' && *path != '\0' && n < NAME_MAX; path++) {
+            part[n++] = *path;
+        }
+        part[n] = '\0';
+        int above = folder;
+        folder = openat(above, part, flags);
+        int error = errno;
+        close(above);
+        errno = error;
+    }
+    return folder;
+}
+
+/* May a report be appended to a file that was there?  A directory for
+   everybody is where others plant files: a second name of a file that they
+   want damaged, or a file of theirs that they can read. */
+static bool
+out_may_append(const struct platform_file *folder,
+               const struct platform_file *file)
+{
+    if (!S_ISREG(file->mode) && !S_ISFIFO(file->mode)
+        && !S_ISCHR(file->mode)) {
+        return false;
+    }
+    return !(folder->mode & S_IWOTH)
+           || (file->owner == geteuid() && file->links == 1);
+}
+
+/* Open a sink's file in its folder, made for this user alone if it is not
+   there.  Never waits for a reader.  Returns -1 if it cannot be. */
+static int
+out_open_file(const struct sink *sink, int folder)
+{
+    const int flags = O_WRONLY | O_APPEND | O_NOFOLLOW | O_NONBLOCK
+                      | O_NOCTTY | O_CLOEXEC;
+    struct platform_file around, file;
+    char name[NAME_MAX + 1];
+    out_file_name(sink, name);
+    int fd = openat(folder, name, flags | O_CREAT | O_EXCL, 0600);
+    if (fd >= 0 || errno != EEXIST) {
+        return fd;
+    }
+    fd = openat(folder, name, flags);
+    if (fd >= 0 && (platform_identify(folder, &around) < 0
+                    || platform_identify(fd, &file) < 0
+                    || !out_may_append(&around, &file))) {
+        close(fd);
+        return -1;
+    }
+    return fd;
+}
+
+/* Open a sink's folder and file.  Not as a standard descriptor that happens to
+   be closed: what others write there is not for the report, so the folder
+   holds these meanwhile.  Returns -1 with errno. */
+static int
+out_open_both(const struct sink *sink)
+{
+    int held[STDERR_FILENO + 2], n = 0;
+    int folder = out_open_folder(sink->folder);
+    if (folder < 0) {
+        return -1;
+    }
+    do {
+        held[n] = fcntl(folder, F_DUPFD_CLOEXEC, STDIN_FILENO);
+    } while (held[n] >= 0 && held[n++] <= STDERR_FILENO
+             && n <= STDERR_FILENO + 1);
+    int fd = out_open_file(sink, folder);
+    int error = errno;
+    while (n > 0) {
+        close(held[--n]);
+    }
+    close(folder);
+    errno = error;
+    return fd;
+}
+
+/* Open a sink's file.  A program that ran out of descriptors may die of it: it
+   is then allowed more, as long as the file is being opened. */
+static int
+out_open_path(const struct sink *sink)
+{
+    struct rlimit before;
+    int fd = out_open_both(sink);
+    if (fd >= 0 || errno != EMFILE
+        || getrlimit(RLIMIT_NOFILE, &before) < 0) {
+        return fd;
+    }
+    struct rlimit more = {before.rlim_max, before.rlim_max};
+    if (setrlimit(RLIMIT_NOFILE, &more) == 0) {
+        fd = out_open_both(sink);
+        setrlimit(RLIMIT_NOFILE, &before);
+    }
+    return fd;
+}
+
+/* The descriptor of a report's own file, which the first piece opens. */
+static int
+out_path_descriptor(struct out *o, struct platform_file *now)
+{
+    if (!o->opened) {
+        o->fd = out_open_path(o->sink);
+        o->opened = true;
+        if (platform_identify(o->fd, &o->file) < 0) {
+            o->fd = -1;
+        }
+    }
+    return platform_identify(o->fd, now) == 0
+           && platform_is_same(now, &o->file) ? o->fd : -1;
+}
+
+/* The last piece is written. */
+static void
+out_close(struct out *o)
+{
+    struct platform_file now;
+    if (o->opened && platform_identify(o->fd, &now) == 0
+        && platform_is_same(&now, &o->file)) {
+        close(o->fd);
+    }
+    o->opened = false;
+}
+
+/* The descriptor of a report's sink and what kind of file it is, -1 when there
+   is none (any more): nowhere is better than somebody else's file. */
+static int
+out_descriptor(struct out *o, struct platform_file *now)
+{
+    const struct sink *sink = o->sink;
     switch (sink->kind) {
     case SINK_STDERR:
         return out_is_standard_error(sink, now) ? STDERR_FILENO : -1;
     case SINK_COPY:
         return out_is_file(sink->copy, sink, now) ? sink->copy
                : out_is_file(sink->given, sink, now) ? sink->given : -1;
+    case SINK_PATH:
+        return out_path_descriptor(o, now);
     default:
         return -1;
     }
@@ -1611,7 +1816,7 @@ out_flush(struct out *o)
 {
     struct platform_file file;
     int fd = o->failed || o->sent == o->used ? -1
-             : out_descriptor(o->sink, &file);
+             : out_descriptor(o, &file);
     if (fd >= 0) {
         sigset_t before;
         sigpending(&before);
@@ -1657,40 +1862,6 @@ out_room(struct out *o, size_t n)
         return;
     }
     out_flush(o);
-}
-
-static void
-out_char(struct out *o, char c)
-{
-    if (o->used < o->size) {
-        o->text[o->used++] = c;
-    }
-}
-
-static void
-out_bytes(struct out *o, const char *text, size_t n)
-{
-    size_t room = o->size - o->used;
-    n = n < room ? n : room;
-    memcpy(o->text + o->used, text, n);
-    o->used += n;
-}
-
-static void
-out_text(struct out *o, const char *text)
-{
-    out_bytes(o, text, strlen(text));
-}
-
-static void
-out_decimal(struct out *o, uint64_t value)
-{
-    char digits[20];
-    size_t at = sizeof digits;
-    do {
-        digits[--at] = (char)('0' + value % 10);
-    } while (value /= 10);
-    out_bytes(o, digits + at, sizeof digits - at);
 }
 
 /* Lower case hex, with at least width digits. */
@@ -4702,6 +4873,7 @@ report_finish(struct report *r)
     if (r->out.used > 0) {
         report_step(r, report_flush, "output");
     }
+    out_close(&r->out);
 }
 
 /* Write a report into its buffer, step by step, the riskiest last.  The
@@ -5197,6 +5369,172 @@ file_from_object(PyObject *file)
     return (int)fd;
 }
 
+/* Is this argument a path?  An object that is a file and has a path too is a
+   file, as it is for the standard library's module. */
+static bool
+file_is_path(PyObject *file)
+{
+    return PyUnicode_Check(file) || PyBytes_Check(file)
+           || (PyObject_HasAttrString((PyObject *)Py_TYPE(file), "__fspath__")
+               && !PyObject_HasAttrString(file, "fileno"));
+}
+
+/* Undo %% in a folder's name, which can hold no other code: it has to be there
+   now.  Returns -1 with an exception. */
+static int
+file_fill_folder(char *folder)
+{
+    char *to = folder;
+    for (const char *from = folder; *from != '\0'; from++) {
+        if (*from == '%' && *++from != '%') {
+            PyErr_SetString(PyExc_ValueError,
+                            "file: the folder's name can have no % but %%");
+            return -1;
+        }
+        *to++ = *from;
+    }
+    *to = '\0';
+    return 0;
+}
+
+/* How long a file's name gets at the most, -1 with an exception if it has a
+   code that is not known. */
+static int
+file_name_length(const char *name)
+{
+    int n = 0;
+    for (; *name != '\0' && n < PATH_MAX; name++) {
+        n++;
+        if (*name == '%' && *++name != '%') {
+            if (*name != 'p' && *name != 't') {
+                PyErr_SetString(PyExc_ValueError,
+                                "file: after % must come p, t or %");
+                return -1;
+            }
+            n += 10;            /* digits, until the year 5138 */
+        }
+    }
+    return n;
+}
+
+/* Take a path apart.  Returns 0, an error number, or -1 with an exception. */
+static int
+file_split_path(const char *path, struct sink *sink)
+{
+    const char *slash = strrchr(path, '/');
+    const char *name = slash == NULL ? path : slash + 1;
+    size_t n = (size_t)(name - path);
+    if (*path == '\0') {
+        return ENOENT;
+    }
+    if (*name == '\0' || strcmp(name, ".") == 0 || strcmp(name, "..") == 0) {
+        return EISDIR;
+    }
+    int longest = file_name_length(name);
+    if (longest < 0) {
+        return -1;
+    }
+    if (longest > NAME_MAX || strlen(name) > NAME_MAX
+        || n >= sizeof sink->folder) {
+        return ENAMETOOLONG;
+    }
+    memcpy(sink->folder, path, n);
+    strcpy(sink->folder + n, n == 0 ? "." : "");
+    strcpy(sink->name, name);
+    return file_fill_folder(sink->folder);
+}
+
+/* Could a report be written there now?  Returns 0 or an error number. */
+static int
+file_try_folder(const struct sink *sink, int folder)
+{
+    struct platform_file around, file;
+    char name[NAME_MAX + 1];
+    bool writable = faccessat(folder, ".", W_OK | X_OK, AT_EACCESS) == 0;
+    int error = writable ? 0 : errno;
+    bool varies = strchr(sink->name, '%') != NULL;
+    out_file_name(sink, name);
+    int fd = openat(folder, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0) {
+        return errno == ENOENT ? error : errno;
+    }
+    if (platform_identify(folder, &around) < 0
+        || platform_identify(fd, &file) < 0) {
+        error = errno;
+    }
+    else if (S_ISLNK(file.mode) || S_ISDIR(file.mode)) {
+        error = S_ISLNK(file.mode) ? ELOOP : EISDIR;
+    }
+    else if (!out_may_append(&around, &file)) {
+        error = EPERM;
+    }
+    else if (faccessat(folder, name, W_OK, AT_EACCESS) < 0) {
+        error = errno;
+    }
+    else if (!varies) {
+        error = 0;              /* there, so the folder need not be written */
+    }
+    close(fd);
+    return error;
+}
+
+/* Make a folder's path absolute and free of symbolic links, as it is now, and
+   see that a file can be written there.  Returns 0 or an error number. */
+static int
+file_pin_folder(struct sink *sink)
+{
+    char resolved[PATH_MAX];
+    if (realpath(sink->folder, resolved) == NULL) {
+        return errno;
+    }
+    strcpy(sink->folder, resolved);
+    int folder = out_open_folder(sink->folder);
+    if (folder < 0) {
+        return errno;
+    }
+    int error = file_try_folder(sink, folder);
+    close(folder);
+    return error;
+}
+
+/* Make a sink of a path.  Nothing is opened before there is something to
+   write, but what would stand in the way now is told now.  Returns -1 with an
+   exception. */
+static int
+file_from_path(PyObject *file, struct sink *sink)
+{
+    PyObject *bytes = NULL, *path = PyOS_FSPath(file);
+    int error = -1;
+    memset(sink, 0, sizeof *sink);
+    sink->kind = SINK_PATH;
+    if (path != NULL && PyUnicode_Check(path)) {
+        bytes = PyUnicode_EncodeFSDefault(path);
+    }
+    else if (path != NULL) {
+        Py_INCREF(path);
+        bytes = path;
+    }
+    const char *text = bytes == NULL ? NULL : PyBytes_AS_STRING(bytes);
+    if (text != NULL && strlen(text) != (size_t)PyBytes_GET_SIZE(bytes)) {
+        PyErr_SetString(PyExc_ValueError, "file: embedded null byte");
+    }
+    else if (text != NULL) {
+        error = file_split_path(text, sink);
+    }
+    if (error == 0) {
+        Py_BEGIN_ALLOW_THREADS
+        error = file_pin_folder(sink);
+        Py_END_ALLOW_THREADS
+    }
+    if (error > 0) {
+        errno = error;
+        PyErr_SetFromErrnoWithFilenameObject(PyExc_OSError, path);
+    }
+    Py_XDECREF(bytes);
+    Py_XDECREF(path);
+    return error == 0 ? 0 : -1;
+}
+
 /* Make a sink of a file argument; NULL and None mean sys.stderr as it is
    now.  *keep gets a new reference to what is to be kept alive, or NULL.
    Returns -1 with an exception. */
@@ -5214,6 +5552,9 @@ file_resolve(PyObject *file, struct sink *sink, PyObject **keep)
                                          : "sys.stderr is None");
             return -1;
         }
+    }
+    if (!is_default && file_is_path(file)) {
+        return file_from_path(file, sink);
     }
     if (PyLong_Check(file)) {
         fd = file_from_int(file);
@@ -5630,15 +5971,24 @@ PyDoc_STRVAR(faulthandler_enable_doc,
 "Called without arguments, a crash prints the report of faulthandler 1.0\n"
 "to sys.stderr, which is what importing the module does.  Called with any\n"
 "argument, it prints that of the standard library's module to file: an\n"
-"object with fileno(), a descriptor, or None for sys.stderr.  all_threads\n"
-"says whether the other threads are shown, at most max_threads of them\n"
-"(0: 100), c_stack whether the C stack is: False, True, or \"mixed\" for\n"
-"one traceback of C and Python frames.  With details, the lines under\n"
-"the title say what was wrong, and in which thread of which process.\n"
+"object with fileno(), a descriptor, a path, or None for sys.stderr.\n"
+"all_threads says whether the other threads are shown, at most max_threads\n"
+"of them (0: 100), c_stack whether the C stack is: False, True, or\n"
+"\"mixed\" for one traceback of C and Python frames.  With details, the\n"
+"lines under the title say what was wrong, and in which thread of which\n"
+"process.\n"
+"\n"
+"The file of a path is opened when there is something to write.  A new one\n"
+"can be read by this user only; to one that is there the report is\n"
+"appended.  In the file's name %p becomes the process id, %t the time in\n"
+"seconds since 1970, %% a percent sign.  The folder must be there and take\n"
+"new files; the file must not be a symbolic link, nor, in a folder that\n"
+"everybody can write, somebody else's.\n"
 "\n"
 "Raises RuntimeError if sys.stderr is None, ValueError for a negative\n"
-"descriptor or another c_stack, what file.fileno() raises, and OSError if\n"
-"a handler cannot be installed.");
+"descriptor, another c_stack or another %, what file.fileno() raises, and\n"
+"OSError if no file can be written at the path, or if a handler cannot be\n"
+"installed.");
 
 /* What c_stack= asks for.  Returns -1 with an exception. */
 static int
@@ -5822,9 +6172,10 @@ PyDoc_STRVAR(faulthandler_dump_traceback_doc,
 "\n"
 "Write the traceback of all threads, or of this one, to file.\n"
 "\n"
-"file is an object with fileno(), a descriptor, or None for sys.stderr.  At\n"
-"most max_threads threads are shown (0: 100), this one always.  Returns\n"
-"None.  Raises what enable() raises for file, and MemoryError.");
+"file is an object with fileno(), a descriptor, a path, or None for\n"
+"sys.stderr.  At most max_threads threads are shown (0: 100), this one\n"
+"always.  Returns None.  Raises what enable() raises for file, and\n"
+"MemoryError.");
 
 static PyObject *
 faulthandler_dump_traceback(PyObject *module, PyObject *args,
@@ -5860,8 +6211,9 @@ PyDoc_STRVAR(faulthandler_dump_c_stack_doc,
 "Write the C stack of this thread to file: 128 frames, then the count of\n"
 "the rest.\n"
 "\n"
-"file is an object with fileno(), a descriptor, or None for sys.stderr.\n"
-"Returns None.  Raises what enable() raises for file, and MemoryError.");
+"file is an object with fileno(), a descriptor, a path, or None for\n"
+"sys.stderr.  Returns None.  Raises what enable() raises for file, and\n"
+"MemoryError.");
 
 static PyObject *
 faulthandler_dump_c_stack(PyObject *module, PyObject *args, PyObject *kwargs)
@@ -6101,10 +6453,10 @@ PyDoc_STRVAR(faulthandler_dump_traceback_later_doc,
 "\n"
 "repeat: again every timeout seconds, until cancelled.  exit: leave with\n"
 "_exit(1) after the first report.  A call replaces the one before it.  file\n"
-"is an object with fileno(), a descriptor, or None for sys.stderr.  Returns\n"
-"None.  Raises ValueError if timeout is not positive, OverflowError if it\n"
-"is too large, RuntimeError if no thread can be started, and what enable()\n"
-"raises for file.");
+"is an object with fileno(), a descriptor, a path, which each report opens\n"
+"anew, or None for sys.stderr.  Returns None.  Raises ValueError if timeout\n"
+"is not positive, OverflowError if it is too large, RuntimeError if no\n"
+"thread can be started, and what enable() raises for file.");
 
 static PyObject *
 faulthandler_dump_traceback_later(PyObject *module, PyObject *args,
@@ -6207,6 +6559,7 @@ user_skip(const struct request *request)
         .sink = &request->sink, .deadline = platform_now() + OUT_STALL_NS,
     };
     out_flush(&o);
+    out_close(&o);
 }
 
 /* Write the report. */
@@ -6391,12 +6744,12 @@ PyDoc_STRVAR(faulthandler_register_doc,
 "Write the traceback of all threads, or of the one that gets it, to file\n"
 "whenever the signal signum comes.\n"
 "\n"
-"file is an object with fileno(), a descriptor, or None for sys.stderr.\n"
-"chain: then call the handler that was there before.  Where that is the\n"
-"default action, it happens: for most signals the process ends.  Returns\n"
-"None.  Raises RuntimeError for the signals that enable() arms, ValueError\n"
-"if signum is out of range, OSError if it cannot be handled, and what\n"
-"enable() raises for file.");
+"file is an object with fileno(), a descriptor, a path, which each report\n"
+"opens anew, or None for sys.stderr.  chain: then call the handler that was\n"
+"there before.  Where that is the default action, it happens: for most\n"
+"signals the process ends.  Returns None.  Raises RuntimeError for the\n"
+"signals that enable() arms, ValueError if signum is out of range, OSError\n"
+"if it cannot be handled, and what enable() raises for file.");
 
 static PyObject *
 faulthandler_register(PyObject *module, PyObject *args, PyObject *kwargs)

@@ -36,6 +36,7 @@ Where is the test for ...?
     dump_traceback_later()                      LaterTests
     register()                                  UserTests
     dump_c_stack(), c_stack=                    CStackTests
+    file="…", %p, %t                            PathTests
     pytest, IDEs, process pools, and others     NeighbourTests
     bugs that came back once                    RegressionTests
     the C file, the README                      SourceTests
@@ -5550,6 +5551,617 @@ class CStackTests(DropInCase):
 
 
 # ---- Programs that use it --------------------------------------------------
+
+class PathTests(DropInCase):
+    """file as a path: opened when there is something to write."""
+
+    REPORT = """
+        Fatal Python error: Segmentation fault
+
+        Current thread 0x… (most recent call first):
+          File "%s", line %d in <module>
+    """
+
+    CALLS = ["enable(%s)", "dump_traceback(%s)", "dump_c_stack(%s)",
+             "register(10, %s)", "dump_traceback_later(60, file=%s)"]
+
+    def setUp(self):
+        """A folder of its own for each test."""
+        self.folder = tempfile.mkdtemp(dir=FOLDER)
+        os.chmod(self.folder, 0o755)
+
+    def path(self, name=""):
+        """A path in the test's folder."""
+        return os.path.join(self.folder, name)
+
+    def files(self):
+        """The files in the test's folder: {name: text}."""
+        texts = {}
+        for name in sorted(os.listdir(self.folder)):
+            if not os.path.isfile(self.path(name)):
+                continue
+            with open(self.path(name), encoding="ascii") as file:
+                texts[name] = self.unnamed(file.read())
+        return texts
+
+    @staticmethod
+    def unnamed(text):
+        """A report without addresses and the main thread's name."""
+        return re.sub(r"(thread 0x…) \[python[^\]]*\]", r"\1", tidy(text))
+
+    def dies(self, code, *arguments, files, line=None, err="", **options):
+        """Run code in the test's folder: what it leaves there is this."""
+        code = "import os\nos.chdir(%r)\n" % self.folder + block(code)
+        child = python(code, *arguments, **options)
+        self.check(child, SIGSEGV, err)
+        expected = self.REPORT % ("<string>", line) if line else ""
+        self.assertEqual(self.files(), {
+            name: text.replace("REPORT", block(expected))
+            for name, text in files.items()}, child)
+        return child
+
+    def test_kinds(self):
+        """str, bytes, os.PathLike; a number in quotes is a path."""
+        for argument in ("'report'", "b'report'", "pathlib.Path('report')",
+                         "os.path.abspath('report')", "'./report'",
+                         "'../' + os.path.basename(os.getcwd()) + '/report'"):
+            with self.subTest(argument=argument):
+                self.dies("""
+                    import faulthandler, pathlib
+                    faulthandler.enable(%s, c_stack=False)
+                    faulthandler.sigsegv()
+                """ % argument, line=5, files={"report": "REPORT"})
+                os.unlink(self.path("report"))
+        self.dies("""
+            import faulthandler
+            faulthandler.enable("2", c_stack=False)
+            faulthandler.sigsegv()
+        """, line=5, files={"2": "REPORT"})
+
+    def test_codes(self):
+        """%p is the process, %t the time, %% a percent sign."""
+        before = int(time.time())
+        child = python("""
+            import faulthandler, os, sys
+            faulthandler.enable(sys.argv[1], c_stack=False)
+            print(os.getpid(), flush=True)
+            faulthandler.sigsegv()
+        """, self.path("a%%p-%p-%t-%%.txt"))
+        self.check(child, SIGSEGV, "")
+        (name, text), = self.files().items()
+        self.assertEqual(text, block(self.REPORT % ("<string>", 4)))
+        found = re.fullmatch(r"a%p-(\d+)-(\d+)-%\.txt", name)
+        self.assertEqual(found[1], child.out.strip())
+        self.assertTrue(before <= int(found[2]) <= time.time(), name)
+
+    def test_folder_with_percent_sign(self):
+        """A folder's percent sign is doubled too."""
+        os.mkdir(self.path("100%"))
+        self.dies("""
+            import faulthandler, os
+            faulthandler.enable("100%%/../report", c_stack=False)
+            faulthandler.enable("100%%/report", c_stack=False)
+            faulthandler.disable()
+            os.rmdir("100%")
+            faulthandler.enable("report", c_stack=False)
+            faulthandler.sigsegv()
+        """, line=9, files={"report": "REPORT"})
+
+    def test_every_function(self):
+        """Each function that has a file takes a path."""
+        child = python("""
+            import faulthandler, os, signal, sys, time
+            os.chdir(sys.argv[1])
+            faulthandler.dump_traceback("dump")
+            faulthandler.dump_c_stack("c_stack")
+            faulthandler.register(signal.SIGUSR1, "user")
+            signal.raise_signal(signal.SIGUSR1)
+            faulthandler.dump_traceback_later(0.1, file="later")
+            while not os.path.exists("later"):
+                time.sleep(0.01)
+            faulthandler.cancel_dump_traceback_later()
+            print(len(os.listdir("/proc/self/fd")))
+            signal.raise_signal(signal.SIGUSR1)
+            print(len(os.listdir("/proc/self/fd")))
+        """, self.folder)
+        self.assertEqual((child.status, child.err), (0, ""), child)
+        self.assertEqual(len(set(child.out.split())), 1, child)
+        files = self.files()
+        self.assertEqual(sorted(files), ["c_stack", "dump", "later", "user"])
+        head = "Current thread 0x… (most recent call first):\n"
+        frame = '  File "<string>", line %d in <module>\n'
+        self.assertEqual(files["dump"], head + frame % 3)
+        self.assertEqual(files["user"], head + frame % 6 + head + frame % 12)
+        self.assertRegex(files["later"], r"^Timeout \(0:00:00\.100000\)!\n"
+                         r"Thread 0x… .*:\n  File \"<string>\", line \d+ in ")
+        self.assertTrue(files["c_stack"].startswith(
+            "Current thread's C stack trace (most recent call first):\n"))
+
+    def test_nothing_where_nothing_crashes(self):
+        """Arming makes no file and keeps no descriptor open."""
+        child = python("""
+            import faulthandler, os, sys
+            os.chdir(sys.argv[1])
+            before = os.listdir("/proc/self/fd")
+            faulthandler.enable("a-%p", c_stack=False)
+            faulthandler.register(10, "b-%p")
+            faulthandler.dump_traceback_later(60, file="c-%p")
+            faulthandler.cancel_dump_traceback_later()
+            print(os.listdir("/proc/self/fd") == before)
+        """, self.folder)
+        self.assertEqual((child.status, child.out, child.err),
+                         (0, "True\n", ""), child)
+        self.assertEqual(self.files(), {})
+
+    def test_20_workers(self):
+        """20 processes that crash at once leave 20 whole files."""
+        child = python("""
+            import faulthandler, os, sys
+            faulthandler.enable(sys.argv[1], c_stack=False)
+            read, write = os.pipe()
+            children = []
+            for n in range(20):
+                child = os.fork()
+                if child == 0:
+                    os.close(write)
+                    os.read(read, 1)
+                    faulthandler.sigsegv()
+                children.append(child)
+            os.close(write)
+            for child in children:
+                assert os.waitpid(child, 0)[1] & 127 == 11
+                print("worker-%d.txt" % child)
+        """, self.path("worker-%p.txt"))
+        self.assertEqual((child.status, child.err), (0, ""), child)
+        report = block(self.REPORT % ("<string>", 10))
+        self.assertEqual(self.files(), dict.fromkeys(child.out.split(),
+                                                     report))
+        self.assertEqual(len(self.files()), 20)
+
+    def test_workers_in_one_file(self):
+        """20 reports in one file do not mix."""
+        child = python("""
+            import faulthandler, os, sys
+            faulthandler.enable(sys.argv[1], c_stack=False)
+            read, write = os.pipe()
+            children = []
+            for n in range(20):
+                child = os.fork()
+                if child == 0:
+                    os.close(write)
+                    os.read(read, 1)
+                    faulthandler.sigsegv()
+                children.append(child)
+            os.close(write)
+            for child in children:
+                assert os.waitpid(child, 0)[1] & 127 == 11
+        """, self.path("all.txt"))
+        self.assertEqual((child.status, child.err), (0, ""), child)
+        report = block(self.REPORT % ("<string>", 10))
+        self.assertEqual(self.files(), {"all.txt": 20 * report})
+
+    def test_mode(self):
+        """The file is its owner's alone, whatever the umask."""
+        for umask in (0, 0o22, 0o77):
+            with self.subTest(umask=umask):
+                self.dies("""
+                    import faulthandler, os
+                    os.umask(%d)
+                    faulthandler.enable("report", c_stack=False)
+                    faulthandler.sigsegv()
+                """ % umask, line=6, files={"report": "REPORT"})
+                self.assertEqual(os.stat(self.path("report")).st_mode & 0o777,
+                                 0o600)
+                os.unlink(self.path("report"))
+
+    def test_appended(self):
+        """What is in the file already stays, and so does its mode."""
+        with open(self.path("report"), "w") as file:
+            file.write("before\n")
+        os.chmod(self.path("report"), 0o644)
+        self.dies("""
+            import faulthandler
+            faulthandler.enable("report", c_stack=False)
+            faulthandler.sigsegv()
+        """, line=5, files={"report": "before\nREPORT"})
+        self.assertEqual(os.stat(self.path("report")).st_mode & 0o777, 0o644)
+
+    def test_changed_folder(self):
+        """A relative path means the current folder of the call."""
+        self.dies("""
+            import faulthandler, os
+            faulthandler.enable("report", c_stack=False)
+            os.chdir("/")
+            faulthandler.sigsegv()
+        """, line=6, files={"report": "REPORT"})
+
+    def test_folder_made_again(self):
+        """A folder that was removed and made again is the one."""
+        self.dies("""
+            import faulthandler, os
+            folder = os.getcwd()
+            faulthandler.enable("report", c_stack=False)
+            os.rmdir(folder)
+            os.mkdir(folder)
+            os.closerange(3, 100)
+            faulthandler.sigsegv()
+        """, line=9, files={"report": "REPORT"})
+
+    def test_current_folder_removed(self):
+        """In a folder that is gone a relative path is an error."""
+        os.mkdir(self.path("gone"))
+        self.dies("""
+            import faulthandler, os
+            os.chdir("gone")
+            os.rmdir("../gone")
+            try:
+                faulthandler.enable("report", c_stack=False)
+            except FileNotFoundError as error:
+                print(error.filename)
+            faulthandler.enable(2, c_stack=False)
+            faulthandler.disable()
+            faulthandler.sigsegv()
+        """, files={})
+
+    def test_errors(self):
+        """What cannot be written is told at once, with its name."""
+        os.mkdir(self.path("folder"))
+        os.symlink("target", self.path("link"))
+        with socket.socket(socket.AF_UNIX) as bound:
+            bound.bind(self.path("socket"))
+        longest = 255 * "x"
+        errors = {
+            "''": "FileNotFoundError [Errno 2] No such file or directory: ''",
+            "'missing/x'": "FileNotFoundError [Errno 2] No such file or "
+                           "directory: 'missing/x'",
+            "b'missing/x'": "FileNotFoundError [Errno 2] No such file or "
+                            "directory: b'missing/x'",
+            "'/proc/version/x'": "NotADirectoryError [Errno 20] Not a "
+                                 "directory: '/proc/version/x'",
+            "'folder'": "IsADirectoryError [Errno 21] Is a directory: "
+                        "'folder'",
+            "'folder/'": "IsADirectoryError [Errno 21] Is a directory: "
+                         "'folder/'",
+            "'.'": "IsADirectoryError [Errno 21] Is a directory: '.'",
+            "'..'": "IsADirectoryError [Errno 21] Is a directory: '..'",
+            "'/'": "IsADirectoryError [Errno 21] Is a directory: '/'",
+            "'link'": "OSError [Errno 40] Too many levels of symbolic links: "
+                      "'link'",
+            "'socket'": "PermissionError [Errno 1] Operation not permitted: "
+                        "'socket'",
+            "256 * 'x'": "OSError [Errno 36] File name too long: '%s'"
+                         % (256 * "x"),
+            "246 * 'x' + '%p'": "OSError [Errno 36] File name too long: '%s'"
+                                % (246 * "x" + "%p"),
+            "5000 * 'x/'": "IsADirectoryError [Errno 21] Is a directory: "
+                           "'%s'" % (5000 * "x/"),
+            "5000 * 'x/' + 'x'": "OSError [Errno 36] File name too long: "
+                                 "'%s'" % (5000 * "x/" + "x"),
+            "'a\\0b'": "ValueError file: embedded null byte",
+            "'%'": "ValueError file: after % must come p, t or %",
+            "'%x'": "ValueError file: after % must come p, t or %",
+            "'a%P.txt'": "ValueError file: after % must come p, t or %",
+            "'%p/x'": "ValueError file: the folder's name can have no % but "
+                      "%%",
+            "'%/x'": "ValueError file: the folder's name can have no % but "
+                     "%%",
+            "'\\ud800'": "UnicodeEncodeError 'utf-8' codec can't encode "
+                        "character '\\ud800' in position 0: surrogates not "
+                        "allowed",
+            "Path(OSError('no'))": "OSError no",
+            "Path(3)": "TypeError expected Path.__fspath__() to return str or "
+                       "bytes, not int",
+            "bytearray(b'x')": "AttributeError 'bytearray' object has no "
+                               "attribute 'fileno'",
+            repr(longest): "None",
+            "'é%p'": "None",
+        }
+        child = python("""
+            import faulthandler, os, sys
+            class Path:
+                def __init__(self, path):
+                    self.path = path
+                def __fspath__(self):
+                    if isinstance(self.path, Exception):
+                        raise self.path
+                    return self.path
+            os.chdir(sys.argv[1])
+            for argument in %r:
+                for call in %r:
+                    try:
+                        print(eval("faulthandler." + call %% argument))
+                    except Exception as error:
+                        print(type(error).__name__, error)
+            faulthandler.cancel_dump_traceback_later()
+        """ % (list(errors), self.CALLS), self.folder,
+            env=environment(PYTHONUTF8="1"))
+        self.assertEqual(child.status, 0, child)
+        self.assertEqual(child.out.splitlines(), [
+            error for error in errors.values() for _ in self.CALLS])
+
+    def test_failed_call(self):
+        """A call that raises changes nothing."""
+        self.dies("""
+            import faulthandler
+            faulthandler.enable("report", c_stack=False)
+            for name in ("missing/x", "%x", "a\\0b", ".", "/dev/null/x"):
+                try:
+                    faulthandler.enable(name, all_threads=False)
+                except (OSError, ValueError):
+                    pass
+                else:
+                    print(name)
+            faulthandler.sigsegv()
+        """, line=12, files={"report": "REPORT"})
+
+    def test_object_with_both(self):
+        """An object with fileno() and a path is a file."""
+        self.dies("""
+            import faulthandler
+            class File:
+                def fileno(self):
+                    return file.fileno()
+                def __fspath__(self):
+                    return "path"
+            file = open("file", "w")
+            faulthandler.enable(File(), c_stack=False)
+            faulthandler.sigsegv()
+        """, line=11, files={"file": "REPORT"})
+
+    def test_linked_folder(self):
+        """The folder may be reached through a symbolic link."""
+        os.symlink(".", self.path("link"))
+        child = python("""
+            import faulthandler, os, sys
+            faulthandler.enable(sys.argv[1] + "/link/report", c_stack=False)
+            os.unlink(sys.argv[1] + "/link")
+            faulthandler.sigsegv()
+        """, self.folder)
+        self.check(child, SIGSEGV, "")
+        self.assertEqual(self.files(), {
+            "report": block(self.REPORT % ("<string>", 4))})
+
+    def test_planted_link(self):
+        """A link that comes later is not followed: no report."""
+        for target, files in [("missing", {}),
+                              ("victim", {"victim": "", "report": ""})]:
+            with self.subTest(target=target):
+                child = self.dies("""
+                    import faulthandler, os
+                    faulthandler.enable("report", c_stack=False)
+                    if %r == "victim":
+                        open("victim", "w").close()
+                    os.symlink(%r, "report")
+                    try:
+                        faulthandler.dump_traceback("report")
+                    except OSError as error:
+                        print(error, flush=True)
+                    faulthandler.sigsegv()
+                """ % (target, target), files=files)
+                self.assertEqual(child.out, "[Errno 40] Too many levels of "
+                                 "symbolic links: 'report'\n")
+                os.unlink(self.path("report"))
+
+    def test_planted_file(self):
+        """Where everybody writes, only one's own files are appended to."""
+        changes = ["os.link('report', 'victim')"]
+        if os.getuid() == 0:
+            changes.append("os.chown('report', 1, 1)")
+        for change in changes:
+            for mode in (0o755, 0o1777):
+                with self.subTest(change=change, mode=mode):
+                    os.chmod(self.folder, mode)
+                    child = python("""
+                        import faulthandler, os, sys
+                        os.chdir(sys.argv[1])
+                        faulthandler.enable("report", c_stack=False)
+                        open("report", "w").close()
+                        %s
+                        try:
+                            faulthandler.register(10, "report")
+                        except PermissionError as error:
+                            print(error, flush=True)
+                        faulthandler.sigsegv()
+                    """ % change, self.folder)
+                    self.check(child, SIGSEGV, "")
+                    text, message = block(self.REPORT % ("<string>", 10)), ""
+                    if mode == 0o1777:
+                        message = ("[Errno 1] Operation not permitted: "
+                                   "'report'\n")
+                        text = ""
+                    self.assertEqual(child.out, message)
+                    self.assertEqual(set(self.files().values()), {text})
+                    for name in self.files():
+                        os.unlink(self.path(name))
+
+    def test_planted_folder(self):
+        """A link in the place of the folder is not followed: no report."""
+        os.mkdir(self.path("folder"))
+        child = python("""
+            import faulthandler, os, sys
+            os.chdir(sys.argv[1])
+            faulthandler.enable("folder/report", c_stack=False)
+            os.rename("folder", "elsewhere")
+            os.symlink("elsewhere", "folder")
+            faulthandler.sigsegv()
+        """, self.folder)
+        self.check(child, SIGSEGV, "")
+        self.assertEqual(os.listdir(self.path("elsewhere")), [])
+
+    def test_pipe(self):
+        """A named pipe is written to if it is read, and never waited for."""
+        os.mkfifo(self.path("pipe"))
+        code = """
+            import faulthandler, sys
+            faulthandler.enable(sys.argv[1], c_stack=False)
+            faulthandler.sigsegv()
+        """
+        child = python(code, self.path("pipe"))
+        self.check(child, SIGSEGV, "", limit=2)
+        reader = os.open(self.path("pipe"), os.O_RDONLY | os.O_NONBLOCK)
+        self.addCleanup(os.close, reader)
+        child = python(code, self.path("pipe"))
+        self.check(child, SIGSEGV, "", limit=2)
+        text = os.read(reader, 10000).decode("ascii")
+        self.assertEqual(self.unnamed(text),
+                         block(self.REPORT % ("<string>", 3)))
+
+    def test_device(self):
+        """A full device takes nothing, and changes nothing."""
+        for path in ("/dev/null", "/dev/full"):
+            with self.subTest(path=path):
+                child = python("""
+                    import faulthandler
+                    faulthandler.enable(%r, c_stack=False)
+                    faulthandler.sigsegv()
+                """ % path)
+                self.check(child, SIGSEGV, "")
+
+    def test_file_size_limit(self):
+        """Where the file may not grow, the process dies all the same."""
+        with limits(resource.RLIMIT_FSIZE, 20):
+            self.dies("""
+                import faulthandler
+                faulthandler.enable("report", c_stack=False)
+                faulthandler.sigsegv()
+            """, files={"report": "Fatal Python error: "})
+
+    def test_removed_folder(self):
+        """Without the folder there is no report, not even elsewhere."""
+        os.mkdir(self.path("folder"))
+        self.dies("""
+            import faulthandler, os
+            faulthandler.enable("folder/report", c_stack=False)
+            os.rmdir("folder")
+            faulthandler.sigsegv()
+        """, files={})
+
+    @unittest.skipIf(os.getuid(), "needs root")
+    def test_lost_permission(self):
+        """Another user writes what that user may write."""
+        os.chmod(FOLDER, 0o755)
+        self.addCleanup(os.chmod, FOLDER, 0o700)
+        code = """
+            import faulthandler, os
+            faulthandler.enable("report", c_stack=False)
+            os.setuid(65534)
+            try:
+                faulthandler.register(10, "report-%p")
+            except PermissionError as error:
+                print(error)
+            print("uid", os.getuid(), flush=True)
+            faulthandler.sigsegv()
+        """
+        child = self.dies(code, files={})
+        self.assertEqual(child.out, "[Errno 13] Permission denied: "
+                         "'report-%p'\nuid 65534\n")
+        os.chmod(self.folder, 0o777)
+        child = self.dies(code, line=11, files={"report": "REPORT"})
+        self.assertEqual(child.out, "uid 65534\n")
+        self.assertEqual(os.stat(self.path("report")).st_uid, 65534)
+
+    def test_no_descriptors_left(self):
+        """A program that ran out of descriptors leaves its report."""
+        self.dies("""
+            import faulthandler, os, resource
+            faulthandler.enable("report", c_stack=False)
+            hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+            resource.setrlimit(resource.RLIMIT_NOFILE, (20, hard))
+            try:
+                while True:
+                    os.dup(1)
+            except OSError as error:
+                assert error.errno == 24
+            faulthandler.sigsegv()
+        """, line=12, files={"report": "REPORT"})
+
+    def test_standard_descriptors(self):
+        """The file never becomes a closed standard descriptor."""
+        child = python("""
+            import faulthandler, os, signal, sys, threading
+            os.chdir(sys.argv[1])
+            faulthandler.register(signal.SIGUSR1, "report")
+            os.close(0)
+            os.close(2)
+            done = False
+            def write():
+                while not done:
+                    for number in (0, 2):
+                        try:
+                            os.write(number, b"stray")
+                        except OSError:
+                            pass
+            threads = [threading.Thread(target=write) for _ in range(2)]
+            for thread in threads:
+                thread.start()
+            for n in range(300):
+                signal.raise_signal(signal.SIGUSR1)
+            done = True
+        """, self.folder)
+        self.assertEqual(child.status, 0, child)
+        self.assertEqual(self.files()["report"].count("Current thread"), 300)
+        self.assertFalse("stray" in self.files()["report"])
+
+    def test_descriptors_closed(self):
+        """A program that closes all descriptors keeps its report."""
+        self.dies("""
+            import faulthandler, os
+            faulthandler.enable("report", c_stack=False)
+            os.closerange(0, 100)
+            faulthandler.sigsegv()
+        """, line=6, files={"report": "REPORT"})
+
+    def test_long_report(self):
+        """A report of many pieces is in one file, whatever the time is."""
+        child = python("""
+            import faulthandler, sys, threading
+            faulthandler.enable(sys.argv[1], c_stack=False)
+            names = {}
+            def call(n):
+                if n:
+                    return call(n - 1)
+                ready.release()
+                never.acquire()
+            ready, never = threading.Semaphore(0), threading.Semaphore(0)
+            for n in range(60):
+                threading.Thread(target=call, args=(60,), daemon=True).start()
+                ready.acquire()
+            faulthandler.sigsegv()
+        """, self.path("report-%t"))
+        self.check(child, SIGSEGV, "")
+        (name, text), = self.files().items()
+        self.assertGreater(len(text), 100000)
+        self.assertEqual(text.count("(most recent call first):"), 61)
+        self.assertEqual(text.count("Fatal Python error"), 1)
+
+    def test_a_file_a_report(self):
+        """With %t a later report has a file of its own."""
+        child = python("""
+            import faulthandler, sys, time
+            faulthandler.dump_traceback_later(1.1, True, sys.argv[1])
+            time.sleep(2.6)
+            faulthandler.cancel_dump_traceback_later()
+        """, self.path("report-%t"))
+        self.assertEqual((child.status, child.err), (0, ""), child)
+        files = self.files()
+        self.assertEqual(len(files), 2)
+        for text in files.values():
+            self.assertEqual(text.count("Timeout"), 1)
+
+    def test_replaced_while_armed(self):
+        """Calls with paths and descriptors replace one another."""
+        self.dies("""
+            import faulthandler, os
+            before = os.listdir("/proc/self/fd")
+            faulthandler.enable("one", c_stack=False)
+            faulthandler.enable(2, c_stack=False)
+            faulthandler.enable("two", c_stack=False)
+            faulthandler.disable()
+            faulthandler.enable("three", c_stack=False)
+            assert os.listdir("/proc/self/fd") == before
+            faulthandler.sigsegv()
+        """, line=11, files={"three": "REPORT"})
+
 
 class NeighbourTests(DropInCase):
     """How well-known programs use the module: as with the builtin."""
