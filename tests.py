@@ -6063,8 +6063,9 @@ class PathTests(DropInCase):
     def test_no_descriptors_left(self):
         """A program that ran out of descriptors leaves its report."""
         self.dies("""
-            import faulthandler, os, resource
+            import faulthandler, os, resource, signal
             faulthandler.enable("report", c_stack=False)
+            faulthandler.register(signal.SIGUSR1, "report")
             hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
             resource.setrlimit(resource.RLIMIT_NOFILE, (20, hard))
             try:
@@ -6072,8 +6073,12 @@ class PathTests(DropInCase):
                     os.dup(1)
             except OSError as error:
                 assert error.errno == 24
+            signal.raise_signal(signal.SIGUSR1)
+            limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+            os.unlink("report")
+            assert limit == (20, hard)
             faulthandler.sigsegv()
-        """, line=12, files={"report": "REPORT"})
+        """, line=17, files={"report": "REPORT"})
 
     def test_standard_descriptors(self):
         """The file never becomes a closed standard descriptor."""
