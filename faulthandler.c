@@ -5279,7 +5279,7 @@ struct module_state {
 static void
 file_make_sink(int fd, bool is_stderr, struct sink *sink)
 {
-    memset(sink, 0, sizeof *sink);
+    memset(sink, 0, offsetof(struct sink, folder));
     sink->copy = -1;
     sink->given = fd;
     if (platform_identify(fd, &sink->file) < 0) {
@@ -5505,7 +5505,7 @@ file_from_path(PyObject *file, struct sink *sink)
 {
     PyObject *bytes = NULL, *path = PyOS_FSPath(file);
     int error = -1;
-    memset(sink, 0, sizeof *sink);
+    memset(sink, 0, offsetof(struct sink, folder));
     sink->kind = SINK_PATH;
     if (path != NULL && PyUnicode_Check(path)) {
         bytes = PyUnicode_EncodeFSDefault(path);
@@ -5588,7 +5588,7 @@ static void
 file_standard_error(struct sink *sink)
 {
     PyObject *file = PySys_GetObject("__stderr__");
-    memset(sink, 0, sizeof *sink);
+    memset(sink, 0, offsetof(struct sink, folder));
     if (file != NULL && file != Py_None) {
         file_make_sink(STDERR_FILENO, true, sink);
     }
