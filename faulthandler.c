@@ -4237,7 +4237,8 @@ struct native_mix {
     struct frame_memory *lines;
     const struct platform_frame *frames;
     size_t count;               /* of the C frames */
-    uintptr_t nowhere;          /* a call's bad target, 0 if there is none */
+    bool nowhere;               /* the fault was a call of what is no code, */
+    uintptr_t target;           /* to be shown above the frames */
     bool whole;                 /* the frames go to the thread's start */
     bool newborn;               /* the first frame's loop has no frame yet */
     size_t shown;               /* lines that came before this one, */
@@ -4341,7 +4342,7 @@ native_mix_frame(struct native_mix *m, size_t i)
 {
     const struct platform_frame *frame = &m->frames[i];
     struct frame_loops *loop = native_mix_find(m, i);
-    if (loop == NULL || loop->shown == 0 || (i == 0 && m->nowhere == 0)) {
+    if (loop == NULL || loop->shown == 0 || (i == 0 && !m->nowhere)) {
         native_mix_c(m, frame->pc, frame->interrupted);
     }
     if (loop != NULL) {
@@ -4384,8 +4385,8 @@ native_mix_pass(struct native_mix *m, const uintptr_t *states)
         frame_loops_begin(&m->loops[i], states[i]);
     }
     m->shown = m->strays = 0;
-    if (m->nowhere != 0) {
-        native_mix_c(m, m->nowhere, true);
+    if (m->nowhere) {
+        native_mix_c(m, m->target, true);
     }
     for (size_t i = 0; i < m->count && m->frames[i].pc != 0; i++) {
         native_mix_frame(m, i);
@@ -4410,7 +4411,7 @@ native_mix_agrees(struct native_mix *m, const uintptr_t *states)
             frames++;
         }
     }
-    m->newborn = m->nowhere == 0 && m->whole && loops == frames + 1;
+    m->newborn = !m->nowhere && m->whole && loops == frames + 1;
     return !m->whole || loops >= frames;
 }
 
@@ -4431,7 +4432,7 @@ native_mix_unwind(struct native_mix *m, struct platform_place place)
     m->frames = &native_frames[first];
     m->count = count - first;
     m->whole = native_frames[count - 1].pc == 0;
-    native_frames[first].interrupted = m->nowhere == 0;
+    native_frames[first].interrupted = !m->nowhere;
 }
 
 /* Write the crashing thread's C frames from the fault on, with the Python
@@ -4443,12 +4444,12 @@ native_write_mixed(struct out *o, void *context, const uintptr_t *states,
 {
     static struct native_mix mix;
     struct native_mix *m = &mix;
-    uintptr_t pc = platform_get_place(context).pc;
     memset(m, 0, sizeof *m);
     m->o = o;
     m->lines = lines;
     m->seen = seen;
-    m->nowhere = native_leave_nowhere(context) ? pc : 0;
+    m->target = platform_get_place(context).pc;
+    m->nowhere = native_leave_nowhere(context);
     m->states = count < NATIVE_MIX_STATES ? count : NATIVE_MIX_STATES;
     native_mix_unwind(m, platform_get_place(context));
     bool agrees = LAYOUT_LOOP_PLACES || native_mix_agrees(m, states);
