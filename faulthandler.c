@@ -384,14 +384,41 @@ platform_object_start(uintptr_t pc)
 }
 
 #if FAULTHANDLER_LIBBACKTRACE
+/* Is a copy of this process made soon?  2 MiB of page tables, which map 1 GiB
+   of small pages, were seen to take 23 to 65 ms. */
+#define PLATFORM_COPIED_KIB (64 * 1024)
+
+static bool
+platform_is_copied_soon(void)
+{
+    static const char name[] = "\nVmPTE:";
+    char text[4096] = "";
+    uint64_t kib = 0;
+    int fd = open("/proc/self/status", O_RDONLY | O_CLOEXEC);
+    ssize_t n = read(fd, text, sizeof text - 1);
+    close(fd);
+    for (ssize_t i = 0; i + (ssize_t)sizeof name < n; i++) {
+        if (memcmp(text + i, name, sizeof name - 1) == 0) {
+            const char *c = text + i + sizeof name - 1;
+            for (; *c == ' ' || *c == '\t'; c++) {
+            }
+            for (; *c >= '0' && *c <= '9'; c++) {
+                kib = 10 * kib + (uint64_t)(*c - '0');
+            }
+        }
+    }
+    return kib <= PLATFORM_COPIED_KIB;
+}
+
 /* Run a function in a process of its own: a copy of this one, with the calling
    thread alone, on another stack.  Not fork(), which runs handlers and takes
    locks.  The child's end sends no signal, and only a wait for such children
-   (__WALL) reaps it.  Returns its process id, -1 with errno. */
+   (__WALL) reaps it.  Returns its process id, -1 where there can be none. */
 static pid_t
 platform_spawn(int (*run)(void *), char *stack, size_t size, void *argument)
 {
-    return clone(run, stack + size, 0, argument);
+    return platform_is_copied_soon() ? clone(run, stack + size, 0, argument)
+                                     : -1;
 }
 
 /* Has a child ended?  It is reaped by that. */
@@ -401,27 +428,72 @@ platform_child_has_ended(pid_t pid)
     return waitpid(pid, NULL, WNOHANG | __WALL) != 0;
 }
 
-/* First in such a child.  A fault ends it, without a core; so does its parent's
-   end, and much work.  It may have as much memory as there is. */
+/* A fault in a child.  Not left to the kernel, which logs it. */
 static void
-platform_child_begin(pid_t parent, rlim_t cpu_seconds)
+on_child_fault(int signum)
+{
+    (void)signum;
+    _exit(1);
+}
+
+/* Open a file in a child.  Where there are no descriptors left it closes some
+   of its own, which are copies. */
+static int
+platform_child_open(const char *path, int flags)
+{
+    int fd = open(path, flags | O_CLOEXEC);
+    if (fd < 0 && errno == EMFILE) {
+        for (int i = 0; i < 8; i++) {
+            close(i);
+        }
+        fd = open(path, flags | O_CLOEXEC);
+    }
+    return fd;
+}
+
+/* Allow this much memory on top of what there is, no less and no more.  Where
+   it is short, the kernel is to end the child and not us. */
+static void
+platform_child_limit_memory(size_t more)
+{
+    struct rlimit limit;
+    char text[32] = "";
+    uint64_t pages = 0;
+    int fd = platform_child_open("/proc/self/statm", O_RDONLY);
+    if (fd >= 0 && read(fd, text, sizeof text - 1) > 0
+        && getrlimit(RLIMIT_AS, &limit) == 0) {
+        for (const char *c = text; *c >= '0' && *c <= '9'; c++) {
+            pages = 10 * pages + (uint64_t)(*c - '0');
+        }
+        uint64_t bytes = pages * getauxval(AT_PAGESZ) + more;
+        limit.rlim_cur = bytes < limit.rlim_max ? bytes : limit.rlim_max;
+        setrlimit(RLIMIT_AS, &limit);
+    }
+    close(fd);
+    fd = platform_child_open("/proc/self/oom_score_adj", O_WRONLY);
+    (void)!write(fd, "1000", 4);
+    close(fd);
+}
+
+/* First in such a child.  A fault ends it, without a core; so does its
+   parent's end, and much work. */
+static void
+platform_child_begin(pid_t parent, rlim_t cpu_seconds, size_t more_memory)
 {
     static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT};
-    struct sigaction action = {.sa_handler = SIG_DFL};
+    struct sigaction action = {.sa_handler = on_child_fault};
     struct rlimit limit = {cpu_seconds, cpu_seconds};
+    action.sa_flags = SA_ONSTACK;
     for (size_t i = 0; i < sizeof faults / sizeof *faults; i++) {
         sigaction(faults[i], &action, NULL);
     }
-    prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
     prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
-    setrlimit(RLIMIT_CPU, &limit);
-    if (getrlimit(RLIMIT_AS, &limit) == 0) {
-        limit.rlim_cur = limit.rlim_max;
-        setrlimit(RLIMIT_AS, &limit);
-    }
     if (getppid() != parent) {
         _exit(1);
     }
+    setrlimit(RLIMIT_CPU, &limit);
+    platform_child_limit_memory(more_memory);
+    prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
 }
 #endif
 
@@ -3553,6 +3625,7 @@ struct native_symbols {
    the names are those of the dynamic symbols. */
 #define NATIVE_LOOKUP_NS INT64_C(5000000000)
 #define NATIVE_TURN_NS INT64_C(1000000000)
+#define NATIVE_CHILD_MEMORY (size_t)INT64_C(3000000000)
 #define NATIVE_POLL_NS 300000
 #define NATIVE_REAP_POLLS 600
 #define NATIVE_FRAMES 256
@@ -3685,14 +3758,7 @@ native_open(const struct native_source *source)
     struct stat st;
     const char *path = source->path == NULL ? "/proc/self/exe" : source->path;
     /* Not to wait for a FIFO's writer. */
-    int flags = O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
-    int fd = open(path, flags);
-    if (fd < 0 && errno == EMFILE) {
-        for (int i = 0; i < 8; i++) {
-            close(i);           /* the parent keeps its own */
-        }
-        fd = open(path, flags);
-    }
+    int fd = platform_child_open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY);
     if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode)) {
         return -1;
     }
@@ -3763,7 +3829,8 @@ native_search(void *argument)
     struct native_found *found = argument;
     mem_here = NULL;
     platform_child_begin(native_question.parent,
-                         NATIVE_LOOKUP_NS / 1000000000 + 1);
+                         NATIVE_LOOKUP_NS / 1000000000 + 1,
+                         NATIVE_CHILD_MEMORY);
     for (size_t i = atomic_load(&found->source);
          i < native_question.source_count; i++) {
         atomic_store(&found->source, i);
@@ -4457,7 +4524,9 @@ native_write_mixed(struct out *o, void *context, const uintptr_t *states,
     native_mix_pass(m, states);
     m->total = m->shown;
     native_mix_pass(m, states);
-    native_look_up(&m->symbols, m->wanted, m->wanted_count, until);
+    if (!o->failed) {
+        native_look_up(&m->symbols, m->wanted, m->wanted_count, until);
+    }
     m->writes = true;
     native_mix_pass(m, states);
     native_forget(&m->symbols);

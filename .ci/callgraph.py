@@ -64,7 +64,7 @@ THREADS = ["later_run"]
 CHILD = []
 if LIBBACKTRACE:
     CHILD += ["__wrap_dl_iterate_phdr", "native_on_error", "native_on_line",
-              "native_on_symbol", "native_search"]
+              "native_on_symbol", "native_search", "on_child_fault"]
 
 # Every outside function that a handler may reach, and why that is safe.
 # "On the list": POSIX has it among the async-signal-safe functions.
