@@ -3995,17 +3995,22 @@ native_forget(struct native_symbols *symbols)
     symbols->found = NULL;
 }
 
-/* The path of the program.  Not program_invocation_name, whose memory many
-   programs overwrite to change what ps shows. */
+/* The path that the program was started from.  Not program_invocation_name,
+   whose memory many programs overwrite to change what ps shows. */
 static uintptr_t
 native_program(void)
 {
+    static const char deleted[] = " (deleted)";     /* the kernel's words */
     static char path[PATH_MAX];
     ssize_t n = readlink("/proc/self/exe", path, sizeof path - 1);
     if (n <= 0) {
         return (uintptr_t)program_invocation_name;
     }
-    path[n] = '\0';
+    const size_t size = sizeof deleted - 1, end = (size_t)n;
+    if (end > size && memcmp(path + end - size, deleted, size) == 0) {
+        path[end - size] = '\0';
+    }
+    path[end] = '\0';
     return (uintptr_t)path;
 }
 

@@ -37,6 +37,7 @@ Where is the test for ...?
     register()                                  UserTests
     dump_c_stack(), c_stack=                    CStackTests
     file="…", %p, %t                            PathTests
+    function, file and line of C frames         SymbolTests
     pytest, IDEs, process pools, and others     NeighbourTests
     bugs that came back once                    RegressionTests
     the C file, the README                      SourceTests
@@ -51,9 +52,11 @@ import re
 import resource
 import select
 import shlex
+import random
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import sysconfig
@@ -5548,6 +5551,600 @@ class CStackTests(DropInCase):
         """)
         self.assertEqual(child.status, -SIGSEGV)
         self.assertGreater(len(self.shape(child.err)), 1)
+
+
+# The library that crashes in SymbolTests, and what else it does to lookups.
+SYMBOLS = r"""
+#define _GNU_SOURCE
+#include <link.h>
+#include <pthread.h>
+#include <semaphore.h>
+#include <signal.h>
+#include <unistd.h>
+
+static inline __attribute__((always_inline)) int
+inner(volatile int *p)
+{
+    return *p;                                  /* line 12 */
+}
+
+static __attribute__((noinline)) int
+outer(volatile int *p)
+{
+    return inner(p) + 1;                        /* line 18 */
+}
+
+int
+boom(volatile int *p)
+{
+    return outer(p) + 2;                        /* line 24 */
+}
+
+static sem_t held;
+
+static int
+on_object(struct dl_phdr_info *info, size_t size, void *data)
+{
+    sem_post(&held);
+    for (;;)
+        pause();
+}
+
+static void *
+hold(void *argument)
+{
+    dl_iterate_phdr(on_object, 0);
+    return 0;
+}
+
+/* Another thread takes the loader's lock, and keeps it. */
+int
+hold_loader(void)
+{
+    pthread_t thread;
+
+    sem_init(&held, 0, 0);
+    if (pthread_create(&thread, 0, hold, 0) != 0)
+        return -1;
+    while (sem_wait(&held) != 0)
+        ;
+    return 0;
+}
+"""
+
+# malloc() and its kin, which never return once asked to.
+STUCK_HEAP = r"""
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <stddef.h>
+#include <unistd.h>
+
+void *__libc_malloc(size_t), *__libc_calloc(size_t, size_t);
+void *__libc_realloc(void *, size_t);
+void __libc_free(void *);
+
+int heap_is_stuck;
+
+static void
+enter(void)
+{
+    while (heap_is_stuck)
+        pause();
+}
+
+void *malloc(size_t n) { enter(); return __libc_malloc(n); }
+void *calloc(size_t n, size_t m) { enter(); return __libc_calloc(n, m); }
+void *realloc(void *p, size_t n) { enter(); return __libc_realloc(p, n); }
+void free(void *p) { enter(); __libc_free(p); }
+"""
+
+# A library whose debug data are written by hand: entries in its unit, where 2
+# opens a block and 3 is a type, and units that share a list of ranges.
+UNUSUAL = r"""
+    .text
+    .globl boom
+    .type boom, @function
+boom:
+    .cfi_startproc
+    movl (%%rdi), %%eax
+    ret
+    .cfi_endproc
+end_of_boom:
+    .size boom, . - boom
+    .section .debug_abbrev, "", @progbits
+    .byte 1, 0x11, 1, 0x10, 0x17, 0x11, 1, 0x12, 1, 3, 8, 0, 0
+    .byte 2, 0x0b, 1, 0, 0
+    .byte 3, 0x24, 0, 0, 0
+    .byte 4, 0x11, 0, 0x55, 0x17, 0, 0
+    .byte 0
+    .section .debug_line, "", @progbits
+    .long end_of_lines - 4
+    .short 4
+    .long end_of_header - start_of_header
+start_of_header:
+    .byte 1, 1, 1, -5, 14, 13
+    .byte 0, 1, 1, 1, 1, 0, 0, 0, 1, 0, 0, 1
+    .byte 0
+    .asciz "boom.c"
+    .byte 0, 0, 0
+    .byte 0
+end_of_header:
+    .byte 0, 9, 2
+    .quad boom
+    .byte 3, 6, 1, 2, 4, 0, 1, 1
+end_of_lines:
+    .section .debug_str, "", @progbits
+    .byte 0
+    .section .debug_ranges, "", @progbits
+    .fill %(ranges)d, 8, 1
+    .quad 0, 0
+    .section .debug_info, "", @progbits
+    .rept %(units)d
+    .long 2f - 1f
+1:  .short 4
+    .long 0
+    .byte 8
+    .byte 4
+    .long 0
+2:
+    .endr
+    .long 2f - 1f
+1:  .short 4
+    .long 0
+    .byte 8
+    .byte 1
+    .long 0
+    .quad boom
+    .quad end_of_boom
+    .asciz "boom.c"
+    .fill %(entries)d, 1, %(entry)d
+2:
+    .section .note.GNU-stack, "", @progbits
+"""
+
+
+class SymbolTests(CrashCase):
+    """C frames: function, file and line, and the objects that they are in.
+
+    In the reports a line with three dots stands for C frames of other
+    objects: which these are depends on the Python.
+    """
+
+    CRASH = """
+        import faulthandler
+        faulthandler.enable(2, c_stack="mixed")
+        import ctypes
+        ctypes.CDLL("./%s.so").boom(None)
+    """
+    REPORT = """
+        Fatal Python error: Segmentation fault
+
+        Current thread 0x… (most recent call first):
+          File "<string>", line 4 in <module>
+
+        Traceback (most recent call first):
+        %s
+          …
+          File "<string>", line 4 in <module>
+          …
+    """
+    LINES = """
+          C File "…/symbols.c", line 12 in inner (%(name)s.so+0x…)
+          C File "…/symbols.c", line 18 in outer (%(name)s.so+0x…)
+          C File "…/symbols.c", line 24 in boom (%(name)s.so+0x…)
+    """
+    # Without debug data.
+    NAMES = """
+          C File ???, line ??? in outer (%(name)s.so+0x…)
+          C File ???, line ??? in boom (%(name)s.so+0x…)
+    """
+    # Without symbols.
+    EXPORTED = """
+          C File ???, line ??? in ??? (%(name)s.so+0x…)
+          C File ???, line ??? in boom (%(name)s.so+0x…)
+    """
+
+    @classmethod
+    def setUpClass(cls):
+        child = python("import faulthandler; print(faulthandler.__file__)")
+        with open(child.raw_out.strip(), "rb") as file:
+            # A message of libbacktrace's.
+            cls.complete = b"no debug info in ELF executable" in file.read()
+        if compiler() is None:
+            raise unittest.SkipTest("needs a C compiler")
+        cls.build("symbols", SYMBOLS, "-g")
+        with open(os.path.join(FOLDER, "symbols.so"), "rb") as file:
+            cls.library = file.read()
+
+    @classmethod
+    def build(cls, name, source, *options, suffix=".c"):
+        """Make a shared library in the children's folder."""
+        path = write_file(name + suffix, source)
+        child = run(compiler(), "-O2", "-fPIC", "-shared", "-pthread",
+                    "-Wl,--build-id", *options, path, "-o", name + ".so",
+                    env=environment(LD_PRELOAD=""))
+        if child.status:
+            raise unittest.SkipTest("the compiler fails: %s" % child)
+
+    def copy(self, name, data=None):
+        """Write a library: the compiled one, or what was made of it."""
+        with open(os.path.join(FOLDER, name + ".so"), "wb") as file:
+            file.write(self.library if data is None else data)
+
+    def need_libbacktrace(self):
+        if not self.complete:
+            self.skipTest("the module was built without libbacktrace")
+
+    def tidy(self, text, *names):
+        """The report with the frames of other objects as three dots."""
+        lines = []
+        ours = tuple("(%s.so+0x" % name for name in names)
+        for line in text.splitlines():
+            match = re.match(r'  C File (?:".*"|\?\?\?), line (?:\d+|\?\?\?)'
+                             r' in [\w.?@]+ (\((\S+)\+0x)[0-9a-f]+\)$', line)
+            if match and match.group(1) in ours:
+                line = re.sub(r"\+0x[0-9a-f]+\)$", "+0x…)", line)
+                line = line.replace('"%s/' % FOLDER, '"…/')
+            elif match:
+                line = "  …"
+                self.others.append(match.group(0))
+            if line != "  …" or lines[-1] != line:
+                lines.append(line)
+        return "".join(line + "\n" for line in lines).replace(
+            'C File "symbols.c"', 'C File "…/symbols.c"')
+
+    def expect(self, child, name, lines, limit=LIMIT, report=REPORT):
+        """The report of a crash in boom(), and the frames around it."""
+        self.others = []
+        child.err = self.tidy(child.err, name)
+        lines = textwrap.indent(block(lines % {"name": name}), "  ")
+        self.check(child, SIGSEGV, block(report).replace("%s\n", lines), limit)
+        if self.complete:
+            self.check_others()
+
+    def check_others(self):
+        """The frames of other objects are looked up all the same."""
+        named = [line for line in self.others if " in ??? (" not in line]
+        self.assertGreater(len(named), 5, self.others)
+
+    def crash_in(self, name, lines, limit=LIMIT, **options):
+        """boom() of a library crashes, with these lines in the report."""
+        child = python(self.CRASH % name, **options)
+        self.expect(child, name, lines if self.complete else self.EXPORTED,
+                    limit)
+        return child
+
+    # ---- what is shown ----
+
+    def test_function_file_line(self):
+        """Static functions, inlined ones, in a library opened later."""
+        self.copy("whole")
+        self.crash_in("whole", self.LINES)
+
+    def test_offset(self):
+        """The offset is that of the file's symbols; lines of one call share
+        theirs."""
+        self.copy("offset")
+        child = python(self.CRASH % "offset")
+        found = re.findall(r" in (\w+|\?\?\?) \(offset\.so\+0x(\w+)\)",
+                           child.err)
+        nm = run("nm", "symbols.so")
+        if nm.status:
+            self.skipTest("needs nm")
+        start = {name: int(at, 16) for at, kind, name in
+                 (line.split() for line in nm.out.splitlines()
+                  if len(line.split()) == 3)}
+        at = [int(number, 16) for name, number in found]
+        self.assertEqual([name for name, number in found], [
+            "inner", "outer", "boom"] if self.complete else ["???", "boom"])
+        self.assertTrue(start["outer"] <= at[0] < start["outer"] + 32)
+        self.assertTrue(start["boom"] < at[-1] < start["boom"] + 32)
+        if self.complete:
+            self.assertEqual(at[0], at[1])
+
+    def test_no_debug_data(self):
+        """The names of the symbol table, also those of static functions."""
+        self.build("names", SYMBOLS)
+        self.crash_in("names", self.NAMES)
+
+    def test_no_symbols(self):
+        """The names that the library exports."""
+        self.build("stripped", SYMBOLS, "-s")
+        self.crash_in("stripped", self.EXPORTED)
+
+    def test_debug_file(self):
+        """The debug data are in a file of their own."""
+        self.copy("split")
+        for command in (
+                ("objcopy", "--only-keep-debug", "split.so", "split.debug"),
+                ("objcopy", "--strip-all", "--add-gnu-debuglink=split.debug",
+                 "split.so")):
+            if not shutil.which("objcopy") or run(*command).status:
+                self.skipTest("needs objcopy")
+        self.crash_in("split", self.LINES)
+
+    def test_long_names(self):
+        """A name is cut after 500 characters, and escaped."""
+        long = "long_" * 110
+        self.build("long", SYMBOLS.replace("outer", long), "-g")
+        child = python(self.CRASH % "long")
+        self.assertEqual(child.status, -SIGSEGV)
+        if self.complete:
+            self.assertNotIn(long, child.err)
+            self.assertIn(" in %s... (long.so+0x" % long[:500], child.err)
+        self.build("strange", '#line 8 "st\\303\\244\\nnge.c"\n'
+                   "int boom(volatile int *p)\n{ return *p; }\n", "-g")
+        child = python(self.CRASH % "strange")
+        self.expect(child, "strange", """
+              C File "st\\xc3\\xa4\\x0ange.c", line 9 in boom (strange.so+0x…)
+        """ if self.complete else """
+              C File ???, line ??? in boom (strange.so+0x…)
+        """)
+
+    def test_objects(self):
+        """With details: path, address and build-id of the frames' objects."""
+        self.copy("listed")
+        self.build("anonymous", SYMBOLS, "-Wl,--build-id=none")
+        for name, c_stack in (("listed", "'mixed'"), ("listed", "True"),
+                              ("anonymous", "True")):
+            with self.subTest(name=name, c_stack=c_stack):
+                child = python((self.CRASH % name).replace(
+                    '"mixed"', c_stack + ", details=True"))
+                self.assertEqual(child.status, -SIGSEGV, child)
+                text = child.raw_err.split("\n\nShared objects:\n")
+                self.assertEqual(len(text), 2, child)
+                lines = text[1].splitlines()
+                for line in lines:
+                    self.assertRegex(line, r'^  "\S+" at 0x[0-9a-f]{16}, '
+                                           r"build-id ([0-9a-f]{40}|\?\?\?)$")
+                note = run("readelf", "-n", name + ".so").out
+                build_id = re.search("Build ID: (.*)|$", note).group(1)
+                self.assertRegex(lines[0], r'^  "\./%s\.so" at 0x\w+000, '
+                                 "build-id %s$" % (
+                                     name, build_id or r"\?\?\?"))
+                frames = re.findall(r"\((\S+)\+0x\w+\)$" if "mixed" in c_stack
+                                    else r'Binary file "(?:.*/)?(.*?)"',
+                                    text[0], re.MULTILINE)
+                listed = [os.path.basename(line.split('"')[1])
+                          for line in lines]
+                # ... of which the last is the program, by another name.
+                self.assertEqual(listed[:-1],
+                                 list(dict.fromkeys(frames))[:-1])
+        child = python((self.CRASH % "listed").replace(
+            'c_stack="mixed"', "c_stack=False, details=True"))
+        self.assertNotIn("Shared objects", child.err)
+
+    # ---- what is not there, or wrong ----
+
+    def test_replaced_file(self):
+        """The file of a library is another one by now, or none."""
+        self.copy("replaced")
+        other = SYMBOLS.replace("#define", "\n\n\n#define", 1)
+        self.build("other", other, "-g")
+        for how in ("os.replace('other.so', 'replaced.so')",
+                    "os.remove('replaced.so')",
+                    "os.remove('replaced.so'), os.mkfifo('replaced.so')",
+                    "os.remove('replaced.so'), os.mkdir('replaced.so')"):
+            with self.subTest(how=how):
+                child = python("""
+                    import faulthandler
+                    faulthandler.enable(2, c_stack="mixed")
+                    import ctypes, os; boom = ctypes.CDLL("./replaced.so").boom; %s
+                    boom(None)
+                """ % how)
+                self.expect(child, "replaced", self.EXPORTED)
+            if os.path.isdir(os.path.join(FOLDER, "replaced.so")):
+                os.rmdir(os.path.join(FOLDER, "replaced.so"))
+            elif os.path.lexists(os.path.join(FOLDER, "replaced.so")):
+                os.remove(os.path.join(FOLDER, "replaced.so"))
+            self.copy("replaced")
+
+    def test_deleted_program(self):
+        """The program's own file is gone."""
+        copy = os.path.join(FOLDER, "deleted-python")
+        shutil.copy(os.path.realpath(PYTHON), copy)
+        self.copy("deleted")
+        code = block(self.CRASH % "deleted").replace(
+            "import ctypes\n", "import ctypes, os; os.remove(%r)\n" % copy)
+        # PYTHONPATH is no place where .pth files work.
+        code = code.replace("import", "import _faulthandler_precedence,", 1)
+        paths = run(PYTHON, "-c", "import sys; print(sys.prefix); "
+                    "print(*sys.path[1:], sep=':')").raw_out.splitlines()
+        child = run(copy, "-c", code, env=environment(
+            PYTHONHOME=os.path.dirname(os.path.dirname(LIBRARY)),
+            PYTHONPATH=paths[1]))
+        self.expect(child, "deleted",
+                    self.LINES if self.complete else self.EXPORTED)
+
+    def damage(self, seed):
+        """The library with damage to what is read by lookups only."""
+        numbers = random.Random(seed)
+        data = bytearray(self.library)
+        table, = struct.unpack_from("<Q", data, 40)
+        size, count = struct.unpack_from("<HH", data, 58)
+        parts = [(table, size * count)]
+        end = 0
+        for i in range(count):
+            kind, flags, _, at, n = struct.unpack_from(
+                "<IQQQQ", data, table + i * size + 4)
+            if flags & 2:
+                end = max(end, at + (0 if kind == 8 else n))
+            elif n > 0:
+                parts.append((at, n))
+        at, n = numbers.choice(parts)
+        how = seed % 5
+        if how == 0:
+            for _ in range(1 + n // 20):
+                data[at + numbers.randrange(n)] = numbers.randrange(256)
+        elif how == 1:
+            data[at:at + n] = bytes(numbers.randrange(256)
+                                    for _ in range(n))
+        elif how == 2:
+            data[at + numbers.randrange(n)] = numbers.choice([0, 127, 255])
+        elif how == 3:
+            data[at:at + n] = numbers.choice([b"\xff", b"\0", b"\x80"]) * n
+        else:
+            del data[numbers.randrange(end, len(data)):]
+        return bytes(data)
+
+    @unittest.skipUnless(struct.calcsize("P") == 8, "reads 64-bit files")
+    def test_damaged_debug_data(self):
+        """Symbols, debug data, section headers: any part may be nonsense."""
+        for seed in range(20):
+            with self.subTest(seed=seed):
+                self.copy("damaged", self.damage(seed))
+                child = python(self.CRASH % "damaged")
+                self.others = []
+                text = re.sub(r"(?m)^  C File .* in .* \(damaged\.so\+0x\w+\)"
+                              r"\n", "", child.err)
+                self.assertIn("(damaged.so+0x", child.err)
+                child.err = self.tidy(text)
+                self.check(child, SIGSEGV, block(self.REPORT % "").replace(
+                    "first):\n\n  …", "first):\n  …"))
+                self.check_others()
+
+    def unusual(self, name, **counts):
+        counts = dict({"units": 0, "ranges": 0, "entry": 3, "entries": 0},
+                      **counts)
+        self.build(name, UNUSUAL % counts, suffix=".s")
+
+    UNUSUAL_LINE = """
+          C File "boom.c", line 7 in boom (%(name)s.so+0x…)
+    """
+    NAME = """
+          C File ???, line ??? in boom (%(name)s.so+0x…)
+    """
+
+    @unittest.skipUnless(X86_64, "needs the assembler of x86-64")
+    def test_deep_debug_data(self):
+        """Entries are nested deeper than any stack."""
+        self.need_libbacktrace()
+        self.unusual("plain", entries=1000)
+        self.crash_in("plain", self.UNUSUAL_LINE)
+        self.unusual("deep", entry=2, entries=1000000)
+        self.crash_in("deep", self.NAME, limit=4)
+
+    @unittest.skipUnless(X86_64, "needs the assembler of x86-64")
+    def test_slow_debug_data(self):
+        """Debug data that take minutes cost 5 s, and their own frames."""
+        self.need_libbacktrace()
+        self.unusual("slow", units=10000, ranges=1000000)
+        child = self.crash_in("slow", self.NAME, limit=8)
+        self.assertGreater(child.seconds, 4)
+
+    # ---- the worst moment ----
+
+    def test_loader_lock(self):
+        """Another thread has the loader's lock."""
+        self.copy("loader")
+        child = python("""
+            import faulthandler; faulthandler.enable(2, False, "mixed")
+            import ctypes; library = ctypes.CDLL("./loader.so")
+            assert library.hold_loader() == 0
+            library.boom(None)
+        """)
+        self.expect(child, "loader",
+                    self.LINES if self.complete else self.EXPORTED, 3,
+                    report=self.REPORT.replace(
+                        "Current thread 0x… (", "Stack ("))
+
+    def test_heap_lock(self):
+        """Nobody can allocate."""
+        self.copy("heap")
+        self.build("stuck", STUCK_HEAP)
+        child = python("""
+            import faulthandler; faulthandler.enable(2, c_stack="mixed")
+            import ctypes; boom = ctypes.CDLL("./heap.so").boom
+            stuck = ctypes.c_int.in_dll(ctypes.CDLL(None), "heap_is_stuck")
+            stuck.value = 1; boom(None)
+        """, env=environment(LD_PRELOAD=os.path.join(FOLDER, "stuck.so")))
+        self.expect(child, "heap",
+                    self.LINES if self.complete else self.EXPORTED, 3)
+
+    def limited(self, name, prepare, lines, **options):
+        """boom() crashes after some Python code has run."""
+        self.copy(name)
+        code = block(self.CRASH % name).replace(
+            "import ctypes\n", "import ctypes; exec(%r); boom = "
+            'ctypes.CDLL("./%s.so").boom; exec(prepare)\n' % (
+                "prepare = %r" % block(prepare), name)).replace(
+            'ctypes.CDLL("./%s.so").boom(None)' % name, "boom(None)")
+        child = run(PYTHON, "-c", code, **options)
+        self.expect(child, name, lines)
+
+    def test_no_descriptors(self):
+        """All descriptors are in use."""
+        self.limited("descriptors", """
+            import os, resource
+            resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+            try:
+                while True:
+                    os.dup(2)
+            except OSError:
+                pass
+        """, self.LINES if self.complete else self.EXPORTED)
+
+    def test_no_memory(self):
+        """There is no more address space, for us or at all."""
+        for limit in ("(size, hard)", "(size, size)"):
+            with self.subTest(limit=limit):
+                self.limited("memory", """
+                    import resource
+                    with open("/proc/self/statm") as file:
+                        size = int(file.read().split()[0])
+                    size *= resource.getpagesize()
+                    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+                    resource.setrlimit(resource.RLIMIT_AS, %s)
+                """ % limit, self.EXPORTED)
+
+    @unittest.skipUnless(X86_64, "needs a number of x86-64")
+    def test_no_processes(self):
+        """A sandbox refuses to make processes."""
+        self.limited("processes", """
+            import struct
+            # clone, number 56: EPERM, all others: allowed
+            rules = ctypes.create_string_buffer(struct.pack(
+                "HBBI" * 4, 0x20, 0, 0, 0, 0x15, 0, 1, 56,
+                6, 0, 0, 0x50001, 6, 0, 0, 0x7fff0000))
+            program = ctypes.create_string_buffer(struct.pack(
+                "HxxxxxxQ", 4, ctypes.addressof(rules)))
+            libc = ctypes.CDLL(None)
+            assert libc.prctl(38, 1, 0, 0, 0) == 0
+            assert libc.prctl(22, 2, program, 0, 0) == 0
+        """, self.EXPORTED)
+
+    def test_no_trace(self):
+        """A process that lives on has no child and no mapping more."""
+        if not X86_64 or SANITIZED:
+            self.skipTest("needs the older handler of x86-64")
+        self.copy("again")
+        self.build("older", OLDER)
+        child = python("""
+            import ctypes, mmap, os
+            ctypes.CDLL("./older.so").install_repair()
+            import faulthandler
+            faulthandler.enable(os.open("/dev/null", 1), c_stack="mixed")
+            boom = ctypes.CDLL("./again.so").boom
+            protect = ctypes.CDLL(None).mprotect
+            page = mmap.mmap(-1, 4096)
+            at = ctypes.c_void_p(ctypes.addressof(
+                ctypes.c_char.from_buffer(page)))
+
+            def crash():
+                faulthandler.enable(os.open("/dev/null", 1), c_stack="mixed")
+                protect(at, 4096, 0)
+                boom(at)
+                try:
+                    print("a child:", os.waitpid(-1, 0x40000000))
+                except ChildProcessError:
+                    pass
+                with open("/proc/self/maps") as file:
+                    return len(file.readlines())
+
+            crash()
+            print(crash() == crash())
+        """)
+        self.assertEqual((child.status, child.out), (0, "True\n"), child)
 
 
 # ---- Programs that use it --------------------------------------------------

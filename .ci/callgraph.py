@@ -154,6 +154,8 @@ if LIBBACKTRACE:
         "backtrace_pcinfo": call("in the child", only=CHILD),
         "backtrace_syminfo": call("in the child", only=CHILD),
         "clone": call("a bare system call"),
+        "getauxval": call("reads what the process was started with",
+                          only=CHILD),
         "getppid": call("on the list", only=CHILD),
         "getrlimit": call("a bare system call", only=CHILD),
         "kill": call("on the list"),
