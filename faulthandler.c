@@ -122,6 +122,9 @@
 #ifndef AT_MINSIGSTKSZ
 #  define AT_MINSIGSTKSZ 51
 #endif
+#ifndef SYS_openat2
+#  define SYS_openat2 437
+#endif
 #ifndef RWF_NOWAIT
 #  define RWF_NOWAIT 8
 #endif
@@ -237,6 +240,112 @@ platform_set_place(void *context, struct platform_place place)
     uc->uc_mcontext.sp = place.sp;
 #else
     (void)uc, (void)place;
+#endif
+}
+
+/* What the processor said of a fault: the number of its exception, what was
+   tried at which address, and the general registers as instructions number
+   them.  Of a signal that was sent, what it said last. */
+enum platform_access {
+    ACCESS_UNKNOWN, ACCESS_READ, ACCESS_WRITE, ACCESS_EXECUTE
+};
+
+#if defined(__x86_64__)
+#  define PLATFORM_IS_X86_64 true
+#  define PLATFORM_REGISTERS 16
+#elif defined(__aarch64__)
+#  define PLATFORM_IS_X86_64 false
+#  define PLATFORM_REGISTERS 31
+#else
+#  define PLATFORM_IS_X86_64 false
+#  define PLATFORM_REGISTERS 1
+#endif
+
+struct platform_fault {
+    int trap;                   /* -1 where the kernel does not tell */
+    enum platform_access access;
+    uintptr_t address;
+    uintptr_t registers[PLATFORM_REGISTERS];
+};
+
+static void
+platform_get_fault(const void *context, struct platform_fault *fault)
+{
+    const ucontext_t *uc = context;
+    memset(fault, 0, sizeof *fault);
+    fault->trap = -1;
+#if defined(__x86_64__)
+    static const int order[] = {
+        REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP, REG_RSI,
+        REG_RDI, REG_R8, REG_R9, REG_R10, REG_R11, REG_R12, REG_R13, REG_R14,
+        REG_R15,
+    };
+    const greg_t *gregs = uc->uc_mcontext.gregs;
+    for (size_t i = 0; i < PLATFORM_REGISTERS; i++) {
+        fault->registers[i] = (uintptr_t)gregs[order[i]];
+    }
+    fault->trap = (int)gregs[REG_TRAPNO];
+    fault->address = (uintptr_t)gregs[REG_CR2];
+    if (fault->trap == 14) {
+        fault->access = gregs[REG_ERR] & 16 ? ACCESS_EXECUTE
+                        : gregs[REG_ERR] & 2 ? ACCESS_WRITE : ACCESS_READ;
+    }
+#elif defined(__aarch64__)
+    for (size_t i = 0; i < PLATFORM_REGISTERS; i++) {
+        fault->registers[i] = (uintptr_t)uc->uc_mcontext.regs[i];
+    }
+    fault->address = (uintptr_t)uc->uc_mcontext.fault_address;
+    const unsigned char *record =
+        (const unsigned char *)uc->uc_mcontext.__reserved;
+    const unsigned char *end = record + sizeof uc->uc_mcontext.__reserved;
+    struct { uint32_t magic, size; uint64_t value; } head;
+    while (record + sizeof head <= end) {
+        memcpy(&head, record, sizeof head);
+        if (head.magic == 0 || head.size < 8) {
+            break;
+        }
+        if (head.magic == 0x45535201) {         /* the syndrome register */
+            unsigned kind = (unsigned)(head.value >> 26) & 63;
+            fault->access = kind == 0x20 ? ACCESS_EXECUTE
+                            : kind != 0x24 ? ACCESS_UNKNOWN
+                            : head.value & 64 ? ACCESS_WRITE : ACCESS_READ;
+        }
+        record += head.size;
+    }
+#else
+    (void)uc;
+#endif
+}
+
+/* The name of a general register. */
+static const char *
+platform_register_name(size_t number)
+{
+#if defined(__x86_64__)
+    static const char *const names[] = {
+        "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9",
+        "r10", "r11", "r12", "r13", "r14", "r15",
+    };
+#elif defined(__aarch64__)
+    static const char *const names[] = {
+        "x0", "x1", "x2", "x3", "x4", "x5", "x6", "x7", "x8", "x9", "x10",
+        "x11", "x12", "x13", "x14", "x15", "x16", "x17", "x18", "x19", "x20",
+        "x21", "x22", "x23", "x24", "x25", "x26", "x27", "x28", "x29", "x30",
+    };
+#else
+    static const char *const names[] = {"?"};
+#endif
+    return names[number];
+}
+
+/* A handler starts with the flags of what it interrupted.  The one that makes
+   misaligned reads faults is not for us. */
+static void
+platform_clear_flags(void)
+{
+#if defined(__x86_64__)
+    __builtin_ia32_writeeflags_u64(__builtin_ia32_readeflags_u64()
+                                   & ~(uint64_t)0x40000);
 #endif
 }
 
@@ -614,6 +723,70 @@ platform_open_proc(const char *before, unsigned number, const char *after,
     return open(path, flags | O_CLOEXEC);
 }
 
+/* The size of a file, if it can be had without waiting for a disk or a
+   server, and if it is still the one that is meant.  Returns 0, or -1. */
+static int
+platform_file_size(const char *path, uint64_t inode, uint64_t *size)
+{
+    const struct { uint64_t flags, mode, resolve; } how = {
+        O_PATH | O_CLOEXEC, 0, 0x20             /* only what is cached */
+    };
+    struct statx x;
+    int fd = (int)syscall(SYS_openat2, AT_FDCWD, path, &how, sizeof how);
+    int result = fd < 0 ? -1
+                 : statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC,
+                         STATX_SIZE | STATX_INO, &x);
+    if (fd >= 0) {
+        close(fd);
+    }
+    if (result < 0 || x.stx_ino != inode) {
+        return -1;
+    }
+    *size = x.stx_size;
+    return 0;
+}
+
+/* When this process started: nanoseconds since the machine did, and those of
+   now.  Asked each time: a forked child has its own.  Returns -1 where /proc
+   does not tell. */
+static int
+platform_age(int64_t *start, int64_t *now)
+{
+    char text[512];
+    int fd = open("/proc/self/stat", O_RDONLY | O_CLOEXEC);
+    ssize_t got = fd < 0 ? -1 : read(fd, text, sizeof text);
+    if (fd >= 0) {
+        close(fd);
+    }
+    /* The 22nd field, in ticks.  The second one, the name, is in parentheses
+       and may hold anything. */
+    ssize_t at = got;
+    while (at > 0 && text[at - 1] != ')') {
+        at--;
+    }
+    for (int field = 2; at > 0 && field < 22; field++) {
+        while (at < got && text[at] != ' ') {
+            at++;
+        }
+        at++;
+    }
+    uint64_t ticks = 0;
+    ssize_t first = at;
+    while (at > 0 && at < got && text[at] >= '0' && text[at] <= '9') {
+        ticks = 10 * ticks + (uint64_t)(text[at++] - '0');
+    }
+    struct timespec t;
+    unsigned long hz = getauxval(AT_CLKTCK);
+    if (at <= first || hz == 0 || ticks / hz > INT64_MAX / 2000000000
+        || clock_gettime(CLOCK_BOOTTIME, &t) < 0) {
+        return -1;
+    }
+    *start = (int64_t)(ticks / hz * 1000000000
+                       + ticks % hz * (1000000000 / hz));
+    *now = (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+    return 0;
+}
+
 /* The name of a thread of this process, "" when it cannot be had.  Not
    pthread_getname_np(): it touches a pthread_t that may be gone. */
 static void
@@ -826,6 +999,20 @@ struct layout_chunk {
 #define LAYOUT_OWNER_SHIM 3
 #define LAYOUT_OWNER_MAX 4
 
+/* A thread keeps the exceptions that are being handled in a chain, and one
+   that is on its way to a handler by itself; until 3.11 as a type and
+   anything to make an exception of. */
+#define LAYOUT_TSTATE_HANDLED offsetof(PyThreadState, exc_info)
+#define LAYOUT_HANDLED_VALUE offsetof(_PyErr_StackItem, exc_value)
+#define LAYOUT_HANDLED_PREVIOUS offsetof(_PyErr_StackItem, previous_item)
+#if PY_VERSION_HEX >= 0x030C0000
+#  define LAYOUT_TSTATE_RAISED offsetof(PyThreadState, current_exception)
+#  define LAYOUT_TSTATE_RAISED_TYPE 0
+#else
+#  define LAYOUT_TSTATE_RAISED offsetof(PyThreadState, curexc_value)
+#  define LAYOUT_TSTATE_RAISED_TYPE offsetof(PyThreadState, curexc_type)
+#endif
+
 /* Where a module object keeps its definition. */
 struct layout_module {
     PyObject ob_base;
@@ -902,6 +1089,17 @@ layout_attached_thread(void)
     return PyThreadState_GetUnchecked();
 #else
     return _PyThreadState_UncheckedGet();
+#endif
+}
+
+/* Is Python being finalised?  A bare load. */
+static bool
+layout_is_finalizing(void)
+{
+#if PY_VERSION_HEX >= 0x030D0000
+    return Py_IsFinalizing();
+#else
+    return _Py_IsFinalizing();
 #endif
 }
 
@@ -1936,6 +2134,64 @@ out_room(struct out *o, size_t n)
     out_flush(o);
 }
 
+/* With leading zeros. */
+static void
+out_digits(struct out *o, uint64_t value, int width)
+{
+    uint64_t least = 1;
+    while (--width > 0) {
+        least *= 10;
+        if (value < least) {
+            out_char(o, '0');
+        }
+    }
+    out_decimal(o, value);
+}
+
+/* Seconds since 1970 as 2026-11-22T07:10:11Z.  Our own calendar: gmtime()
+   takes a lock.  It counts in years from March on, so that the leap day is
+   the last one, and in eras of 400 years, which are all of one length. */
+static void
+out_utc(struct out *o, int64_t seconds)
+{
+    int64_t days = seconds / 86400, rest = seconds % 86400;
+    if (rest < 0) {
+        days--;
+        rest += 86400;
+    }
+    days += 719468;             /* since 0000-03-01 */
+    int64_t era = (days >= 0 ? days : days - 146096) / 146097;
+    int64_t day = days - era * 146097;
+    int64_t year = (day - day / 1460 + day / 36524 - day / 146096) / 365;
+    day -= 365 * year + year / 4 - year / 100;
+    int64_t month = (5 * day + 2) / 153;        /* 0 is March */
+    day -= (153 * month + 2) / 5;
+    year += era * 400 + (month >= 10);
+    out_digits(o, (uint64_t)(year < 0 ? 0 : year), 4);
+    out_char(o, '-');
+    out_digits(o, (uint64_t)(month < 10 ? month + 3 : month - 9), 2);
+    out_char(o, '-');
+    out_digits(o, (uint64_t)day + 1, 2);
+    out_char(o, 'T');
+    out_digits(o, (uint64_t)rest / 3600, 2);
+    out_char(o, ':');
+    out_digits(o, (uint64_t)rest / 60 % 60, 2);
+    out_char(o, ':');
+    out_digits(o, (uint64_t)rest % 60, 2);
+    out_char(o, 'Z');
+}
+
+/* For the tests: the calendar, over more times than there can be crashes. */
+#ifdef FAULTHANDLER_TEST
+__attribute__((visibility("default"))) size_t
+faulthandler_test_utc(int64_t seconds, char *text, size_t size)
+{
+    struct out o = {.text = text, .size = size};
+    out_utc(&o, seconds);
+    return o.used;
+}
+#endif
+
 /* Lower case hex, with at least width digits. */
 static void
 out_hex(struct out *o, uint64_t value, int width)
@@ -1947,6 +2203,14 @@ out_hex(struct out *o, uint64_t value, int width)
     for (int i = digits > width ? digits : width; i-- > 0;) {
         out_char(o, "0123456789abcdef"[value >> (4 * i) & 15]);
     }
+}
+
+/* An address: 0x and all its digits. */
+static void
+out_address(struct out *o, uintptr_t address)
+{
+    out_text(o, "0x");
+    out_hex(o, address, 2 * (int)sizeof address);
 }
 
 /* A character as ASCII: itself, \xhh, \uhhhh or \Uhhhhhhhh. */
@@ -2043,18 +2307,18 @@ str_ends(const struct str *s)
            && end == 0;
 }
 
-/* Write a str object as ASCII, at most OUT_NAME_MAX characters of it.
-   Returns -1, with nothing written, if it is none or cannot be read. */
+/* Write a str object as ASCII, at most max characters of it.  Returns -1,
+   with nothing written, if it is none or cannot be read. */
 static int
-str_write(struct out *o, uintptr_t at)
+str_write_start(struct out *o, uintptr_t at, size_t max)
 {
     struct str s;
     size_t start = o->used;
     if (str_read(at, &s) < 0) {
         return -1;
     }
-    bool cut = s.length > OUT_NAME_MAX;
-    size_t left = cut ? OUT_NAME_MAX : (size_t)s.length;
+    bool cut = (size_t)s.length > max;
+    size_t left = cut ? max : (size_t)s.length;
     bool good = !cut || str_ends(&s);
     while (good && left > 0) {
         /* With the last block comes the zero. */
@@ -2077,6 +2341,12 @@ str_write(struct out *o, uintptr_t at)
     }
     out_text(o, cut ? "..." : "");
     return 0;
+}
+
+static int
+str_write(struct out *o, uintptr_t at)
+{
+    return str_write_start(o, at, OUT_NAME_MAX);
 }
 
 /* ==== 7. Code objects ==== */
@@ -3249,6 +3519,109 @@ thread_is_collecting(const struct thread *t)
            && collecting == 1;
 }
 
+/* How much is shown of a type's name and of an exception's message. */
+#define THREAD_TYPE_MAX 100
+#define THREAD_MESSAGE_MAX 200
+
+/* Write the name of a type, as it calls itself.  Returns -1, with nothing
+   written, if this is no type that can be read. */
+static int
+thread_write_type(struct out *o, uintptr_t type)
+{
+    uintptr_t name, flags, size;
+    size_t start = o->used;
+    if (mem_word(type + offsetof(PyTypeObject, tp_name), &name) < 0
+        || mem_word(type + offsetof(PyTypeObject, tp_flags), &flags) < 0
+        || mem_word(type + offsetof(PyTypeObject, tp_basicsize), &size) < 0
+        || !(flags & Py_TPFLAGS_BASE_EXC_SUBCLASS)
+        || size < sizeof(PyBaseExceptionObject)) {
+        return -1;
+    }
+    for (size_t i = 0; i < THREAD_TYPE_MAX; i++) {
+        unsigned char c;
+        if (mem_read(&c, name + i, 1) < 0 || (i == 0 && c == '\0')) {
+            o->used = start;
+            return -1;
+        }
+        if (c == '\0') {
+            return 0;
+        }
+        out_escaped(o, c);
+    }
+    out_text(o, "...");
+    return 0;
+}
+
+/* The message of an exception: the first of its arguments, or the second where
+   the first is a number, as OSError has it.  0 if there is none. */
+static uintptr_t
+thread_find_message(uintptr_t exception)
+{
+    uintptr_t args, items[2] = {0, 0};
+    PyVarObject head;
+    struct str s;
+    if (mem_word(exception + offsetof(PyBaseExceptionObject, args),
+                 &args) < 0
+        || mem_read(&head, args, sizeof head) < 0
+        || head.ob_base.ob_type != &PyTuple_Type || head.ob_size < 1
+        || mem_read(items, args + offsetof(PyTupleObject, ob_item),
+                    head.ob_size > 1 ? sizeof items : sizeof *items) < 0) {
+        return 0;
+    }
+    return str_read(items[0], &s) == 0 ? items[0] : items[1];
+}
+
+/* Write a line about an exception: its type, and its message where that is a
+   str.  The value may be what an exception is still to be made of, of this
+   type. */
+static void
+thread_write_exception(struct out *o, const char *what, uintptr_t type,
+                       uintptr_t value)
+{
+    uintptr_t own = 0, message = value;
+    out_room(o, OUT_LINE_MAX);
+    out_text(o, what);
+    mem_word(value + offsetof(PyObject, ob_type), &own);
+    if (thread_write_type(o, own) == 0) {
+        message = thread_find_message(value);
+    }
+    else if (thread_write_type(o, type) < 0) {
+        out_text(o, "???");
+    }
+    size_t end = o->used;
+    out_text(o, ": ");
+    if (str_write_start(o, message, THREAD_MESSAGE_MAX) < 0) {
+        o->used = end;
+    }
+    out_char(o, '\n');
+}
+
+/* Write the exceptions of a thread: the one that it is handling, the last of
+   those that a handler of another has met, and the one on its way to one. */
+static void
+thread_write_exceptions(struct out *o, const struct thread *t)
+{
+    struct mem_chain chain = {0, 0, 0};
+    uintptr_t item = 0, value = 0, type = 0;
+    mem_word(t->at + LAYOUT_TSTATE_HANDLED, &item);
+    while (item != 0 && mem_chain_step(&chain, item) == 0
+           && mem_word(item + LAYOUT_HANDLED_VALUE, &value) == 0
+           && (value == 0 || value == (uintptr_t)Py_None)
+           && mem_word(item + LAYOUT_HANDLED_PREVIOUS, &item) == 0) {
+    }
+    if (value != 0 && value != (uintptr_t)Py_None) {
+        thread_write_exception(o, "  handling ", 0, value);
+    }
+    value = 0;
+    mem_word(t->at + LAYOUT_TSTATE_RAISED, &value);
+    if (LAYOUT_TSTATE_RAISED_TYPE != 0) {
+        mem_word(t->at + LAYOUT_TSTATE_RAISED_TYPE, &type);
+    }
+    if (value != 0 || type != 0) {
+        thread_write_exception(o, "  raising ", type, value);
+    }
+}
+
 /* Decode one character of UTF-8; a byte that is none stands for itself.
    Returns how many bytes it took. */
 static size_t
@@ -3288,6 +3661,43 @@ thread_write_name(struct out *o, const char *name, bool ascii_only)
         text += n;
     }
     out_char(o, ']');
+}
+
+/* What a thread that Python starts notes of itself, above its alternate stack:
+   its name, as Python knows it.  The key leads to it. */
+#define THREAD_NAME_SIZE 128
+struct thread_note {
+    char name[THREAD_NAME_SIZE];        /* UTF-8; "": not known */
+};
+static pthread_key_t thread_note_key;
+static bool thread_note_key_made;
+
+/* The name of the calling thread, "" where it has none.  Only from 3.14 on
+   does Python tell the kernel, which keeps 15 bytes of it: the whole name
+   was noted when the thread started.  A name that was given to the kernel
+   since is newer. */
+static void
+thread_get_name(char name[THREAD_NAME_SIZE])
+{
+    const struct thread_note *note = thread_note_key_made
+                                     ? pthread_getspecific(thread_note_key)
+                                     : NULL;
+    char kernel[32], program[32];
+    pid_t self = platform_thread_id();
+    platform_thread_name(self, kernel);
+    platform_thread_name(getpid(), program);
+    bool is_default = kernel[0] == '\0' || strcmp(kernel, program) == 0;
+    const char *best = is_default ? "" : kernel;
+    if (note != NULL && note->name[0] != '\0'
+        && (is_default || strncmp(note->name, kernel, 15) == 0)) {
+        best = note->name;
+    }
+    else if (self == getpid() && PyGILState_GetThisThreadState() != NULL) {
+        best = "MainThread";
+    }
+    size_t n = strlen(best);
+    memcpy(name, best, n < THREAD_NAME_SIZE ? n : THREAD_NAME_SIZE - 1);
+    name[n < THREAD_NAME_SIZE ? n : THREAD_NAME_SIZE - 1] = '\0';
 }
 
 /* Write a thread's header.  program is the name that threads have by default,
@@ -3377,27 +3787,1087 @@ static struct platform_code fault_printers[4];
 #define FAULT_PRINTERS (sizeof fault_printers / sizeof *fault_printers)
 #define FAULT_SCAN_WORDS 1024
 
-/* Does the stack above the abort() hold a return into Py_FatalError()?  A
-   scan, not an unwinding: it is to be right about one call that never
-   returns and leaves no stale addresses behind. */
+/* That of abort(). */
+static struct platform_code fault_abort;
+
+/* Does the stack hold a return into one of n functions?  A scan, not an
+   unwinding: it is to be right about calls that never return and leave no
+   stale addresses behind. */
 static bool
-fault_was_reported(const void *context)
+fault_is_inside(const void *context, const struct platform_code *ranges,
+                size_t n)
 {
     uintptr_t word, sp = platform_get_place(context).sp;
     for (size_t i = 0; i < FAULT_SCAN_WORDS; i++) {
         if (mem_word(sp + i * sizeof word, &word) < 0) {
             return false;
         }
-        for (size_t j = 0; j < FAULT_PRINTERS; j++) {
+        for (size_t j = 0; j < n; j++) {
             /* The call is the last instruction: its return address may be
                the first one behind the function. */
-            if (word > fault_printers[j].start
-                && word <= fault_printers[j].end) {
+            if (word > ranges[j].start && word <= ranges[j].end) {
                 return true;
             }
         }
     }
     return false;
+}
+
+/* Has the interpreter printed this abort()? */
+static bool
+fault_was_reported(const void *context)
+{
+    return fault_is_inside(context, fault_printers, FAULT_PRINTERS);
+}
+
+/* What the si_code of a signal says.  By number: not every C library has all
+   the names.  Signal 0 stands for any. */
+static const struct fault_code {
+    int signum, code;
+    const char *name, *words;
+} fault_codes[] = {
+    {SIGSEGV, 1, "SEGV_MAPERR", "nothing is mapped there"},
+    {SIGSEGV, 2, "SEGV_ACCERR", "that is not allowed there"},
+    {SIGSEGV, 3, "SEGV_BNDERR", "it is out of the object's bounds"},
+    {SIGSEGV, 4, "SEGV_PKUERR", "its protection key forbids it"},
+    {SIGSEGV, 5, "SEGV_ACCADI", "memory tagging is not enabled there"},
+    {SIGSEGV, 6, "SEGV_ADIDERR", "a wrong memory tag, noticed later"},
+    {SIGSEGV, 7, "SEGV_ADIPERR", "a wrong memory tag"},
+    {SIGSEGV, 8, "SEGV_MTEAERR", "a wrong memory tag, noticed later"},
+    {SIGSEGV, 9, "SEGV_MTESERR", "a wrong memory tag"},
+    {SIGSEGV, 10, "SEGV_CPERR",
+     "the return address or the jump's target was tampered with"},
+    {SIGBUS, 1, "BUS_ADRALN", "the address is not aligned"},
+    {SIGBUS, 2, "BUS_ADRERR", "there is no memory behind it"},
+    {SIGBUS, 3, "BUS_OBJERR", "the hardware of this object failed"},
+    {SIGBUS, 4, "BUS_MCEERR_AR", "the machine's memory is broken there"},
+    {SIGBUS, 5, "BUS_MCEERR_AO",
+     "the machine's memory is broken there, found before it was used"},
+    {SIGFPE, 1, "FPE_INTDIV", "integer division by zero or overflow"},
+    {SIGFPE, 2, "FPE_INTOVF", "integer overflow"},
+    {SIGFPE, 3, "FPE_FLTDIV", "floating point division by zero"},
+    {SIGFPE, 4, "FPE_FLTOVF", "floating point overflow"},
+    {SIGFPE, 5, "FPE_FLTUND", "floating point underflow"},
+    {SIGFPE, 6, "FPE_FLTRES", "inexact floating point result"},
+    {SIGFPE, 7, "FPE_FLTINV", "invalid floating point operation"},
+    {SIGFPE, 8, "FPE_FLTSUB", "subscript out of range"},
+    {SIGFPE, 9, "FPE_DECOVF", "decimal overflow"},
+    {SIGFPE, 10, "FPE_DECDIV", "decimal division by zero"},
+    {SIGFPE, 11, "FPE_DECERR", "decimal packed number is not valid"},
+    {SIGFPE, 12, "FPE_INVASC", "invalid digit"},
+    {SIGFPE, 13, "FPE_INVDEC", "invalid decimal digit"},
+    {SIGFPE, 14, "FPE_FLTUNK", "floating point exception, not told which"},
+    {SIGFPE, 15, "FPE_CONDTRAP", "trap on a condition"},
+    {SIGILL, 1, "ILL_ILLOPC", "illegal opcode"},
+    {SIGILL, 2, "ILL_ILLOPN", "illegal operand"},
+    {SIGILL, 3, "ILL_ILLADR", "illegal addressing mode"},
+    {SIGILL, 4, "ILL_ILLTRP", "illegal trap"},
+    {SIGILL, 5, "ILL_PRVOPC", "privileged opcode"},
+    {SIGILL, 6, "ILL_PRVREG", "privileged register"},
+    {SIGILL, 7, "ILL_COPROC", "coprocessor error"},
+    {SIGILL, 8, "ILL_BADSTK", "error of the register stack"},
+    {SIGILL, 9, "ILL_BADIADDR", "instruction at an impossible address"},
+    {SIGILL, 10, "ILL_BREAK", "illegal break"},
+    {SIGILL, 11, "ILL_BNDMOD", "bundle was changed while it ran"},
+    {0, 0x80, "SI_KERNEL", "sent by the kernel"},
+    {0, 0, "SI_USER", " with kill()"},
+    {0, -1, "SI_QUEUE", " with sigqueue()"},
+    {0, -2, "SI_TIMER", "a timer of this process has run out"},
+    {0, -3, "SI_MESGQ", ", as a message came into a queue"},
+    {0, -4, "SI_ASYNCIO", ", as asynchronous input or output was done"},
+    {0, -5, "SI_SIGIO", "a file is ready for input or output"},
+    {0, -6, "SI_TKILL", " with tgkill()"},
+    {0, -7, "SI_DETHREAD", "execve() ended the process's other threads"},
+    {0, -60, "SI_ASYNCNL", ", as a name was looked up"},
+};
+
+static const struct fault_code *
+fault_find_code(const siginfo_t *info)
+{
+    for (size_t i = 0; i < sizeof fault_codes / sizeof *fault_codes; i++) {
+        const struct fault_code *c = &fault_codes[i];
+        if (c->code == info->si_code
+            && (c->signum == info->si_signo || c->signum == 0)) {
+            return c;
+        }
+    }
+    return NULL;
+}
+
+/* End a line with the name of the code, or its number. */
+static void
+fault_end(struct out *o, const siginfo_t *info)
+{
+    const struct fault_code *code = fault_find_code(info);
+    out_text(o, " (");
+    if (code != NULL) {
+        out_text(o, code->name);
+    }
+    else {
+        out_text(o, info->si_code < 0 ? "si_code -" : "si_code ");
+        out_decimal(o, info->si_code < 0 ? 0u - (unsigned)info->si_code
+                                         : (unsigned)info->si_code);
+    }
+    out_text(o, ")\n");
+}
+
+/* A line of the process's memory map. */
+#define FAULT_PATH_MAX 200
+struct fault_mapping {
+    uintptr_t start, end;       /* end 0: there is none */
+    bool can[ACCESS_EXECUTE + 1];
+    uint64_t offset, inode;
+    char path[FAULT_PATH_MAX + 2];      /* one more: it is cut */
+};
+
+struct fault_map_reader {
+    int fd;
+    size_t at, size;
+    char text[1024];
+};
+
+/* The next character of the map, -1 at its end. */
+static int
+fault_map_char(struct fault_map_reader *r)
+{
+    if (r->at == r->size) {
+        ssize_t got = read(r->fd, r->text, sizeof r->text);
+        if (got <= 0) {
+            return -1;
+        }
+        r->at = 0;
+        r->size = (size_t)got;
+    }
+    return (unsigned char)r->text[r->at++];
+}
+
+/* Read a number and the character behind it. */
+static uint64_t
+fault_map_number(struct fault_map_reader *r, unsigned base)
+{
+    uint64_t value = 0;
+    for (;;) {
+        int c = fault_map_char(r);
+        if (c >= '0' && c <= '9') {
+            value = value * base + (uint64_t)(c - '0');
+        }
+        else if (base == 16 && c >= 'a' && c <= 'f') {
+            value = value * base + (uint64_t)(c - 'a' + 10);
+        }
+        else {
+            return value;
+        }
+    }
+}
+
+/* Read one line: start-end rwxp offset device inode path.  Returns false at
+   the end. */
+static bool
+fault_map_next(struct fault_map_reader *r, struct fault_mapping *m)
+{
+    m->start = (uintptr_t)fault_map_number(r, 16);
+    m->end = (uintptr_t)fault_map_number(r, 16);
+    m->can[ACCESS_UNKNOWN] = false;
+    m->can[ACCESS_READ] = fault_map_char(r) == 'r';
+    m->can[ACCESS_WRITE] = fault_map_char(r) == 'w';
+    m->can[ACCESS_EXECUTE] = fault_map_char(r) == 'x';
+    fault_map_char(r);
+    fault_map_char(r);
+    m->offset = fault_map_number(r, 16);
+    fault_map_number(r, 16);    /* the device */
+    fault_map_number(r, 16);
+    m->inode = fault_map_number(r, 10);
+    int c = r->text[r->at - 1];
+    size_t n = 0;
+    while (c >= 0 && c != '\n') {
+        c = fault_map_char(r);
+        if (c > '\n' && (c != ' ' || n > 0) && n <= FAULT_PATH_MAX) {
+            m->path[n++] = (char)c;
+        }
+    }
+    m->path[n] = '\0';
+    return c == '\n' && m->start < m->end;
+}
+
+/* Can it be the stack of anything?  No file is. */
+static bool
+fault_is_like_stack(const struct fault_mapping *m)
+{
+    return m->can[ACCESS_READ] && m->can[ACCESS_WRITE] && m->path[0] != '/';
+}
+
+/* What is known of a fault that has an address, and of the memory around. */
+struct fault_place {
+    uintptr_t address, pc, sp;
+    enum platform_access access;
+    struct fault_mapping at;    /* where the address is */
+    uintptr_t next;             /* the next one above that may be a stack */
+    uintptr_t low, high;        /* this thread's stack, 0: not known */
+    bool main_stack;
+    bool sp_elsewhere;          /* in another one that may be a stack */
+};
+
+/* How much of a thread's data may lie above pthread_self(), and how far below
+   its stack a stack pointer is looked for after a fork. */
+#define FAULT_THREAD_DATA 4096
+#define FAULT_NEAR ((uintptr_t)1 << 20)
+
+/* Note the stack of the calling thread.  A thread's own data stand at the
+   upper end of its stack; of the main thread's, which the kernel names, they
+   do not.  In the child of another thread's fork, that thread is the main
+   one, on its own stack. */
+static void
+fault_note_stack(struct fault_place *p, const struct fault_mapping *m)
+{
+    uintptr_t self = (uintptr_t)pthread_self();
+    bool is_main = platform_thread_id() == getpid();
+    if (m->start <= self && self < m->end
+        && (!is_main || (p->sp + FAULT_NEAR > m->start && p->sp < m->end))) {
+        uintptr_t end = self + FAULT_THREAD_DATA;
+        end -= end % FAULT_THREAD_DATA;
+        p->low = m->start;
+        p->high = end < m->end ? end : m->end;
+    }
+    else if (is_main && p->low == 0 && strcmp(m->path, "[stack]") == 0) {
+        p->low = m->start;
+        p->high = m->end;
+        p->main_stack = true;
+    }
+}
+
+/* Look the addresses up, in one pass.  The map is read when it is needed, not
+   noted when a thread starts: that would cost each thread of a healthy
+   process, miss those that others start, and grow old.  Not /proc/self: it
+   has no memory when the main thread has ended. */
+static void
+fault_read_map(struct fault_place *p, uintptr_t alternate)
+{
+    struct fault_map_reader r;
+    struct fault_mapping m;
+    uintptr_t sp_start = 0;     /* of the mapping that the stack pointer is in */
+    r.at = r.size = 0;
+    r.text[0] = '\0';
+    r.fd = open("/proc/thread-self/maps", O_RDONLY | O_CLOEXEC);
+    if (r.fd < 0) {
+        return;
+    }
+    while (fault_map_next(&r, &m)) {
+        bool like_stack = fault_is_like_stack(&m);
+        bool is_alternate = m.start <= alternate && alternate < m.end;
+        if (m.start <= p->address && p->address < m.end) {
+            p->at = m;
+        }
+        if (p->next == 0 && m.start > p->address && like_stack
+            && !is_alternate) {
+            p->next = m.start;
+        }
+        if (m.start <= p->sp && p->sp < m.end && like_stack) {
+            sp_start = m.start;
+        }
+        fault_note_stack(p, &m);
+    }
+    close(r.fd);
+    p->sp_elsewhere = sp_start != 0 && sp_start != p->low;
+}
+
+/* An access this far below the stack pointer still belongs to the frame, and
+   a frame is not larger than that. */
+#define FAULT_RED_ZONE 256
+#define FAULT_FRAME_MAX ((uintptr_t)256 << 20)
+#define FAULT_ALTERNATE_BELOW (64 * 1024)
+#define FAULT_PROLOGUE 512
+
+/* Is the guard a part of the stack's mapping?  So it is from glibc 2.42 on,
+   made by madvise(): the map says that the access is allowed. */
+static bool
+fault_is_inner_guard(const struct fault_place *p)
+{
+    const struct fault_mapping *at = &p->at;
+    return at->end != 0 && at->start == p->low
+           && at->can[p->access == ACCESS_UNKNOWN ? ACCESS_WRITE : p->access];
+}
+
+/* Was a large frame made right before, that begins on this thread's stack?
+   Looks for the instruction, sub $size,%rsp, in the code before. */
+static bool
+fault_made_frame(const struct fault_place *p)
+{
+    uint8_t code[FAULT_PROLOGUE];
+    for (size_t n = sizeof code; PLATFORM_IS_X86_64 && n >= 64; n /= 2) {
+        if (mem_read(code, p->pc - n, n) < 0) {
+            continue;
+        }
+        for (size_t i = 0; i + 7 <= n; i++) {
+            int32_t size;
+            memcpy(&size, code + i + 3, sizeof size);
+            uintptr_t begin = p->sp + (uintptr_t)size;
+            if (code[i] == 0x48 && code[i + 1] == 0x81 && code[i + 2] == 0xec
+                && size > 0 && p->low < begin && begin < p->high) {
+                return true;
+            }
+        }
+        return false;
+    }
+    return false;
+}
+
+/* Has the stack of this thread overflowed?  Then the access was below the
+   stack, but not below the frame that was to be made there.  Of a large frame,
+   which may reach over the guard and more, it is known where it begins, or
+   nothing else that may be a stack lies in between: the stack of a coroutine
+   that is full is not this thread's.  The frame pointer does not tell: in
+   optimised code it may be an older frame's. */
+static bool
+fault_overflowed(const struct fault_place *p, const stack_t *alternate)
+{
+    uintptr_t other = (uintptr_t)alternate->ss_sp;
+    if (p->low == 0 || p->address + FAULT_RED_ZONE < p->sp
+        || p->sp >= p->high || p->sp + FAULT_FRAME_MAX < p->low) {
+        return false;
+    }
+    if (p->address >= p->low) {
+        return fault_is_inner_guard(p);
+    }
+    if (fault_made_frame(p)) {
+        return true;
+    }
+    bool on_other = other != 0 && p->sp + FAULT_ALTERNATE_BELOW > other
+                    && p->sp < other + alternate->ss_size;
+    return p->next == p->low && !p->sp_elsewhere && !on_other;
+}
+
+/* How large the stack was: without the guard, and of the main thread, which
+   gets its stack as it needs it, what it could have got. */
+static uintptr_t
+fault_stack_size(const struct fault_place *p)
+{
+    uintptr_t low = p->low, page = 4096;
+    struct rlimit limit;
+    char byte;
+    if (p->main_stack && getrlimit(RLIMIT_STACK, &limit) == 0
+        && limit.rlim_cur < p->high && p->address < p->high - limit.rlim_cur) {
+        return (uintptr_t)limit.rlim_cur;
+    }
+    while (low < p->high && low < p->low + 256 * page
+           && mem_read(&byte, low, 1) < 0) {
+        low += page;
+    }
+    return p->high - low;
+}
+
+static const char *
+fault_access_word(enum platform_access access)
+{
+    static const char *const words[] = {
+        "accessing", "reading", "writing", "executing",
+    };
+    return words[access];
+}
+
+/* Is this no address at all?  All bits above the 47th must be equal to it.
+   Of several bytes the last may be the one that is not. */
+static bool
+fault_is_odd(uintptr_t address)
+{
+    uint64_t last = (uint64_t)address + 7;
+    return PLATFORM_IS_X86_64
+           && ((uint64_t)((int64_t)((uint64_t)address << 16) >> 16) != address
+               || (uint64_t)((int64_t)(last << 16) >> 16) != last);
+}
+
+/* Addresses this near to 0 belong to no memory: an unprivileged program can
+   map none below 64 KiB.  They are NULL and something added, or taken off. */
+#define FAULT_NULL_MAX 65536
+
+/* Write an address and what can be told from the number alone. */
+static void
+fault_write_address(struct out *o, enum platform_access access,
+                    uintptr_t address)
+{
+    out_text(o, "  ");
+    out_text(o, fault_access_word(access));
+    out_text(o, " address ");
+    out_address(o, address);
+    if (address < FAULT_NULL_MAX) {
+        out_text(o, " (a NULL pointer");
+        if (address > 0) {
+            out_text(o, " plus ");
+            out_decimal(o, address);
+        }
+        out_char(o, ')');
+    }
+    else if (0 - address <= FAULT_NULL_MAX) {
+        out_text(o, " (a NULL pointer minus ");
+        out_decimal(o, 0 - address);
+        out_char(o, ')');
+    }
+    else if (address > UINTPTR_MAX / 2 && !fault_is_odd(address)) {
+        out_text(o, " (the kernel's part of the addresses)");
+    }
+}
+
+/* Write the path of a mapping. */
+static void
+fault_write_path(struct out *o, const struct fault_mapping *m)
+{
+    for (size_t i = 0; m->path[i] != '\0' && i < FAULT_PATH_MAX; i++) {
+        out_escaped(o, (unsigned char)m->path[i]);
+    }
+    out_text(o, strlen(m->path) > FAULT_PATH_MAX ? "..." : "");
+}
+
+/* The mapping is there, but it allows other things than what was tried. */
+static void
+fault_write_mapping(struct out *o, const struct fault_mapping *m,
+                    enum platform_access access)
+{
+    static const char *const allowed[] = {
+        "allows no access", "allows only reading", "allows only writing",
+        "allows only reading and writing", "allows only executing",
+        "allows only reading and executing",
+        "allows only writing and executing",
+        "allows reading, writing and executing",
+    };
+    out_text(o, "the mapping ");
+    if (m->path[0] != '\0') {
+        out_text(o, m->path[0] == '[' ? "" : "of ");
+        fault_write_path(o, m);
+        out_char(o, ' ');
+    }
+    if (m->can[access]) {
+        out_text(o, "allows it, but not this page");
+        return;
+    }
+    out_text(o, allowed[m->can[ACCESS_READ] + 2 * m->can[ACCESS_WRITE]
+                        + 4 * m->can[ACCESS_EXECUTE]]);
+}
+
+/* A file behind a mapping ends before the address, or has no memory for it:
+   the kernel gives both the same code. */
+static void
+fault_write_file(struct out *o, const struct fault_place *p)
+{
+    const struct fault_mapping *m = &p->at;
+    uint64_t size, offset = m->offset + (p->address - m->start);
+    int known = platform_file_size(m->path, m->inode, &size);
+    out_text(o, known == 0 && offset < size ? "inside" : "past the end of");
+    out_text(o, " the mapped file ");
+    fault_write_path(o, m);
+    if (known < 0) {
+        out_text(o, ", or no memory for it is left");
+    }
+    else if (offset < size) {
+        out_text(o, ", no memory for it is left, or it cannot be read");
+    }
+}
+
+/* Write what is wrong with an address. */
+static void
+fault_write_reason(struct out *o, const siginfo_t *info,
+                   const struct fault_place *p)
+{
+    const struct fault_code *code = fault_find_code(info);
+    bool segv = info->si_signo == SIGSEGV;
+    if (p->at.end != 0 && segv
+        && (info->si_code == 2 || (info->si_code == 1 && p->at.end != 0))) {
+        fault_write_mapping(o, &p->at, p->access);
+    }
+    else if (!segv && info->si_code == 2 && p->at.path[0] == '/') {
+        fault_write_file(o, p);
+    }
+    else {
+        out_text(o, code != NULL ? code->words : "the kernel says no more");
+    }
+    if (segv && info->si_code == 4) {
+        out_text(o, ", number ");
+        out_decimal(o, (uint64_t)info->si_pkey);
+    }
+}
+
+/* A fault at an address that the kernel told. */
+static void
+fault_write_memory(struct out *o, const siginfo_t *info, const void *context,
+                   const struct platform_fault *f)
+{
+    const ucontext_t *uc = context;
+    struct fault_place p;
+    stack_t alternate = uc->uc_stack;
+    memset(&p, 0, sizeof p);
+    p.address = (uintptr_t)info->si_addr;
+    p.pc = platform_get_place(context).pc;
+    p.sp = platform_get_place(context).sp;
+    p.access = f->address == p.address ? f->access : ACCESS_UNKNOWN;
+    if (alternate.ss_flags & SS_DISABLE) {
+        alternate.ss_sp = NULL;
+    }
+    fault_read_map(&p, (uintptr_t)alternate.ss_sp);
+    if (info->si_signo == SIGSEGV && info->si_code <= 2
+        && fault_overflowed(&p, &alternate)) {
+        out_text(o, "  The stack of this thread overflowed (");
+        out_decimal(o, fault_stack_size(&p) / 1024);
+        out_text(o, " KiB, address ");
+        out_address(o, p.address);
+        out_text(o, "): ");
+        out_text(o, fault_access_word(p.access));
+        out_text(o, " below its end");
+    }
+    else {
+        fault_write_address(o, p.access, p.address);
+        out_text(o, ": ");
+        fault_write_reason(o, info, &p);
+    }
+    fault_end(o, info);
+}
+/* Exceptions of the processor, by its numbers. */
+enum {
+    FAULT_TRAP_DIVISION = 0, FAULT_TRAP_OPCODE = 6, FAULT_TRAP_STACK = 12,
+    FAULT_TRAP_PROTECTION = 13, FAULT_TRAP_ALIGNMENT = 17
+};
+
+/* An instruction of x86-64, as far as it tells which memory it was about to
+   use.  Decoded where the kernel knows no address: an address that is not
+   canonical, a division. */
+#define FAULT_CODE_MAX 15
+struct fault_instruction {
+    uint8_t code[FAULT_CODE_MAX];
+    size_t length, at;          /* bytes that could be read, and were used */
+    unsigned rex;               /* the bits of REX, or of VEX and EVEX */
+    bool has_rex, narrow, short_address, vector;
+    uint8_t segment;            /* its prefix, or 0 */
+    unsigned map;               /* 0, or of the opcodes after 0F, 0F38, 0F3A */
+    uint8_t opcode;
+    unsigned reg;               /* the operand that only a register can be */
+    bool in_memory, relative;   /* the other one */
+    uintptr_t address;
+    int base, index;            /* registers; -1: none */
+};
+
+/* The bytes at an address: as many as can be read. */
+static size_t
+fault_read_code(uint8_t code[FAULT_CODE_MAX], uintptr_t pc)
+{
+    size_t n = FAULT_CODE_MAX;
+    if (mem_read(code, pc, n) < 0) {
+        n = 0;
+        while (n < FAULT_CODE_MAX && mem_read(code + n, pc + n, 1) == 0) {
+            n++;
+        }
+    }
+    return n;
+}
+
+/* The next n bytes as a number with a sign.  Past the end they are 0, and at
+   is larger than length. */
+static int64_t
+fault_code_next(struct fault_instruction *in, size_t n)
+{
+    uint64_t value = 0;
+    for (size_t i = 0; i < n; i++, in->at++) {
+        uint64_t byte = in->at < in->length ? in->code[in->at] : 0;
+        value |= byte << (8 * i);
+    }
+    unsigned unused = 64 - 8 * (unsigned)n;
+    return (int64_t)(value << unused) >> unused;
+}
+
+static uint8_t
+fault_code_byte(struct fault_instruction *in)
+{
+    return (uint8_t)fault_code_next(in, 1);
+}
+
+/* Read what stands before the opcode, and the opcode.  Returns -1 for what
+   is not known. */
+static int
+fault_read_opcode(struct fault_instruction *in)
+{
+    uint8_t b = fault_code_byte(in);
+    while (b == 0x66 || b == 0x67 || (b >= 0x64 && b <= 0x65) || b == 0xf0
+           || b == 0xf2 || b == 0xf3 || (b & 0xe7) == 0x26) {
+        in->narrow |= b == 0x66;
+        in->short_address |= b == 0x67;
+        in->segment = b == 0x64 || b == 0x65 ? b : in->segment;
+        b = fault_code_byte(in);
+    }
+    if ((b & 0xf0) == 0x40) {
+        in->has_rex = true;
+        in->rex = b & 15;
+        b = fault_code_byte(in);
+    }
+    if (b == 0xc4 || b == 0xc5 || b == 0x62) {
+        /* The bits that extend registers are inverted here. */
+        uint8_t first = fault_code_byte(in);
+        in->vector = true;
+        in->map = b == 0xc5 ? 1 : first & (b == 0x62 ? 7 : 31);
+        in->rex = ~(unsigned)first >> 5 & (b == 0xc5 ? 4 : 7);
+        if (b == 0xc4 || b == 0x62) {
+            fault_code_next(in, b == 0x62 ? 2 : 1);
+        }
+        b = fault_code_byte(in);
+    }
+    else if (b == 0x0f) {
+        in->map = 1;
+        b = fault_code_byte(in);
+        if (b == 0x38 || b == 0x3a) {
+            in->map = b == 0x38 ? 2 : 3;
+            b = fault_code_byte(in);
+        }
+    }
+    in->opcode = b;
+    return in->map <= 3 && b != 0xd5 && in->at <= in->length ? 0 : -1;
+}
+
+/* Is the opcode followed by a byte that names the operands? */
+static bool
+fault_has_operands(const struct fault_instruction *in)
+{
+    uint8_t b = in->opcode;
+    if (in->map == 0) {
+        return (b < 0x40 && (b & 7) < 4) || b == 0x63 || b == 0x69
+               || b == 0x6b || (b >= 0x80 && b <= 0x8f) || b == 0xc0
+               || b == 0xc1 || b == 0xc6 || b == 0xc7
+               || (b >= 0xd0 && b <= 0xd3) || (b >= 0xd8 && b <= 0xdf)
+               || b == 0xf6 || b == 0xf7 || b == 0xfe || b == 0xff;
+    }
+    return in->map > 1
+           || !((b >= 0x05 && b <= 0x0b) || (b >= 0x30 && b <= 0x37)
+                || b == 0x0e || b == 0x77 || (b >= 0x80 && b <= 0x8f)
+                || (b & 0xf7) == 0xa0 || (b & 0xf7) == 0xa1
+                || (b & 0xf7) == 0xa2 || (b >= 0xc8 && b <= 0xcf));
+}
+
+/* Read the byte that names the operands, and find out where the one that may
+   be in memory is.  Returns -1 where that is not known. */
+static int
+fault_read_operands(struct fault_instruction *in, const uintptr_t *registers)
+{
+    bool evex = in->vector && in->code[0] == 0x62;
+    uint8_t b = fault_code_byte(in);
+    unsigned mode = b >> 6, low = b & 7;
+    in->reg = (b >> 3 & 7) | (in->rex & 4) << 1;
+    in->base = (int)(low | (in->rex & 1) << 3);
+    if (mode == 3) {
+        return in->at <= in->length ? 0 : -1;
+    }
+    in->in_memory = true;
+    if (low == 4) {
+        uint8_t sib = fault_code_byte(in);
+        unsigned index = (sib >> 3 & 7) | (in->rex & 2) << 2;
+        in->base = (int)((sib & 7) | (in->rex & 1) << 3);
+        if (index != 4) {
+            in->index = (int)index;
+            in->address = registers[index] << (sib >> 6);
+        }
+        low = sib & 7;
+    }
+    else if (low == 5 && mode == 0) {
+        in->relative = true;
+    }
+    bool wide = mode == 2 || (mode == 0 && low == 5);
+    if (mode == 0 && low == 5) {
+        in->base = -1;
+    }
+    in->address += (uintptr_t)fault_code_next(in, wide ? 4
+                                                  : mode == 1 ? 1 : 0);
+    in->address += in->base >= 0 ? registers[in->base] : 0;
+    in->address &= in->short_address ? 0xffffffff : UINTPTR_MAX;
+    in->address += in->segment == 0x64 ? (uintptr_t)pthread_self() : 0;
+    /* Not known: what the other segment starts at, the scale of EVEX's short
+       displacements, indices in vectors. */
+    bool gathers = in->vector && in->map == 2
+                   && ((in->opcode & 0xfc) == 0x90
+                       || (in->opcode & 0xfc) == 0xa0);
+    return in->at > in->length || in->segment == 0x65
+           || (evex && mode == 1) || gathers ? -1 : 0;
+}
+
+/* Decode the instruction that was interrupted.  Returns -1 where it is not
+   known. */
+static int
+fault_decode(struct fault_instruction *in, uintptr_t pc,
+             const uintptr_t *registers)
+{
+    memset(in, 0, sizeof *in);
+    in->base = in->index = -1;
+    in->length = PLATFORM_IS_X86_64 ? fault_read_code(in->code, pc) : 0;
+    if (in->length == 0 || fault_read_opcode(in) < 0) {
+        return -1;
+    }
+    int result = fault_has_operands(in)
+                 ? fault_read_operands(in, registers) : 0;
+    in->address += in->relative ? pc + in->at : 0;
+    return result;
+}
+
+/* What a division's processor exception meant: it is the same for a divisor
+   of 0 and for a quotient that does not fit. */
+static const char *
+fault_divisor(const struct fault_instruction *in, const uintptr_t *registers)
+{
+    uint64_t value = 0;
+    if (in->map != 0 || (in->opcode | 1) != 0xf7 || (in->reg & 6) != 6) {
+        return NULL;
+    }
+    size_t size = in->opcode == 0xf6 ? 1 : in->rex & 8 ? 8
+                  : in->narrow ? 2 : 4;
+    if (in->in_memory) {
+        if (mem_read(&value, in->address, size) < 0) {
+            return NULL;
+        }
+    }
+    else if (size == 1 && !in->has_rex && in->base >= 4) {
+        value = registers[in->base - 4] >> 8;       /* ah, ch, dh, bh */
+    }
+    else {
+        value = registers[in->base];
+    }
+    value &= size == 8 ? UINT64_MAX : ((uint64_t)1 << 8 * size) - 1;
+    return value == 0 ? "integer division by zero"
+                      : "integer division overflow, the quotient does not fit";
+}
+
+/* Does the instruction write to its operand in memory? */
+static enum platform_access
+fault_operand_access(const struct fault_instruction *in)
+{
+    uint8_t b = in->opcode;
+    unsigned reg = in->reg & 7;
+    bool writes = false;
+    if (in->map > 1) {
+        return ACCESS_UNKNOWN;
+    }
+    if (in->map == 1) {
+        writes = b == 0x11 || b == 0x13 || b == 0x17 || b == 0x29
+                 || b == 0x2b || b == 0x7f || b == 0xd6 || b == 0xe7
+                 || b == 0xc3 || (b >= 0x90 && b <= 0x9f)
+                 || (b & 0xee) == 0xa4 || b == 0xab || b == 0xb3 || b == 0xbb
+                 || (b == 0xba && reg > 4) || (b & 0xfe) == 0xb0
+                 || (b & 0xfe) == 0xc0;
+    }
+    else if (b < 0x40) {
+        writes = (b & 7) < 2 && b < 0x38;
+    }
+    else {
+        writes = (b >= 0x80 && b <= 0x83 && reg != 7)
+                 || (b >= 0x86 && b <= 0x89) || b == 0x8c || b == 0x8f
+                 || b == 0xc0 || b == 0xc1 || b == 0xc6 || b == 0xc7
+                 || (b >= 0xd0 && b <= 0xd3)
+                 || ((b | 1) == 0xf7 && (reg == 2 || reg == 3))
+                 || ((b | 1) == 0xff && reg < 2);
+    }
+    return writes ? ACCESS_WRITE : ACCESS_READ;
+}
+
+/* Where the instruction was about to go that is no address.  Its operand, the
+   string that it works on, the stack, or what it jumps to. */
+struct fault_odd {
+    uintptr_t address;
+    enum platform_access access;
+    int registers[2];           /* that it comes from; -1: none */
+};
+
+static bool
+fault_note_odd(struct fault_odd *odd, uintptr_t address,
+               enum platform_access access, int base, int index)
+{
+    if (!fault_is_odd(address)) {
+        return false;
+    }
+    *odd = (struct fault_odd) {address, access, {base, index}};
+    return true;
+}
+
+/* What an instruction without operands uses: strings, the stack. */
+static bool
+fault_find_implicit(const struct fault_instruction *in,
+                    const uintptr_t *registers, struct fault_odd *odd)
+{
+    uint8_t b = in->opcode;
+    uintptr_t sp = registers[4], target;
+    if (b >= 0xa0 && b <= 0xa3 && in->at + sizeof target <= in->length) {
+        memcpy(&target, in->code + in->at, sizeof target);
+        return fault_note_odd(odd, target, b < 0xa2 ? ACCESS_READ
+                                                    : ACCESS_WRITE, -1, -1);
+    }
+    if ((b >= 0xa4 && b <= 0xa7) || (b >= 0xaa && b <= 0xaf)) {
+        bool reads_di = (b & 0xfe) == 0xa6 || (b & 0xfe) == 0xae;
+        bool uses_si = b < 0xa8 || (b & 0xfe) == 0xac;
+        bool uses_di = (b & 0xfe) != 0xac;
+        return (uses_di
+                && fault_note_odd(odd, registers[7],
+                                  reads_di ? ACCESS_READ : ACCESS_WRITE,
+                                  7, -1))
+               || (uses_si && fault_note_odd(odd, registers[6], ACCESS_READ,
+                                             6, -1));
+    }
+    if (b == 0xc2 || b == 0xc3) {
+        return fault_note_odd(odd, sp, ACCESS_READ, 4, -1)
+               || (mem_word(sp, &target) == 0
+                   && fault_note_odd(odd, target, ACCESS_EXECUTE, -1, -1));
+    }
+    bool pushes = (b & 0xf8) == 0x50 || b == 0x68 || b == 0x6a || b == 0x9c
+                  || b == 0xe8;
+    bool pops = (b & 0xf8) == 0x58 || b == 0x9d;
+    return (pushes && fault_note_odd(odd, sp - 8, ACCESS_WRITE, 4, -1))
+           || (pops && fault_note_odd(odd, sp, ACCESS_READ, 4, -1))
+           || (b == 0xc9 && fault_note_odd(odd, registers[5], ACCESS_READ,
+                                           5, -1));
+}
+
+static bool
+fault_find_odd(const struct fault_instruction *in, const uintptr_t *registers,
+               uintptr_t pc, struct fault_odd *odd)
+{
+    unsigned what = in->reg & 7;
+    uintptr_t target = in->base >= 0 ? registers[in->base] : 0;
+    if (fault_note_odd(odd, pc, ACCESS_EXECUTE, -1, -1)) {
+        return true;
+    }
+    if (in->in_memory
+        && fault_note_odd(odd, in->address, fault_operand_access(in),
+                          in->base, in->index)) {
+        return true;
+    }
+    if (in->map != 0) {
+        return false;
+    }
+    if (in->opcode == 0xff && (what == 2 || what == 4)) {
+        bool known = !in->in_memory || mem_word(in->address, &target) == 0;
+        return known && fault_note_odd(odd, target, ACCESS_EXECUTE,
+                                       in->in_memory ? -1 : in->base, -1);
+    }
+    if (in->opcode == 0xff && what == 6) {
+        return fault_note_odd(odd, registers[4] - 8, ACCESS_WRITE, 4, -1);
+    }
+    return fault_find_implicit(in, registers, odd);
+}
+
+/* Is this an instruction that only the kernel may use? */
+static bool
+fault_is_privileged(const struct fault_instruction *in)
+{
+    uint8_t b = in->opcode;
+    if (in->map == 1) {
+        return b <= 0x01 || (b >= 0x06 && b <= 0x09)
+               || (b >= 0x20 && b <= 0x23) || (b >= 0x30 && b <= 0x35);
+    }
+    return in->map == 0
+           && (b == 0xf4 || b == 0xfa || b == 0xfb || b == 0xcd
+               || (b >= 0x6c && b <= 0x6f) || (b >= 0xe4 && b <= 0xe7)
+               || (b >= 0xec && b <= 0xef));
+}
+
+/* Does it move vectors to or from an address that must be aligned, and is
+   not? */
+static bool
+fault_is_misaligned(const struct fault_instruction *in)
+{
+    uint8_t b = in->opcode;
+    bool aligned_move = b == 0x28 || b == 0x29 || b == 0x2b || b == 0x6f
+                        || b == 0x7f || b == 0xe7;
+    if (!in->in_memory || in->map == 0) {
+        return false;
+    }
+    if (in->vector) {
+        return in->address % 64 != 0 && in->map == 1 && aligned_move;
+    }
+    return in->address % 16 != 0
+           && (in->map > 1 || aligned_move || (b >= 0x51 && b <= 0x76)
+               || b == 0xc6 || b >= 0xd0);
+}
+
+/* What CPython's debug allocator fills memory with.  Windows' debug heap and
+   CPython up to 3.7 know 0xdb. */
+static const struct {
+    uint8_t byte;
+    const char *words;
+} fault_patterns[] = {
+    {0xdd, "freed memory: likely a use after free"},
+    {0xdb, "freed memory: likely a use after free"},
+    {0xcd, "memory that was not written yet: likely a use too early, or after"
+     " free"},
+    {0xfd, "the ends of a block: likely a use past its end, or after free"},
+};
+#define FAULT_PATTERN_MAX 65536
+
+/* Is a value one of the patterns, or near to it?  Then it was read from such
+   memory, and something was added.  Writes a line that says so. */
+static bool
+fault_write_pattern(struct out *o, const char *name, uintptr_t value)
+{
+    for (size_t i = 0; i < sizeof fault_patterns / sizeof *fault_patterns;
+         i++) {
+        uintptr_t pattern = UINTPTR_MAX / 255 * fault_patterns[i].byte;
+        if (value - pattern + FAULT_PATTERN_MAX <= 2 * FAULT_PATTERN_MAX) {
+            out_text(o, name == NULL ? "  the address" : "  register ");
+            out_text(o, name == NULL ? "" : name);
+            out_text(o, " is ");
+            out_address(o, value);
+            out_text(o, value == pattern ? ", with which CPython fills "
+                                         : ", near that with which CPython"
+                                           " fills ");
+            out_text(o, fault_patterns[i].words);
+            out_char(o, '\n');
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Write bytes of code, in hex. */
+static void
+fault_write_code(struct out *o, uintptr_t pc)
+{
+    uint8_t code[FAULT_CODE_MAX];
+    size_t n = fault_read_code(code, pc);
+    for (size_t i = 0; i < n; i++) {
+        out_text(o, i == 0 ? "" : " ");
+        out_hex(o, code[i], 2);
+    }
+    if (PLATFORM_IS_X86_64 && n >= 2 && code[0] == 0x0f && code[1] == 0x0b) {
+        out_text(o, " (ud2, by which compilers mark what must not be"
+                    " reached)");
+    }
+    out_text(o, n == 0 ? "???" : "");
+    out_text(o, " at address ");
+    out_address(o, pc);
+}
+
+/* The processor refused an instruction, and the kernel says no address:
+   si_addr is 0, which is no NULL pointer. */
+static void
+fault_write_refused(struct out *o, const siginfo_t *info,
+                    const struct platform_fault *f, uintptr_t pc)
+{
+    struct fault_instruction in;
+    struct fault_odd odd = {0, ACCESS_UNKNOWN, {-1, -1}};
+    bool decoded = fault_decode(&in, pc, f->registers) == 0;
+    bool found = fault_find_odd(&in, f->registers, pc, &odd)
+                 && (decoded || odd.access == ACCESS_EXECUTE);
+    if (found) {
+        fault_write_address(o, odd.access, odd.address);
+        out_text(o, ": a non-canonical address, no memory can be there");
+    }
+    else if (decoded && (f->trap == FAULT_TRAP_ALIGNMENT
+                         ? in.in_memory : fault_is_misaligned(&in))) {
+        fault_write_address(o, fault_operand_access(&in), in.address);
+        out_text(o, ": this instruction needs an aligned address");
+    }
+    else if (decoded && fault_is_privileged(&in)) {
+        out_text(o, "  an instruction that only the kernel may use: ");
+        fault_write_code(o, pc);
+    }
+    else {
+        out_text(o, f->trap == FAULT_TRAP_ALIGNMENT
+                    ? "  an address that is not aligned: "
+                    : "  a non-canonical address, or an instruction that is"
+                      " not allowed: ");
+        fault_write_code(o, pc);
+    }
+    fault_end(o, info);
+    bool told = false;
+    for (size_t i = 0; i < 2 && found && !told; i++) {
+        if (odd.registers[i] >= 0) {
+            size_t number = (size_t)odd.registers[i];
+            told = fault_write_pattern(o, platform_register_name(number),
+                                       f->registers[number]);
+        }
+    }
+    if (found && !told) {
+        fault_write_pattern(o, NULL, odd.address);
+    }
+    for (size_t i = 0; i < PLATFORM_REGISTERS && !decoded && !told; i++) {
+        told = fault_write_pattern(o, platform_register_name(i),
+                                   f->registers[i]);
+    }
+}
+
+/* Write who sent a signal. */
+static void
+fault_write_sender(struct out *o, const siginfo_t *info, const void *context)
+{
+    const struct fault_code *code = fault_find_code(info);
+    const char *words = code != NULL ? code->words : "";
+    bool own = info->si_pid == getpid();
+    out_text(o, "  ");
+    if (code != NULL && (code->code == -2 || code->code == -5
+                         || code->code == -7)) {
+        out_text(o, words);
+        fault_end(o, info);
+        return;
+    }
+    if (own && info->si_signo == SIGABRT && info->si_code == SI_TKILL
+        && fault_is_inside(context, &fault_abort, 1)) {
+        out_text(o, "abort() was called");
+        fault_end(o, info);
+        return;
+    }
+    if (own) {
+        out_text(o, "sent by this process");
+        words = info->si_code == SI_TKILL ? " with raise() or pthread_kill()"
+                                          : words;
+    }
+    else {
+        out_text(o, info->si_pid == 0 ? "sent by a process of another"
+                    " namespace" : "sent by process ");
+        if (info->si_pid != 0) {
+            out_decimal(o, (uint64_t)info->si_pid);
+        }
+        out_text(o, " of user ");
+        out_decimal(o, info->si_uid);
+    }
+    out_text(o, words);
+    if (info->si_code == SI_QUEUE) {
+        int value = info->si_value.sival_int;
+        out_text(o, value < 0 ? ", value -" : ", value ");
+        out_decimal(o, value < 0 ? 0u - (unsigned)value : (unsigned)value);
+    }
+    fault_end(o, info);
+}
+
+/* Write why the signal came, in words, a line or two. */
+static void
+fault_write_cause(struct out *o, const siginfo_t *info, const void *context)
+{
+    const struct fault_code *code = fault_find_code(info);
+    const char *words = code != NULL ? code->words
+                                     : "the kernel says no more";
+    struct fault_instruction in;
+    struct platform_fault f;
+    uintptr_t pc = platform_get_place(context).pc;
+    platform_get_fault(context, &f);
+    bool is_memory = info->si_signo == SIGSEGV || info->si_signo == SIGBUS;
+    if (info->si_code <= 0) {
+        fault_write_sender(o, info, context);
+        return;
+    }
+    if (is_memory && PLATFORM_IS_X86_64
+        && (info->si_code == SI_KERNEL
+            ? f.trap == FAULT_TRAP_STACK || f.trap == FAULT_TRAP_PROTECTION
+            : info->si_addr == NULL && f.trap == FAULT_TRAP_ALIGNMENT)) {
+        fault_write_refused(o, info, &f, pc);
+        return;
+    }
+    if (is_memory && info->si_code != SI_KERNEL) {
+        fault_write_memory(o, info, context, &f);
+        return;
+    }
+    out_text(o, "  ");
+    if (info->si_signo == SIGFPE && info->si_code == FPE_INTDIV
+        && f.trap == FAULT_TRAP_DIVISION
+        && fault_decode(&in, pc, f.registers) == 0) {
+        const char *known = fault_divisor(&in, f.registers);
+        words = known != NULL ? known : words;
+    }
+    if (info->si_signo == SIGILL && info->si_code != SI_KERNEL) {
+        out_text(o, f.trap == FAULT_TRAP_OPCODE ? "illegal opcode" : words);
+        out_text(o, ": ");
+        fault_write_code(o, (uintptr_t)info->si_addr);
+    }
+    else {
+        out_text(o, words);
+    }
+    fault_end(o, info);
 }
 
 /* ==== 11. C stack ==== */
@@ -4658,6 +6128,11 @@ modules_write(struct out *o)
 /* How long one report waits for another that is being written. */
 #define REPORT_DOOR_NS INT64_C(2500000000)
 
+/* The module's version as a number, and the running Python's as text, noted
+   at import. */
+#define REPORT_VERSION 0x100
+static char report_python[32];
+
 enum report_kind {
     REPORT_FATAL, REPORT_USER, REPORT_LATER, REPORT_DUMP, REPORT_C_STACK
 };
@@ -4674,6 +6149,7 @@ struct report {
     char program[32];           /* the process's name */
     uintptr_t from;             /* where the C stack starts, or */
     void *context;              /* the place of the fault */
+    const siginfo_t *info;      /* of a fatal signal */
     struct thread_list *list;
     struct frame_memory *lines;
     void **pcs;                 /* NATIVE_MAX of them */
@@ -4726,7 +6202,7 @@ report_title(struct report *r)
     if (r->kind == REPORT_FATAL) {
         out_text(&r->out, "Fatal Python error: ");
         out_text(&r->out, r->title);
-        out_text(&r->out, "\n\n");
+        out_text(&r->out, r->request->details ? "\n" : "\n\n");
     }
     else if (r->title != NULL) {
         out_text(&r->out, r->title);
@@ -4754,6 +6230,86 @@ report_find_current(struct report *r)
             r->interp = list->interps[i];
             thread_list_fill(r->list, r->interp);
         }
+    }
+}
+
+/* Why the process dies. */
+static void
+report_cause(struct report *r)
+{
+    out_room(&r->out, OUT_LINE_MAX);
+    fault_write_cause(&r->out, r->info, r->context);
+}
+
+/* Which thread of which process it was, of which Python, and when. */
+static void
+report_context(struct report *r)
+{
+    struct out *o = &r->out;
+    int64_t start, now;
+    struct timespec utc;
+    char name[THREAD_NAME_SIZE];
+    out_room(o, OUT_LINE_MAX);
+    out_text(o, "  thread ");
+    out_decimal(o, (uint64_t)platform_thread_id());
+    thread_get_name(name);
+    if (name[0] != '\0') {
+        thread_write_name(o, name, true);
+    }
+    out_text(o, " of process ");
+    out_decimal(o, (uint64_t)getpid());
+    out_text(o, ", CPython ");
+    out_text(o, report_python);
+    out_text(o, ", ");
+    clock_gettime(CLOCK_REALTIME, &utc);
+    out_utc(o, utc.tv_sec);
+    if (platform_age(&start, &now) == 0) {
+        int64_t tenths = now > start ? (now - start) / 100000000 : 0;
+        out_text(o, ", up ");
+        out_decimal(o, (uint64_t)tenths / 10);
+        out_char(o, '.');
+        out_decimal(o, (uint64_t)tenths % 10);
+        out_text(o, " s");
+    }
+    out_text(o, ", faulthandler ");
+    out_decimal(o, REPORT_VERSION >> 8);
+    out_char(o, '.');
+    out_decimal(o, REPORT_VERSION & 255);
+    out_char(o, '\n');
+}
+
+/* The exceptions of the thread that dies. */
+static void
+report_exceptions(struct report *r)
+{
+    if (r->has_current) {
+        thread_write_exceptions(&r->out, &r->current);
+    }
+}
+
+/* What else the interpreter was about. */
+static void
+report_activities(struct report *r)
+{
+    struct out *o = &r->out;
+    uintptr_t main = (uintptr_t)PyInterpreterState_Main();
+    out_room(o, OUT_LINE_MAX);
+    if (r->has_current && thread_is_collecting(&r->current)) {
+        out_text(o, "  the garbage collector is at work\n");
+    }
+    int64_t id = -1;
+    if (r->has_current && r->current.interp != main
+        && mem_read(&id, r->current.interp + layout.interp_id,
+                    sizeof id) == 0) {
+        out_text(o, "  in interpreter ");
+        out_decimal(o, (uint64_t)id);
+        out_text(o, ", which is not the main one\n");
+    }
+    if (layout_is_finalizing()) {
+        out_text(o, "  Python is being finalized\n");
+    }
+    else if (!Py_IsInitialized()) {
+        out_text(o, "  Python is not initialized, or no longer\n");
     }
 }
 
@@ -4972,8 +6528,17 @@ report_write(struct report *r)
         return;
     }
     report_step(r, report_title, "title");
+    if (request->details) {
+        report_step(r, report_cause, "cause");
+        report_step(r, report_context, "context");
+    }
     report_step(r, report_list_threads, "list of threads");
     report_step(r, report_find_current, "search for the thread");
+    if (request->details) {
+        report_step(r, report_exceptions, "exceptions");
+        report_step(r, report_activities, "activities");
+        out_char(&r->out, '\n');
+    }
     if (r->kind == REPORT_FATAL || !request->all_threads) {
         report_step(r, report_current, "traceback");
     }
@@ -5104,26 +6669,31 @@ sig_reraise(int signum, siginfo_t *info, const struct sigaction *action)
    .ci/callgraph.py bounds it at 10 KiB; the rest is for unwinding. */
 #define STACK_NEED (64 * 1024)
 
+/* Forbidden memory above: what is mapped first often lies right below the
+   thread's own stack, and a large frame that reaches over the guard of that
+   one must not come to rest here. */
+#define STACK_ABOVE (1024 * 1024)
+
 /* Stacks of ended threads, for the next ones. */
 #define STACK_POOL_SIZE 16
 static _Atomic(char *) stack_pool[STACK_POOL_SIZE];
 
-static pthread_key_t stack_key;
-static bool stack_key_made;
-static size_t stack_page, stack_size;
+static size_t stack_page, stack_room;
+static size_t stack_size;       /* the room without the thread's note */
 
-/* Map a stack with a guard page below.  Returns NULL if there is no memory. */
+/* Map a stack between forbidden memory.  Returns NULL if there is none. */
 static char *
 stack_map(void)
 {
-    char *guard = mmap(NULL, stack_page + stack_size, PROT_NONE,
+    size_t size = stack_page + stack_room + STACK_ABOVE;
+    char *guard = mmap(NULL, size, PROT_NONE,
                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
     if (guard == MAP_FAILED) {
         return NULL;
     }
-    if (mprotect(guard + stack_page, stack_size,
+    if (mprotect(guard + stack_page, stack_room,
                  PROT_READ | PROT_WRITE) < 0) {
-        munmap(guard, stack_page + stack_size);
+        munmap(guard, size);
         return NULL;
     }
     return guard + stack_page;
@@ -5151,13 +6721,14 @@ stack_give(char *base)
             return;
         }
     }
-    munmap(base - stack_page, stack_page + stack_size);
+    munmap(base - stack_page, stack_page + stack_room + STACK_ABOVE);
 }
 
 /* A thread ends: take its alternate stack away, if it is still ours. */
 static void
-stack_on_exit(void *base)
+stack_on_exit(void *note)
 {
+    char *base = (char *)note - stack_size;
     stack_t now, off = {.ss_flags = SS_DISABLE};
     if (sigaltstack(NULL, &now) == 0 && now.ss_sp == base) {
         sigaltstack(&off, NULL);
@@ -5189,7 +6760,7 @@ static void
 stack_install(void)
 {
     stack_t now;
-    if (!stack_key_made || sigaltstack(NULL, &now) < 0
+    if (!thread_note_key_made || sigaltstack(NULL, &now) < 0
         || !(now.ss_flags & SS_DISABLE || stack_is_builtin(&now))) {
         return;
     }
@@ -5198,11 +6769,12 @@ stack_install(void)
     if (base == NULL) {
         return;
     }
-    if (pthread_setspecific(stack_key, base) != 0) {
+    memset(base + stack_size, 0, sizeof(struct thread_note));
+    if (pthread_setspecific(thread_note_key, base + stack_size) != 0) {
         stack_give(base);
     }
     else if (sigaltstack(&ours, NULL) < 0) {
-        pthread_setspecific(stack_key, NULL);
+        pthread_setspecific(thread_note_key, NULL);
         stack_give(base);
     }
 }
@@ -5210,10 +6782,42 @@ stack_install(void)
 static void
 stack_init(void)
 {
-    size_t need = getauxval(AT_MINSIGSTKSZ) + STACK_NEED;
+    size_t need = getauxval(AT_MINSIGSTKSZ) + STACK_NEED
+                  + sizeof(struct thread_note);
     stack_page = (size_t)sysconf(_SC_PAGESIZE);
-    stack_size = (need + stack_page - 1) / stack_page * stack_page;
-    stack_key_made = pthread_key_create(&stack_key, stack_on_exit) == 0;
+    stack_room = (need + stack_page - 1) / stack_page * stack_page;
+    stack_size = stack_room - sizeof(struct thread_note);
+    thread_note_key_made = pthread_key_create(&thread_note_key,
+                                              stack_on_exit) == 0;
+}
+
+/* Note the name of a thread that the threading module starts: its function is
+   Thread._bootstrap, of the thread's object.  No code of a user runs. */
+static void
+stack_note_name(PyObject *function)
+{
+    struct thread_note *note = pthread_getspecific(thread_note_key);
+    if (note == NULL || !PyMethod_Check(function)
+        || !PyFunction_Check(PyMethod_GET_FUNCTION(function))) {
+        return;
+    }
+    PyFunctionObject *bootstrap =
+        (PyFunctionObject *)PyMethod_GET_FUNCTION(function);
+    if (PyUnicode_CompareWithASCIIString(bootstrap->func_name,
+                                         "_bootstrap") != 0) {
+        return;
+    }
+    PyObject *key = PyUnicode_FromString("_name");
+    PyObject *name = key == NULL ? NULL : PyObject_GenericGetAttr(
+        PyMethod_GET_SELF(function), key);
+    const char *text = name != NULL && PyUnicode_CheckExact(name)
+                       ? PyUnicode_AsUTF8(name) : NULL;
+    if (text != NULL) {
+        strncpy(note->name, text, sizeof note->name - 1);
+    }
+    PyErr_Clear();
+    Py_XDECREF(name);
+    Py_XDECREF(key);
 }
 
 /* The first function of a thread.  An exception ends the thread here, as it
@@ -5222,6 +6826,7 @@ static PyObject *
 stack_run_thread(PyObject *function, PyObject *args, PyObject *kwargs)
 {
     stack_install();
+    stack_note_name(function);
     PyObject *result = PyObject_Call(function, args, kwargs);
     if (result != NULL) {
         return result;
@@ -5733,7 +7338,7 @@ fatal_timer_stop(struct fatal_timer *timer)
 /* Write the report of a crash, on a timer. */
 static void
 fatal_report(const struct fault_signal *fault, const struct request *request,
-             void *context)
+             const siginfo_t *info, void *context)
 {
     struct platform_place place = platform_get_place(context);
     struct fatal_timer timer;
@@ -5743,6 +7348,7 @@ fatal_report(const struct fault_signal *fault, const struct request *request,
     r.request = request;
     r.kind = REPORT_FATAL;
     r.title = request->original ? fault->title : fault->library_title;
+    r.info = info;
     r.context = context;
     bool mine = report_enter();
     fatal_timer_start(&timer);
@@ -5784,7 +7390,7 @@ fatal_report_once(const struct fault_signal *fault, const siginfo_t *info,
                     && (fault_was_reported(context)
                         || fatal_is_inside_older(context));
     if (request != NULL && !reported) {
-        fatal_report(fault, request, context);
+        fatal_report(fault, request, info, context);
     }
     mem_end(&session);
 }
@@ -5817,6 +7423,7 @@ fatal_take_turn(void)
 static void
 on_fatal_signal(int signum, siginfo_t *info, void *context)
 {
+    platform_clear_flags();
     int saved_errno = errno;
     struct mem_session *session = mem_here;
     struct fault_signal *fault = fault_find(signum);
@@ -7131,7 +8738,6 @@ faulthandler__fatal_error_c_thread(PyObject *module, PyObject *args)
 
 /* ==== 22. Module ==== */
 
-#define FAULTHANDLER_VERSION 0x100
 
 #define MODULE_TEST_FRAMES 32
 
@@ -7261,6 +8867,7 @@ module_note_printers(void)
     for (size_t i = 0; i < FAULT_PRINTERS; i++) {
         fault_printers[i] = platform_find_code(names[i]);
     }
+    fault_abort = platform_find_code("abort");
 }
 
 /* What is done once a process, under the GIL of whoever comes first. */
@@ -7280,6 +8887,8 @@ module_init_process(void)
     else if (!done) {
         mem_handler = on_fatal_signal;
         fatal_pid = getpid();
+        strncpy(report_python, Py_GetVersion(), sizeof report_python - 1);
+        report_python[strcspn(report_python, " ")] = '\0';
         stack_init();
         pthread_atfork(NULL, NULL, module_after_fork);
         module_note_printers();
@@ -7307,7 +8916,7 @@ module_exec(PyObject *module)
     struct sink sink;
     if (module_init_process() < 0
         || PyModule_AddIntConstant(module, "version",
-                                   FAULTHANDLER_VERSION) < 0) {
+                                   REPORT_VERSION) < 0) {
         return -1;
     }
     if (!module_at_exit_set

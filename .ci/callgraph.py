@@ -71,11 +71,16 @@ if LIBBACKTRACE:
 CALLS = {
     "PyGILState_GetThisThreadState": call("a thread-local load"),
     "PyInterpreterState_Head": call("loads a word of the runtime"),
+    "PyInterpreterState_Main": call("loads a word of the runtime"),
     "PyThreadState_GetUnchecked": call("a thread-local load",
                                        since=(3, 13)),
+    "Py_IsFinalizing": call("loads a word of the runtime", since=(3, 13)),
+    "Py_IsInitialized": call("loads a word of the runtime"),
     "_PyThreadState_UncheckedGet": call("loads a word of the runtime, from"
                                         " 3.12 on of the thread",
                                         until=(3, 12)),
+    "_Py_IsFinalizing": call("loads a word of the runtime",
+                             until=(3, 12)),
     "__errno_location": call("errno: an address in the thread's own block"),
     "__libc_current_sigrtmax": call("SIGRTMAX: returns a number"),
     "__sigsetjmp": call("stores registers; the mask is not asked for"),
@@ -89,6 +94,7 @@ CALLS = {
     "close": call("on the list"),
     "fcntl": call("on the list"),
     "fstat": call("on the list"),
+    "getauxval": call("searches what the kernel left on the first stack"),
     "geteuid": call("on the list"),
     "getpid": call("on the list"),
     "getrlimit": call("a bare system call"),
@@ -120,6 +126,7 @@ CALLS = {
                                only=THREADS),
     "pthread_mutex_unlock": call("in a thread, which interrupts nobody",
                                  only=THREADS),
+    "pthread_getspecific": call("loads a word of the thread's own block"),
     "pthread_self": call("on the list"),
     "pthread_sigmask": call("on the list"),
     "pwritev2": call("a bare system call"),
@@ -141,6 +148,7 @@ CALLS = {
     "statx": call("a bare system call"),
     "strcmp": call("on the list; only on our own text"),
     "strcspn": call("on the list; only on our own text", since=(3, 15)),
+    "strncmp": call("on the list; only on our own text"),
     "strlen": call("on the list; only on literals and our own text"),
     "syscall": call("a bare system call"),
     "the older handler": call("user_chain: the user asked for it",
@@ -157,7 +165,6 @@ if LIBBACKTRACE:
         "getauxval": call("reads what the process was started with",
                           only=CHILD),
         "getppid": call("on the list", only=CHILD),
-        "getrlimit": call("a bare system call", only=CHILD),
         "kill": call("on the list"),
         "munmap": call("a bare system call"),
         "pread": call("a bare system call", only=CHILD),
@@ -171,9 +178,10 @@ if LIBBACKTRACE:
 # caller is one of our functions, or an outside one that calls us back.
 INDIRECT = {
     "report_step": [
-        "report_c_stack", "report_current", "report_find_current",
-        "report_flush", "report_list_threads", "report_mixed_stack",
-        "report_modules", "report_objects",
+        "report_activities", "report_c_stack", "report_cause",
+        "report_context", "report_current", "report_exceptions",
+        "report_find_current", "report_flush", "report_list_threads",
+        "report_mixed_stack", "report_modules", "report_objects",
         "report_thread_marks", "report_threads", "report_title"],
     "user_chain": ["the older handler"],
 }
