@@ -17,6 +17,10 @@ is loaded already.
 import sys
 from posix import environ
 
+# What PYTHONFAULTHANDLER asks for: the extension's enable() takes from here
+# the arguments that a call does not give.
+options = {}
+
 
 def find_spec(name, path=None, target=None):
     """Return a spec for "faulthandler", None for any other name."""
@@ -71,12 +75,77 @@ def take_over(builtin):
     builtin.disable()
     try:
         import faulthandler
-        if hasattr(faulthandler, '__file__'):
-            return
+        if not hasattr(faulthandler, '__file__'):
+            raise ImportError
     except Exception:
-        pass
-    sys.modules['faulthandler'] = builtin
-    builtin.enable()
+        sys.modules['faulthandler'] = builtin
+        builtin.enable()
+        return
+    value = environ.get(b'PYTHONFAULTHANDLER', b'')
+    if value != b'1' and not sys.flags.ignore_environment:
+        try:
+            apply_options(faulthandler, value)
+        except Exception:
+            pass                # it is armed: importing has seen to that
+
+
+def apply_options(faulthandler, value):
+    """Arm as the words in PYTHONFAULTHANDLER say.
+
+    What is wrong is named on standard error, and left out: the start goes on
+    as if it were not there, also with "-W error".
+    """
+    wrong = []
+    file = None
+    for word in value.split(b','):
+        problem = read_option(word.strip())
+        if problem:
+            wrong.append((word, problem))
+        elif word.strip().startswith(b'file='):
+            file = word
+    try:
+        if options:
+            faulthandler.enable()
+    except Exception as error:
+        if options.pop('file', None) is not None:
+            wrong.append((file, getattr(error, 'strerror', None) or error))
+            if options:
+                faulthandler.enable()
+    if wrong and sys.stderr is not None:
+        sys.stderr.write('PYTHONFAULTHANDLER: ignored %s\n' % ', '.join(
+            '%s (%s)' % (repr(word)[1:], problem) for word, problem in wrong))
+        sys.stderr.flush()
+
+
+def read_option(word):
+    """Put one word into options; return what is wrong with it, or None."""
+    name, equals, text = word.partition(b'=')
+    lower = text.lower() if equals else b'1'
+    truth = (True if lower in (b'1', b'true', b'yes', b'on') else
+             False if lower in (b'0', b'false', b'no', b'off') else None)
+    if name in (b'details', b'all_threads', b'c_stack'):
+        if truth is None and word != b'c_stack=mixed':
+            return 'neither 1 nor 0' + ' nor mixed' * (name == b'c_stack')
+        options[name.decode()] = 'mixed' if truth is None else truth
+    elif name == b'max_threads':
+        if not text.isdigit() or len(text) > 9:
+            return 'not a number'
+        options['max_threads'] = int(text)
+    elif name == b'file':
+        if not text:
+            return 'no path'
+        if text[:1] != b'/':
+            # The folder of now, also where enable() is called later.
+            from posix import getcwdb
+            try:
+                text = getcwdb().replace(b'%', b'%%') + b'/' + text
+            except OSError as error:
+                return error.strerror
+        options['file'] = text
+    elif equals or not (len(word) < 2 or word.isdigit() or word.lower() in (
+            b'true', b'yes', b'on', b'enable', b'enabled', b'false', b'no',
+            b'off')):
+        return 'not known'
 
 
 install()

@@ -7642,6 +7642,35 @@ fatal_arm_original(const struct sink *sink)
     return fatal_arm(&request);
 }
 
+/* The options of PYTHONFAULTHANDLER are the defaults of what a call of
+   enable() does not give.  The module that read them keeps them as a dict; it
+   is not there in a Python that was started without it.  Returns a new dict
+   of keywords, or NULL with an exception. */
+static PyObject *
+fatal_add_options(PyObject *args, PyObject *kwargs)
+{
+    static const char *const positional[] = {"file", "all_threads",
+                                             "c_stack"};
+    PyObject *reader = PyDict_GetItemString(PyImport_GetModuleDict(),
+                                            "_faulthandler_precedence");
+    PyObject *options = reader == NULL ? NULL
+                        : PyObject_GetAttrString(reader, "options");
+    PyErr_Clear();
+    PyObject *all = options != NULL && PyDict_Check(options)
+                    ? PyDict_Copy(options) : PyDict_New();
+    Py_XDECREF(options);
+    for (Py_ssize_t i = 0; all != NULL && i < PyTuple_GET_SIZE(args)
+         && i < 3; i++) {
+        if (PyDict_DelItemString(all, positional[i]) < 0) {
+            PyErr_Clear();      /* that one was not an option */
+        }
+    }
+    if (all != NULL && kwargs != NULL && PyDict_Update(all, kwargs) < 0) {
+        Py_CLEAR(all);
+    }
+    return all;
+}
+
 PyDoc_STRVAR(faulthandler_enable_doc,
 "enable($module, /, file=None, all_threads=True,\n"
 "       c_stack=" LAYOUT_C_STACK_DEFAULT_TEXT ", *,\n"
@@ -7666,6 +7695,9 @@ PyDoc_STRVAR(faulthandler_enable_doc,
 "seconds since 1970, %% a percent sign.  The folder must be there and take\n"
 "new files; the file must not be a symbolic link, nor, in a folder that\n"
 "everybody can write, somebody else's.\n"
+"\n"
+"Options in the environment variable PYTHONFAULTHANDLER are the defaults of\n"
+"these arguments.\n"
 "\n"
 "Raises RuntimeError if sys.stderr is None, ValueError for a negative\n"
 "descriptor, another c_stack or another %, what file.fileno() raises, and\n"
@@ -7702,16 +7734,20 @@ faulthandler_enable(PyObject *module, PyObject *args, PyObject *kwargs)
     int all_threads = 1, details = 0;
     Py_ssize_t max_threads = 100;
     struct sink sink;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|OpO$np:enable", names,
-                                     &file, &all_threads, &c_stack,
-                                     &max_threads, &details)
+    PyObject *all = fatal_add_options(args, kwargs);
+    if (all == NULL
+        || !PyArg_ParseTupleAndKeywords(args, all, "|OpO$np:enable", names,
+                                        &file, &all_threads, &c_stack,
+                                        &max_threads, &details)
         || fatal_parse_c_stack(c_stack, &request) < 0
         || file_resolve(file, &sink, &keep) < 0) {
+        Py_XDECREF(all);
         return NULL;
     }
+    bool plain = PyTuple_GET_SIZE(args) == 0 && PyDict_GET_SIZE(all) == 0;
+    Py_DECREF(all);
     int result;
-    if (PyTuple_GET_SIZE(args) == 0
-        && (kwargs == NULL || PyDict_GET_SIZE(kwargs) == 0)) {
+    if (plain) {
         result = fatal_arm_original(&sink);
     }
     else {

@@ -38,6 +38,7 @@ Where is the test for ...?
     dump_c_stack(), c_stack=                    CStackTests
     file="…", %p, %t                            PathTests
     function, file and line of C frames         SymbolTests
+    PYTHONFAULTHANDLER=…                        OptionTests
     pytest, IDEs, process pools, and others     NeighbourTests
     bugs that came back once                    RegressionTests
     the C file, the README                      SourceTests
@@ -4147,7 +4148,7 @@ class InstallTests(CrashCase):
 class PytestTests(CrashCase):
     """pytest with its own faulthandler plugin."""
 
-    def pytest(self, source, *arguments):
+    def pytest(self, source, *arguments, **variables):
         """Run a suite with the pytest that this Python has."""
         try:
             import pytest
@@ -4161,7 +4162,7 @@ class PytestTests(CrashCase):
             import pytest
             sys.exit(pytest.main(sys.argv[1:]))
         """ % folders), "-p", "no:cacheprovider", "test_suite.py", *arguments,
-            env=environment(PYTEST_DISABLE_PLUGIN_AUTOLOAD="1"))
+            env=environment(PYTEST_DISABLE_PLUGIN_AUTOLOAD="1", **variables))
 
     def test_passing_suite(self):
         """A suite passes, and the module is ours in it."""
@@ -6763,6 +6764,246 @@ class PathTests(DropInCase):
             assert os.listdir("/proc/self/fd") == before
             faulthandler.sigsegv()
         """, line=11, files={"three": "REPORT"})
+
+
+class OptionTests(DropInCase):
+    """PYTHONFAULTHANDLER with options, for programs as they are."""
+
+    KILL = "import os; os.kill(os.getpid(), 11)"
+    PLAIN = report('  File "<string>", line 1 in <module>\n')
+    STACK = ('Fatal Python error: Segmentation fault\n\n'
+             'Stack (most recent call first):\n'
+             '  File "<string>", line %d in <module>\n')
+
+    def start(self, value, *arguments, code=KILL, **variables):
+        """Start Python with these options."""
+        return run(PYTHON, *arguments, "-c", code, env=environment(
+            PYTHONFAULTHANDLER=value, **variables))
+
+    def report_of(self, path):
+        """The report in a file, which is then removed."""
+        with open(path, encoding="ascii") as file:
+            text = tidy(file.read())
+        os.unlink(path)
+        return text
+
+    def test_any_other_value(self):
+        """1, and what people write for it, asks for the defaults."""
+        for value in ("1", "0", "2", "true", "True", "yes", "on", "x", "no",
+                      "enabled", ",", " ", "1,"):
+            with self.subTest(value=value):
+                child = self.start(value)
+                self.check(child, SIGSEGV, self.PLAIN)
+
+    def test_words(self):
+        """Each word is an argument of enable()."""
+        threads = block("""
+            import os, threading
+            lock = threading.Lock()
+            lock.acquire()
+            for n in range(3):
+                threading.Thread(target=lock.acquire, daemon=True).start()
+            os.kill(os.getpid(), 11)
+        """)
+        stack = self.STACK % 6
+        for value, shown in [
+                ("all_threads=0", stack), ("all_threads=no", stack),
+                ("all_threads=False", stack), ("1,all_threads=off,", stack),
+                ("all_threads=1,all_threads=0", stack),
+                ("max_threads=2", 2), ("max_threads=3,all_threads", 3),
+                ("all_threads", 4), (" all_threads=1 , max_threads=0", 4),
+                ("all_threads=yes", 4)]:
+            with self.subTest(value=value):
+                child = self.start(value + ",c_stack=0", code=threads)
+                self.assertEqual(status_name(child.status), "-SIGSEGV", child)
+                if shown == stack:
+                    self.assertEqual(child.err, stack)
+                else:
+                    self.assertEqual(
+                        child.err.count("hread 0x… "), shown, child)
+        for value, shown in [("c_stack", 1), ("c_stack=1", 1),
+                             ("c_stack=0", 0), ("c_stack=off", 0)]:
+            with self.subTest(value=value):
+                child = self.start(value)
+                self.assertEqual(status_name(child.status), "-SIGSEGV", child)
+                self.assertEqual(child.err.count("C stack trace"), shown)
+
+    def test_file(self):
+        """file= is a path: the rest of its word."""
+        path = os.path.join(FOLDER, "caf\xe9 =%%.txt")
+        for value in ("file=" + path + ",all_threads=0,c_stack=0",
+                      "all_threads=0,c_stack=0,file="
+                      + os.path.basename(path)):
+            with self.subTest(value=value):
+                child = self.start(value, code="import os; os.chdir('/'); "
+                                   + self.KILL)
+                self.check(child, SIGSEGV, "")
+                self.assertEqual(self.report_of(path.replace("%%", "%")),
+                                 self.STACK % 1)
+
+    def test_defaults_of_enable(self):
+        """What a call of enable() does not give is taken from the options."""
+        path = os.path.join(FOLDER, "options.txt")
+        value = "all_threads=0,c_stack=0,file=options.txt"
+        for call, place, shown in [
+                ("enable()", path, "Stack"),
+                ("enable(2)", 2, "Stack"),
+                ("enable(file=2)", 2, "Stack"),
+                ("enable(sys.stderr)", 2, "Stack"),
+                ("enable(None)", 2, "Stack"),
+                ("enable(all_threads=True)", path, "Current thread 0x…"),
+                ("enable(2, True)", 2, "Current thread 0x…"),
+                ("enable(max_threads=5)", path, "Stack"),
+                ("disable(); faulthandler.enable()", path, "Stack")]:
+            with self.subTest(call=call):
+                child = self.start(value, code=block("""
+                    import faulthandler, os, sys
+                    os.chdir("/")
+                    faulthandler.%s
+                    faulthandler.sigsegv()
+                """) % call)
+                err = child.err if place == 2 else self.report_of(path)
+                err = re.sub(r" \[python[^\]]*\]", "", err)
+                self.assertEqual(status_name(child.status), "-SIGSEGV", child)
+                self.assertEqual(err, self.STACK.replace("Stack", shown) % 4)
+                self.assertEqual(os.path.exists(path), False)
+
+    def test_other_functions(self):
+        """The options are enable()'s: the others are as they were."""
+        child = self.start("file=options.txt,all_threads=0", code=block("""
+            import faulthandler
+            faulthandler.dump_traceback()
+        """))
+        self.assertEqual((child.status, re.sub(r" \[.*?\]", "", child.err)), (
+            0, "Current thread 0x… (most recent call first):\n"
+            '  File "<string>", line 2 in <module>\n'))
+
+    def test_wrong_words(self):
+        """They are named once, in one line, and ignored."""
+        for value, message, expected in [
+                ("detials", "'detials' (not known)", self.PLAIN),
+                ("foo,c_stak=1,all_threads=0",
+                 "'foo' (not known), 'c_stak=1' (not known)", self.STACK % 1),
+                ("all_threads=0,max_threads=x", "'max_threads=x' "
+                 "(not a number)", self.STACK % 1),
+                ("max_threads=-1", "'max_threads=-1' (not a number)",
+                 self.PLAIN),
+                ("max_threads", "'max_threads' (not a number)", self.PLAIN),
+                ("c_stack=maybe", "'c_stack=maybe' (neither 1 nor 0 nor "
+                 "mixed)", self.PLAIN),
+                ("details=2", "'details=2' (neither 1 nor 0)", self.PLAIN),
+                ("all_threads=", "'all_threads=' (neither 1 nor 0)",
+                 self.PLAIN),
+                ("file=", "'file=' (no path)", self.PLAIN),
+                ("file", "'file' (no path)", self.PLAIN),
+                ("file=/missing/x", "'file=/missing/x' (No such file or "
+                 "directory)", self.PLAIN),
+                ("file=/missing/x,all_threads=0", "'file=/missing/x' (No such "
+                 "file or directory)", self.STACK % 1),
+                ("file=%x", "'file=%x' (file: after % must come p, t or %)",
+                 self.PLAIN),
+                ("\xff\n\x1b=1", "'\\xc3\\xbf\\n\\x1b=1' (not known)",
+                 self.PLAIN)]:
+            if expected != self.PLAIN:
+                value += ",c_stack=0"
+            for options in [], ["-W", "error"], ["-X", "dev"]:
+                with self.subTest(value=value, options=options):
+                    child = self.start(value, *options, PYTHONUTF8="1")
+                    self.check(child, SIGSEGV, "PYTHONFAULTHANDLER: ignored "
+                               + message + "\n" + expected)
+
+    def test_no_stderr(self):
+        """Without standard error Python starts, and writes to the file."""
+        path = os.path.join(FOLDER, "options.txt")
+        for value, written in [("foo,all_threads=0", None),
+                               ("foo,all_threads=0,c_stack=0,"
+                                "file=options.txt", path)]:
+            child = run("sh", "-c", 'exec "$0" "$@" 2>&-', PYTHON, "-c",
+                        self.KILL, env=environment(PYTHONFAULTHANDLER=value))
+            self.check(child, SIGSEGV, "")
+            if written:
+                self.assertEqual(self.report_of(path), self.STACK % 1)
+
+    def test_environment_ignored(self):
+        """-E and -I do not look at it, whatever else armed the builtin."""
+        for options in ["-E"], ["-I"]:
+            with self.subTest(options=options):
+                self.check(self.start("all_threads=0,foo", *options),
+                           SIGSEGV, "")
+                child = self.start("all_threads=0,foo", *options,
+                                   "-X", "faulthandler")
+                self.check(child, SIGSEGV, self.PLAIN)
+
+    def test_builtin(self):
+        """Without this module the same value arms the builtin."""
+        code = "import faulthandler; print(faulthandler.is_enabled(), " \
+            "hasattr(faulthandler, 'version'), flush=True); " + self.KILL
+        for options, variables in [(["-S"], {}),
+                                   ([], {"FAULTHANDLER_USE_STDLIB": "1"})]:
+            child = self.start("all_threads=0,foo,file=options.txt", *options,
+                               code=code, **variables)
+            self.assertEqual((status_name(child.status), child.out),
+                             ("-SIGSEGV", "True False\n"), child)
+            self.assertTrue(child.err.startswith(
+                "Fatal Python error: Segmentation fault\n\nCurrent thread"))
+
+    def test_children(self):
+        """Children inherit it: started, forked, spawned or served."""
+        write_file("workers.py", block("""
+            import multiprocessing, os, subprocess, sys
+            def crash():
+                print(os.getpid(), flush=True)
+                os.kill(os.getpid(), 11)
+            if __name__ == "__main__":
+                subprocess.run([sys.executable, "-c",
+                                "import workers; workers.crash()"])
+                for method in ("fork", "spawn", "forkserver"):
+                    context = multiprocessing.get_context(method)
+                    child = context.Process(target=crash)
+                    child.start()
+                    child.join()
+                    assert child.exitcode == -11, child.exitcode
+        """))
+        child = run(PYTHON, "workers.py", env=environment(
+            PYTHONFAULTHANDLER="all_threads=0,c_stack=0,file=worker-%p.txt"))
+        self.assertEqual((child.status, child.err), (0, ""), child)
+        self.assertEqual(len(set(child.out.split())), 4, child)
+        for number in child.out.split():
+            text = self.report_of(os.path.join(FOLDER,
+                                               "worker-%s.txt" % number))
+            self.assertTrue(text.startswith(
+                "Fatal Python error: Segmentation fault\n\n"
+                "Stack (most recent call first):\n"
+                '  File "workers.py", line 4 in crash\n'), text)
+
+    def test_pytest(self):
+        """pytest's plugin gives a file; the other options hold."""
+        child = PytestTests.pytest(self, """
+            import ctypes
+            def test_crash():
+                ctypes.CDLL(None).strlen(None)
+        """, PYTHONFAULTHANDLER="all_threads=0,c_stack=0,file=options.txt")
+        self.assertEqual(child.status, -SIGSEGV, child)
+        self.assertIn("Fatal Python error: Segmentation fault\n\n"
+                      "Stack (most recent call first):\n"
+                      '  File "test_suite.py", line 3 in test_crash\n',
+                      child.err)
+        child = PytestTests.pytest(self, """
+            import ctypes
+            def test_crash():
+                ctypes.CDLL(None).strlen(None)
+        """, "-p", "no:faulthandler",
+            PYTHONFAULTHANDLER="all_threads=0,c_stack=0,file=options.txt")
+        self.assertEqual(child.status, -SIGSEGV, child)
+        self.assertIn('  File "test_suite.py", line 3 in test_crash\n',
+                      self.report_of(os.path.join(FOLDER, "options.txt")))
+
+    def test_start_imports_nothing(self):
+        """Reading the options imports no more than arming does."""
+        code = "import sys; print(sorted(sys.modules))"
+        children = [self.start(value, code=code) for value in
+                    ("1", "all_threads=0,max_threads=5,file=options.txt")]
+        self.assertEqual(children[0].out, children[1].out)
 
 
 class NeighbourTests(DropInCase):
