@@ -47,8 +47,9 @@
    18. Dump now            dump_     dump_traceback, dump_c_stack
    19. Watchdog            later_    dump_traceback_later
    20. User signals        user_     register, unregister
-   21. Crash on purpose    crash_    sigsegv and its kin
-   22. Module              module_   self-test, table, exec, free
+   21. Contexts            context_  context()
+   22. Crash on purpose    crash_    sigsegv and its kin
+   23. Module              module_   self-test, table, exec, free
 */
 
 /* ==== 1. Platform ==== */
@@ -3700,6 +3701,96 @@ thread_get_name(char name[THREAD_NAME_SIZE])
     name[n < THREAD_NAME_SIZE ? n : THREAD_NAME_SIZE - 1] = '\0';
 }
 
+/* What context() says of a thread.  Made when a thread first says something,
+   given to another one when it ends, never freed: a handler may be looking.
+   The text is kept as it is in a str, not escaped: that would cost more than
+   the call may, and make it hard to give back. */
+#define THREAD_CONTEXT_MAX 200
+#define THREAD_CONTEXT_TRIES 10
+
+struct thread_context {
+    struct thread_context *next;        /* of all that were ever made */
+    atomic_uintptr_t ident;     /* whose it is, as in Thread.ident; 0: free */
+    atomic_uint sequence;       /* odd while the text is being changed */
+    uint8_t width;              /* bytes a character, 0: no text */
+    bool cut;                   /* the text was longer */
+    uint16_t length;
+    uint32_t text[THREAD_CONTEXT_MAX];
+};
+
+static _Atomic(struct thread_context *) thread_contexts;
+
+/* Find the note of the thread with this identity.  Returns 0 if there is
+   none. */
+static uintptr_t
+thread_find_context(uintptr_t ident)
+{
+    struct mem_chain chain = {0, 0, 0};
+    uintptr_t owner, at = (uintptr_t)atomic_load(&thread_contexts);
+    while (at != 0 && ident != 0 && mem_chain_step(&chain, at) == 0
+           && mem_word(at + offsetof(struct thread_context, ident),
+                       &owner) == 0) {
+        if (owner == ident) {
+            return at;
+        }
+        if (mem_word(at + offsetof(struct thread_context, next), &at) < 0) {
+            return 0;
+        }
+    }
+    return 0;
+}
+
+/* Copy a note that may be changing.  Returns -1 if it did not hold still: its
+   thread was stopped in the middle of a change, or died there. */
+static int
+thread_read_context(uintptr_t at, struct thread_context *note)
+{
+    const uintptr_t sequence = at + offsetof(struct thread_context, sequence);
+    for (int i = 0; i < THREAD_CONTEXT_TRIES; i++) {
+        unsigned before = 1, after;
+        if (i > 0) {
+            platform_sleep(20000);
+        }
+        if (mem_read(&before, sequence, sizeof before) < 0) {
+            return -1;
+        }
+        atomic_thread_fence(memory_order_acquire);
+        if (mem_read(note, at, sizeof *note) < 0) {
+            return -1;
+        }
+        atomic_thread_fence(memory_order_acquire);
+        if (before % 2 == 0
+            && mem_read(&after, sequence, sizeof after) == 0
+            && after == before) {
+            return 0;
+        }
+    }
+    return -1;
+}
+
+/* Write the line with what a thread said of itself, if it did. */
+static void
+thread_write_context(struct out *o, uintptr_t ident)
+{
+    struct thread_context note;
+    uintptr_t at = thread_find_context(ident);
+    bool good = at != 0 && thread_read_context(at, &note) == 0;
+    if (at == 0 || (good && (note.width == 0 || note.length == 0
+                             || note.ident != ident))) {
+        return;                 /* the last: its thread has just ended */
+    }
+    out_room(o, OUT_LINE_MAX);
+    out_text(o, "  context: ");
+    if (good && note.length <= THREAD_CONTEXT_MAX && note.width <= 4) {
+        str_write_block(o, note.text, note.length, note.width);
+        out_text(o, note.cut ? "..." : "");
+    }
+    else {
+        out_text(o, "???");
+    }
+    out_char(o, '\n');
+}
+
 /* Write a thread's header.  program is the name that threads have by default,
    which is no news; NULL in the standard library's report, which shows what
    the running Python shows. */
@@ -6241,6 +6332,13 @@ report_cause(struct report *r)
     fault_write_cause(&r->out, r->info, r->context);
 }
 
+/* What the thread that dies said it is about. */
+static void
+report_note(struct report *r)
+{
+    thread_write_context(&r->out, (uintptr_t)pthread_self());
+}
+
 /* Which thread of which process it was, of which Python, and when. */
 static void
 report_context(struct report *r)
@@ -6387,6 +6485,9 @@ report_thread(struct report *r, size_t i, bool first)
     thread_write_header(&r->out, is_current ? "Current thread" : "Thread",
                         t.ident, t.native,
                         r->request->original ? r->program : NULL);
+    if (r->request->details) {
+        thread_write_context(&r->out, t.ident);
+    }
     if (is_current) {
         report_collecting(r, &t);
     }
@@ -6531,6 +6632,7 @@ report_write(struct report *r)
     if (request->details) {
         report_step(r, report_cause, "cause");
         report_step(r, report_context, "context");
+        report_step(r, report_note, "note");
     }
     report_step(r, report_list_threads, "list of threads");
     report_step(r, report_find_current, "search for the thread");
@@ -8532,7 +8634,149 @@ faulthandler_unregister(PyObject *module, PyObject *number)
     return PyBool_FromLong(active != NULL);
 }
 
-/* ==== 21. Crash on purpose ==== */
+/* ==== 21. Contexts ==== */
+
+/* A note is changed by its own thread only, without a lock: the sequence tells
+   a reader, who may be a handler in another thread or in the middle of this
+   one's change, that it is odd or not what it was. */
+
+THREAD_LOCAL struct thread_context *context_mine;
+
+static pthread_key_t context_key;
+static bool context_key_made;
+static atomic_int context_free;             /* notes that nobody has */
+
+/* Set the text of a note, None for no text. */
+static void
+context_write(struct thread_context *note, PyObject *text, Py_ssize_t length)
+{
+    unsigned sequence = atomic_load_explicit(&note->sequence,
+                                             memory_order_relaxed) | 1;
+    atomic_store_explicit(&note->sequence, sequence, memory_order_relaxed);
+    atomic_thread_fence(memory_order_release);
+    note->width = 0;
+    if (text != Py_None) {
+        note->cut = length > THREAD_CONTEXT_MAX;
+        note->length = (uint16_t)(note->cut ? THREAD_CONTEXT_MAX : length);
+        note->width = (uint8_t)PyUnicode_KIND(text);
+        memcpy(note->text, PyUnicode_DATA(text),
+               (size_t)note->length * note->width);
+    }
+    atomic_store_explicit(&note->sequence, sequence + 1,
+                          memory_order_release);
+}
+
+/* A thread ends: its note is the next one's. */
+static void
+context_on_exit(void *argument)
+{
+    struct thread_context *note = argument;
+    context_mine = NULL;
+    context_write(note, Py_None, 0);
+    atomic_store(&note->ident, 0);
+    atomic_fetch_add(&context_free, 1);
+}
+
+/* A child of fork() has this thread only.  Another one of it may get the
+   identity of one that is gone. */
+static void
+context_after_fork(void)
+{
+    struct thread_context *note = atomic_load(&thread_contexts);
+    int count = 0;
+    for (; note != NULL; note = note->next) {
+        if (note != context_mine) {
+            atomic_store(&note->ident, 0);
+            note->width = 0;
+            count++;
+        }
+    }
+    atomic_store(&context_free, count);
+}
+
+/* Find a note that is free, or make one.  Returns NULL if there is no
+   memory. */
+static struct thread_context *
+context_take(void)
+{
+    uintptr_t self = (uintptr_t)pthread_self();
+    struct thread_context *note = NULL;
+    if (atomic_load(&context_free) > 0) {
+        note = atomic_load(&thread_contexts);
+    }
+    for (; note != NULL; note = note->next) {
+        uintptr_t nobody = 0;
+        if (atomic_compare_exchange_strong(&note->ident, &nobody, self)) {
+            atomic_fetch_sub(&context_free, 1);
+            return note;
+        }
+    }
+    note = PyMem_RawCalloc(1, sizeof *note);
+    if (note != NULL) {
+        atomic_init(&note->ident, self);
+        note->next = atomic_load(&thread_contexts);
+        while (!atomic_compare_exchange_weak(&thread_contexts, &note->next,
+                                             note)) {
+        }
+    }
+    return note;
+}
+
+/* Give the calling thread a note.  Returns -1 with an exception. */
+static int
+context_begin(void)
+{
+    struct thread_context *note = context_key_made ? context_take() : NULL;
+    if (note == NULL || pthread_setspecific(context_key, note) != 0) {
+        if (note != NULL) {
+            context_on_exit(note);
+        }
+        PyErr_NoMemory();
+        return -1;
+    }
+    context_mine = note;
+    return 0;
+}
+
+PyDoc_STRVAR(faulthandler_context_doc,
+"context($module, text, /)\n"
+"--\n"
+"\n"
+"Say what this thread is about; returns what it said before, or None.\n"
+"\n"
+"text is a str of which the first 200 characters are kept: a request's id,\n"
+"the name of a test.  A report with details shows it with this thread until\n"
+"another call changes it; None takes it away.  Raises TypeError for\n"
+"anything else, and MemoryError.");
+
+static PyObject *
+faulthandler_context(PyObject *module, PyObject *text)
+{
+    PyObject *before = Py_None;
+    (void)module;
+    if (text != Py_None && !PyUnicode_Check(text)) {
+        return PyErr_Format(PyExc_TypeError, "context() argument must be str "
+                            "or None, not %.100s", Py_TYPE(text)->tp_name);
+    }
+    Py_ssize_t length = text == Py_None ? 0 : PyUnicode_GetLength(text);
+    if (length < 0 || (context_mine == NULL && context_begin() < 0)) {
+        return NULL;
+    }
+    struct thread_context *note = context_mine;
+    if (note->width == 0) {
+        Py_INCREF(before);
+    }
+    else {
+        before = PyUnicode_FromKindAndData(note->width, note->text,
+                                           note->length);
+    }
+    if (before != NULL) {
+        context_write(note, text, length);
+    }
+    return before;
+}
+
+/* ==== 22. Crash on purpose ==== */
 
 UNSANITIZED static void
 crash_read_null(void)
@@ -8772,7 +9016,7 @@ faulthandler__fatal_error_c_thread(PyObject *module, PyObject *args)
     Py_RETURN_NONE;
 }
 
-/* ==== 22. Module ==== */
+/* ==== 23. Module ==== */
 
 
 #define MODULE_TEST_FRAMES 32
@@ -8793,6 +9037,7 @@ module_after_fork(void)
     atomic_store(&mem_direct_users, 0);
     atomic_store(&mem_direct_closed, false);
     atomic_store(&dump_memory_used, false);
+    context_after_fork();
 }
 
 /* Does our walk find the code object and the line of a frame object? */
@@ -8926,6 +9171,8 @@ module_init_process(void)
         strncpy(report_python, Py_GetVersion(), sizeof report_python - 1);
         report_python[strcspn(report_python, " ")] = '\0';
         stack_init();
+        context_key_made = pthread_key_create(&context_key,
+                                              context_on_exit) == 0;
         pthread_atfork(NULL, NULL, module_after_fork);
         module_note_printers();
         native_loop = platform_find_code("_PyEval_EvalFrameDefault");
@@ -9030,6 +9277,7 @@ static PyMethodDef module_methods[] = {
     MODULE_KEYWORDS(register),
     {"unregister", faulthandler_unregister, METH_O,
      faulthandler_unregister_doc},
+    {"context", faulthandler_context, METH_O, faulthandler_context_doc},
     MODULE_KEYWORDS(sigsegv),
     MODULE_PLAIN(sigfpe, sigfpe),
     MODULE_PLAIN(sigbus, sigbus),

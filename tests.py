@@ -39,6 +39,7 @@ Where is the test for ...?
     file="…", %p, %t                            PathTests
     function, file and line of C frames         SymbolTests
     PYTHONFAULTHANDLER=…                        OptionTests
+    context()                                   ContextTests
     pytest, IDEs, process pools, and others     NeighbourTests
     bugs that came back once                    RegressionTests
     the C file, the README                      SourceTests
@@ -4279,6 +4280,7 @@ class SignatureTests(DropInCase):
         "register": "signum, file, all_threads=True, chain=False, "
                     "*, max_threads=100",
         "unregister": "signum, /",
+        "context": "text, /",
         "dump_c_stack": "file",
         "sigsegv": "release_gil=False",
         "sigfpe": "", "sigbus": "", "sigill": "",
@@ -7004,6 +7006,328 @@ class OptionTests(DropInCase):
         children = [self.start(value, code=code) for value in
                     ("1", "all_threads=0,max_threads=5,file=options.txt")]
         self.assertEqual(children[0].out, children[1].out)
+
+
+class ContextTests(DropInCase):
+    """context(): what each thread says it is about, in details reports."""
+
+    ARM = "faulthandler.enable(2, c_stack=False, details=True)\n"
+
+    THREADS = """
+        import threading
+        def start(function, *arguments):
+            thread = threading.Thread(target=function, args=arguments,
+                                      daemon=True)
+            thread.start()
+            return thread
+        never = threading.Lock()
+        never.acquire()
+    """
+
+    def crash_with(self, code, *arguments, **options):
+        """Run code that arms with details, and crashes; the report's parts.
+
+        The first is the lines between the cause and the first header; for
+        each header there is one more, of its block.
+        """
+        child = python("import faulthandler\n" + self.ARM + block(code),
+                       *arguments, **options)
+        self.assertEqual(status_name(child.status), "-SIGSEGV", child)
+        self.assertEqual(child.err.count("Fatal Python error"), 1, child)
+        self.assertLess(child.seconds, LIMIT)
+        parts = re.split(r"(?m)^\n?.*hread 0x.* \(most recent call first\):\n",
+                         child.err)
+        head = parts[0].split("\n", 3)[3]
+        return [re.findall(r"(?m)^  context: (.*)$", part)
+                for part in [head] + parts[1:]], child
+
+    def one(self, text, expected):
+        """The main thread says this: the report shows that."""
+        found, child = self.crash_with("""
+            faulthandler.context(%s)
+            faulthandler.sigsegv()
+        """ % text)
+        self.assertEqual(found, [expected, []], child)
+
+    def test_returns(self):
+        """It returns what was said before: None, or an equal str."""
+        child = python("""
+            import faulthandler
+            class Text(str):
+                pass
+            texts = ["", "a", "request 7", "x" * 200, "a\\nb\\0"] + [
+                chr(n) * 200 for n in (0xe9, 0x20ac, 0xd800, 0x1f600)]
+            assert faulthandler.context(None) is None
+            assert faulthandler.context("first") is None
+            before = "first"
+            for text in texts:
+                assert faulthandler.context(text) == before
+                before = text
+            assert faulthandler.context(Text("sub")) == before
+            assert type(faulthandler.context("x" * 1000)) is str
+            assert faulthandler.context("old") == "x" * 200
+            old = faulthandler.context("inner")
+            assert faulthandler.context(old) == "inner"
+            assert faulthandler.context(None) == "old"
+            assert faulthandler.context(None) is None
+        """)
+        self.assertEqual((child.status, child.err), (0, ""), child)
+
+    def test_wrong_arguments(self):
+        """Anything but a str and None is a TypeError, and changes nothing."""
+        ArgumentTests.raises(self, {
+            "context('kept')": "None",
+            "context(1)": "TypeError context() argument must be str or None, "
+                          "not int",
+            "context(b'x')": "TypeError context() argument must be str or "
+                             "None, not bytes",
+            "context(['x'])": "TypeError context() argument must be str or "
+                              "None, not list",
+            "context('x') ": "'kept'",
+        })
+        child = python("""
+            import faulthandler
+            for call in ("context()", "context('a', 'b')",
+                         "context(text='a')"):
+                try:
+                    eval("faulthandler." + call)
+                except TypeError as error:
+                    print("context() takes" in str(error))
+        """)
+        self.assertEqual(child.out, "True\n" * 3, child)
+
+    def test_literal(self):
+        """The line stands under that of the thread."""
+        child = python("""
+            import faulthandler
+            faulthandler.enable(2, c_stack=False, details=True)
+            faulthandler.context("request 4711")
+            faulthandler.sigsegv()
+        """)
+        err = re.sub(r"(?m)^  thread \d+ .*$", "  thread …", child.err)
+        err = re.sub(r" \[python[^\]]*\]", "", err)
+        self.assertEqual(err, block("""
+            Fatal Python error: Segmentation fault
+              reading address 0x0000000000000000 (a NULL pointer): nothing is mapped there (SEGV_MAPERR)
+              thread …
+              context: request 4711
+
+            Current thread 0x… (most recent call first):
+              File "<string>", line 4 in <module>
+        """), child)
+
+    def test_texts(self):
+        """ASCII as it is, all else escaped; 200 characters and an ellipsis."""
+        for text, shown in [
+                ("plain [text] 'quoted' \\x41", None),
+                ("caf\xe9\x7f", "caf\\xe9\\x7f"),
+                ("\u20ac\ud800 \xff", "\\u20ac\\ud800 \\xff"),
+                ("\U0001f600", "\\U0001f600"),
+                ("a\nThread 0x1\0", "a\\x0aThread 0x1\\x00"),
+                ("x" * 200, None),
+                ("\U0010ffff" * 200, "\\U0010ffff" * 200)]:
+            with self.subTest(text=text[:10]):
+                self.one(ascii(text), [text if shown is None else shown])
+        for text, count in [("x", 201), ("\u1234", 10000),
+                            ("\U0010ffff", 300)]:
+            with self.subTest(text=text, count=count):
+                shown = text if text < "~" else ascii(text)[1:-1]
+                self.one("%a * %d" % (text, count), [shown * 200 + "..."])
+        for nothing in "None", "''":
+            self.one(nothing, [])
+
+    def test_plain_reports(self):
+        """Reports without details are as they were."""
+        for arm in ("", "faulthandler.enable()",
+                    "faulthandler.enable(2, c_stack=False)"):
+            with self.subTest(arm=arm):
+                child = python("""
+                    import faulthandler
+                    %s
+                    faulthandler.context("request 4711")
+                    faulthandler.dump_traceback()
+                    faulthandler.sigsegv()
+                """ % (arm or "pass"))
+                self.assertEqual(status_name(child.status), "-SIGSEGV", child)
+                self.assertNotIn("4711", child.err)
+
+    def test_threads(self):
+        """Each thread's note stands in its own block."""
+        found, child = self.crash_with(self.THREADS + """
+        def run(n):
+            if n != 1:
+                faulthandler.context("first")
+                faulthandler.context("thread %d" % n)
+            ready.release()
+            never.acquire()
+        ready = threading.Semaphore(0)
+        for n in range(3):
+            start(run, n)
+            ready.acquire()
+        faulthandler.context("main")
+        faulthandler.sigsegv()
+        """)
+        self.assertEqual(found, [["main"], [], ["thread 2"], [],
+                                 ["thread 0"]], child)
+
+    def test_other_thread_crashes(self):
+        """The note of the thread that crashes comes first."""
+        found, child = self.crash_with(self.THREADS + """
+        def run():
+            faulthandler.context("other")
+            faulthandler.sigsegv()
+        faulthandler.context("main")
+        start(run).join()
+        """)
+        self.assertEqual(found, [["other"], [], ["main"]], child)
+
+    def test_threads_that_end(self):
+        """A note ends with its thread: the next one begins without."""
+        found, child = self.crash_with(self.THREADS + """
+        def run():
+            assert faulthandler.context("gone") is None
+        def wait():
+            ready.release()
+            never.acquire()
+        ready = threading.Semaphore(0)
+        for n in range(200):
+            start(run).join()
+        for n in range(5):
+            start(wait)
+            ready.acquire()
+        faulthandler.sigsegv()
+        """)
+        self.assertEqual(found, [[]] * 7, child)
+
+    @unittest.skipIf(SANITIZED, "the sanitizer keeps memory")
+    def test_no_leak(self):
+        """10000 threads, one after another, share the memory of a few."""
+        child = python(self.THREADS + """
+        import faulthandler
+        def run():
+            faulthandler.context("x")
+        def size():
+            with open("/proc/self/statm") as file:
+                return int(file.read().split()[1]) * 4
+        def many(n):
+            for _ in range(n):
+                start(run).join()
+        many(500)
+        before = size()
+        many(10000)
+        print(size() - before < 1000, size() - before)
+        """)
+        self.assertEqual((child.status, child.out[:4]), (0, "True"), child)
+
+    def test_many_threads_at_once(self):
+        """Notes of many threads at once do not mix."""
+        found, child = self.crash_with(self.THREADS + """
+        def run(n):
+            faulthandler.context(str(n))
+            ready.release()
+            never.acquire()
+        ready = threading.Semaphore(0)
+        threading.stack_size(64 * 1024)
+        for n in range(98):
+            start(run, n)
+            ready.acquire()
+        faulthandler.sigsegv()
+        """)
+        self.assertEqual(found, [[], []] + [
+            [str(n)] for n in reversed(range(98))], child)
+
+    def test_fork(self):
+        """A child keeps its own thread's note, and none of the others'."""
+        found, child = self.crash_with(self.THREADS + """
+        import os, warnings
+        warnings.simplefilter("ignore")
+        def run():
+            faulthandler.context("parent's")
+            ready.release()
+            never.acquire()
+        def wait():
+            ready.release()
+            never.acquire()
+        ready = threading.Semaphore(0)
+        for n in range(3):
+            start(run)
+            ready.acquire()
+        faulthandler.context("forked")
+        child = os.fork()
+        if child:
+            assert os.waitpid(child, 0)[1] == 11
+            faulthandler.disable()
+            faulthandler.sigsegv()
+        for n in range(3):
+            start(wait)
+            ready.acquire()
+        faulthandler.sigsegv()
+        """)
+        self.assertEqual(found, [["forked"], [], [], [], []], child)
+
+    def test_subinterpreter(self):
+        """A note belongs to the thread, in whichever interpreter it is."""
+        found, child = self.crash_with("""
+            import sub
+            faulthandler.context("main")
+            interpreter = sub.create(False)
+            sub.run(interpreter, "import faulthandler\\n"
+                    "assert faulthandler.context('sub') == 'main'")
+            faulthandler.sigsegv()
+        """)
+        self.assertEqual(found[0], ["sub"], child)
+
+    BROKEN = """
+        import ctypes, sys
+        import damage
+        class Text(str):
+            pass
+        text = Text("x" * 100)
+        cells = damage.words(id(text), 10)
+        pointer = ctypes.pythonapi.PyUnicode_AsUTF8
+        pointer.restype = ctypes.c_size_t
+        pointer.argtypes = [ctypes.py_object]
+        characters = [n for n, cell in enumerate(cells)
+                      if cell == pointer(text)]
+        cells[characters[-1]] = damage.forbidden
+    """
+
+    def test_crash_inside(self):
+        """A note that was being changed is marked, not shown in part."""
+        found, child = self.crash_with(self.BROKEN + """
+        faulthandler.context("before")
+        faulthandler.context(text)
+        """)
+        self.assertEqual(found, [["???"], []], child)
+
+    def test_not_torn(self):
+        """A note that another thread keeps changing is whole, or marked."""
+        for n in range(10):
+            found, child = self.crash_with(self.THREADS + """
+        import itertools, sys, time
+        def run():
+            context = faulthandler.context
+            for text in itertools.cycle(["a" * 200, "\U0001f600" * 200]):
+                context(text)
+        start(run)
+        time.sleep(0.05)
+        faulthandler.sigsegv(True)
+            """)
+            self.assertEqual(len(found), 3, child)
+            self.assertIn(found[2], (["a" * 200], ["\\U0001f600" * 200],
+                                     ["???"]), child)
+
+    @unittest.skipIf(SANITIZED, "measures time")
+    def test_cost(self):
+        """A call takes less than 200 ns."""
+        child = python("""
+            import faulthandler, timeit
+            context = faulthandler.context
+            text = "request 4711"
+            print(min(timeit.repeat("context(text)", number=20000, repeat=50,
+                                    globals=globals())) / 20000 * 1e9)
+        """)
+        self.assertLess(float(child.out), 200)
 
 
 class NeighbourTests(DropInCase):

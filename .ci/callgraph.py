@@ -182,7 +182,8 @@ INDIRECT = {
         "report_context", "report_current", "report_exceptions",
         "report_find_current", "report_flush", "report_list_threads",
         "report_mixed_stack", "report_modules", "report_objects",
-        "report_thread_marks", "report_threads", "report_title"],
+        "report_thread_marks", "report_threads", "report_title",
+        "report_note"],
     "user_chain": ["the older handler"],
 }
 if LIBBACKTRACE:
