@@ -36,8 +36,8 @@ Where is the test for ...?
     dump_traceback_later()                      LaterTests
     register()                                  UserTests
     dump_c_stack(), c_stack=                    CStackTests
-    file="…", %p, %t                            PathTests
     function, file and line of C frames         SymbolTests
+    file="…", %p, %t                            PathTests
     PYTHONFAULTHANDLER=…                        OptionTests
     context()                                   ContextTests
     pytest, IDEs, process pools, and others     NeighbourTests
