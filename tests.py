@@ -7918,8 +7918,14 @@ class SourceTests(unittest.TestCase):
         if gcc is None or run(gcc, "-fcallgraph-info=su", "-c", "-x", "c",
                               os.devnull, "-o", "empty.o").status:
             self.skipTest("needs gcc with -fcallgraph-info")
-        child = run(sys.executable, script, limit=300)
-        self.assertEqual(child.status, 0, child)
+        for built in "01":
+            if built == "1" and run(gcc, "-include", "backtrace.h", "-E",
+                                    "-x", "c", os.devnull).status:
+                continue
+            with self.subTest(libbacktrace=built):
+                child = run(sys.executable, script, limit=300,
+                            env=environment(CALLGRAPH_LIBBACKTRACE=built))
+                self.assertEqual(child.status, 0, child)
 
 
 if __name__ == "__main__":
