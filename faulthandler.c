@@ -375,12 +375,12 @@ platform_backtrace(void **pcs, int n)
 #endif
 }
 
-/* One frame of a C stack: where it was left, and its lowest address.  It ends
-   where the next one begins. */
+/* One frame of a C stack: where it was left, and its lowest address, which is
+   where the one before it ends. */
 struct platform_frame {
     uintptr_t pc;               /* 0: behind the first frame of the thread */
-    uintptr_t sp;
-    bool interrupted;           /* by a signal: pc was not executed yet */
+    uintptr_t sp;               /* with bit 0 set: a signal came here, the
+                                   instruction at pc was not executed */
 };
 
 struct platform_unwinding {
@@ -406,8 +406,7 @@ platform_on_frame(struct _Unwind_Context *context, void *argument)
     }
     struct platform_frame *frame = &u->frames[u->count++];
     frame->pc = (uintptr_t)platform_walk_pc(context, &interrupted);
-    frame->sp = (uintptr_t)platform_walk_sp(context);
-    frame->interrupted = interrupted;
+    frame->sp = (uintptr_t)platform_walk_sp(context) | (interrupted != 0);
     return _URC_NO_REASON;
 }
 #endif
@@ -5862,8 +5861,11 @@ native_write_seen(struct out *o, const struct native_seen *seen)
 /* The code of the evaluation loop. */
 static struct platform_code native_loop;
 
-/* A crash's C stack; one report at a time. */
-static struct platform_frame native_frames[NATIVE_MAX];
+/* A crash's C stack.  As many frames as fit into the usual stack of 8 MiB:
+   where it overflowed, they are small. */
+#define NATIVE_MIX_MAX (512 * 1024)
+
+static struct platform_frame *native_frames;    /* mapped at the crash */
 
 struct native_mix {
     struct out *o;
@@ -5873,6 +5875,7 @@ struct native_mix {
     bool nowhere;               /* the fault was a call of what is no code, */
     uintptr_t target;           /* to be shown above the frames */
     bool whole;                 /* the frames go to the thread's start */
+    bool full;                  /* there are more than were stored */
     bool newborn;               /* the first frame's loop has no frame yet */
     size_t shown;               /* lines that came before this one, */
     size_t total;               /* and of all; 0: they are being counted */
@@ -5899,7 +5902,7 @@ native_mix_shows(struct native_mix *m)
         out_room(m->o, OUT_LINE_MAX);
         out_text(m->o, "  ... ");
         out_decimal(m->o, m->total - max);
-        out_text(m->o, m->count == NATIVE_MAX ? " or more" : "");
+        out_text(m->o, m->full ? " or more" : "");
         out_text(m->o, " frames not shown ...\n");
     }
     return i < NATIVE_MIX_NEWEST || i >= m->total - NATIVE_MIX_OLDEST;
@@ -5908,9 +5911,9 @@ native_mix_shows(struct native_mix *m)
 /* A C frame that is shown: noted to be looked up with the others, or
    written. */
 static void
-native_mix_c(struct native_mix *m, uintptr_t pc, bool interrupted)
+native_mix_c(struct native_mix *m, uintptr_t pc, bool is_return)
 {
-    struct native_frame frame = {pc, !interrupted};
+    struct native_frame frame = {pc, is_return};
     if (!native_mix_shows(m)) {
         return;
     }
@@ -5942,7 +5945,7 @@ native_mix_python(struct native_mix *m, struct frame_loops *loop)
 static bool
 native_mix_is_loop(const struct platform_frame *frame)
 {
-    uintptr_t pc = frame->interrupted ? frame->pc : frame->pc - 1;
+    uintptr_t pc = frame->pc - (frame->sp & 1 ? 0 : 1);
     return pc >= native_loop.start && pc < native_loop.end;
 }
 
@@ -5976,7 +5979,7 @@ native_mix_frame(struct native_mix *m, size_t i)
     const struct platform_frame *frame = &m->frames[i];
     struct frame_loops *loop = native_mix_find(m, i);
     if (loop == NULL || loop->shown == 0 || (i == 0 && !m->nowhere)) {
-        native_mix_c(m, frame->pc, frame->interrupted);
+        native_mix_c(m, frame->pc, !(frame->sp & 1));
     }
     if (loop != NULL) {
         native_mix_python(m, loop);
@@ -6019,7 +6022,7 @@ native_mix_pass(struct native_mix *m, const uintptr_t *states)
     }
     m->shown = m->strays = 0;
     if (m->nowhere) {
-        native_mix_c(m, m->target, true);
+        native_mix_c(m, m->target, false);
     }
     for (size_t i = 0; i < m->count && m->frames[i].pc != 0; i++) {
         native_mix_frame(m, i);
@@ -6049,23 +6052,38 @@ native_mix_agrees(struct native_mix *m, const uintptr_t *states)
 }
 
 /* Find the C frames from a place on: what the handler itself put on the stack
-   is not shown. */
-static void
+   is not shown.  Returns -1 if there is no memory for them. */
+static int
 native_mix_unwind(struct native_mix *m, struct platform_place place)
 {
-    size_t first = 0, count = platform_unwind(native_frames, NATIVE_MAX);
+    const size_t max = NATIVE_MIX_MAX;
+    if (native_frames == NULL) {
+        void *memory = mmap(NULL, max * sizeof *native_frames,
+                            PROT_READ | PROT_WRITE,
+                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
+                            0);
+        if (memory == MAP_FAILED) {
+            return -1;
+        }
+        native_frames = memory;
+    }
+    size_t first = 0, count = platform_unwind(native_frames, max);
     while (first < count && native_frames[first].pc != place.pc) {
         first++;
     }
     if (first == count) {
+        native_frames[0] = (struct platform_frame) {place.pc, place.sp | 1};
         first = 0;
-        native_frames[0] = (struct platform_frame) {place.pc, place.sp, true};
         count = 1;
     }
     m->frames = &native_frames[first];
     m->count = count - first;
     m->whole = native_frames[count - 1].pc == 0;
-    native_frames[first].interrupted = !m->nowhere;
+    m->full = count == max;
+    if (m->nowhere) {
+        native_frames[first].sp &= ~(uintptr_t)1;   /* a return address */
+    }
+    return 0;
 }
 
 /* Write the crashing thread's C frames from the fault on, with the Python
@@ -6084,7 +6102,10 @@ native_write_mixed(struct out *o, void *context, const uintptr_t *states,
     m->target = platform_get_place(context).pc;
     m->nowhere = native_leave_nowhere(context);
     m->states = count < NATIVE_MIX_STATES ? count : NATIVE_MIX_STATES;
-    native_mix_unwind(m, platform_get_place(context));
+    if (native_mix_unwind(m, platform_get_place(context)) < 0) {
+        out_text(o, "  <no memory for the C stack>\n");
+        return;
+    }
     bool agrees = LAYOUT_LOOP_PLACES || native_mix_agrees(m, states);
     m->states = agrees ? m->states : 0;
     native_mix_pass(m, states);

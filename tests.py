@@ -40,6 +40,7 @@ Where is the test for ...?
     file="…", %p, %t                            PathTests
     PYTHONFAULTHANDLER=…                        OptionTests
     context()                                   ContextTests
+    C and Python frames in one traceback        MixedTests
     pytest, IDEs, process pools, and others     NeighbourTests
     bugs that came back once                    RegressionTests
     the C file, the README                      SourceTests
@@ -6148,6 +6149,476 @@ class SymbolTests(CrashCase):
             print(crash() == crash())
         """)
         self.assertEqual((child.status, child.out), (0, "True\n"), child)
+
+
+class MixedTests(DropInCase):
+    """c_stack="mixed": Python frames at the C frames that run them.
+
+    .ci/mixed_check compares them with what debuggers see. Here the C frames
+    of a small library tell where Python frames stand; the interpreter's own,
+    which differ from build to build, are shown as one line, an ellipsis.
+    """
+
+    LIBRARY = r"""
+        /* Not a tail call: the frame must stay. */
+        #define STAY __asm__ volatile ("" : : : "memory")
+
+        void mixed_read(const int *at)
+        {
+            volatile int word = *(const volatile int *)at;
+            word++;
+            STAY;
+        }
+
+        void mixed_call(void (*function)(void))
+        {
+            function();
+            STAY;
+        }
+
+        void mixed_deep(void (*function)(void), int depth)
+        {
+            if (depth > 0) {
+                mixed_deep(function, depth - 1);
+            }
+            else {
+                mixed_call(function);
+            }
+            STAY;
+        }
+
+        int mixed_overflow(char *below)
+        {
+            char here[64];
+            here[0] = below == 0 ? 0 : *below;
+            int n = mixed_overflow(here);
+            STAY;
+            return n + here[0];
+        }
+    """
+
+    START = """
+        import ctypes, faulthandler, sys, threading
+        faulthandler.enable(2, c_stack="mixed")
+        library = ctypes.PyDLL(%r)
+        kind = ctypes.PYFUNCTYPE(None)
+        def call(function):
+            library.mixed_call(kind(function))
+        def crash():
+            library.mixed_read(16)
+    """
+
+    C_LINE = (r"  C File (\"[^\"\n]*\"|\?\?\?), line (\d+|\?\?\?) in (.*) "
+              r"\((?:(\S+)\+)?0x([0-9a-f]+)\)$")
+    TITLE = "\nTraceback (most recent call first):\n"
+
+    @classmethod
+    def setUpClass(cls):
+        """Build the library."""
+        super().setUpClass()
+        source = write_file("mixed.c", block(cls.LIBRARY))
+        cls.path = os.path.join(FOLDER, "libmixed.so")
+        child = run(compiler(), "-O1", "-shared", "-fPIC", "-o", cls.path,
+                    source)
+        if child.status:
+            raise AssertionError("cannot build the library: %s" % child)
+
+    def mixed(self, code, signum=SIGSEGV, **options):
+        """Run code that crashes; (the child, the lines of the traceback)."""
+        child = python(block(self.START) % self.path + block(code), **options)
+        self.assertEqual(status_name(child.status), status_name(-signum),
+                         child)
+        self.assertEqual(child.err.count("Fatal Python error"), 1, child)
+        self.assertLess(child.seconds, LIMIT)
+        plain, title, mixed = child.err.rpartition(self.TITLE)
+        self.assertTrue(title, child)
+        self.assertNotIn("  C File", plain)
+        return child, mixed.splitlines()
+
+    def shape(self, lines):
+        """The lines, but of C frames only the library's."""
+        shown = []
+        for line in lines:
+            found = re.match(self.C_LINE, line)
+            if line.startswith("  C "):
+                self.assertTrue(found, line)
+            if found and found.group(4) == "libmixed.so":
+                line = "  C %s" % found.group(3)
+            elif found:
+                line = "  …"
+            if line != "  …" or shown[-1:] != ["  …"]:
+                shown.append(line)
+        return self.squeeze("\n".join(line[2:] for line in shown) + "\n")
+
+    @staticmethod
+    def squeeze(text):
+        """Until 3.10 a Python function is called through C functions."""
+        if sys.version_info >= (3, 11):
+            return text
+        return re.sub(r"(?m)^(File .*\n)…\n(?=File )", r"\1", text)
+
+    def shows(self, code, expected, **options):
+        """Run code: the traceback is this; returns the child."""
+        child, lines = self.mixed(code, **options)
+        self.assertEqual(self.shape(lines), self.squeeze(block(expected)),
+                         child)
+        return child
+
+    def test_report(self):
+        """After the plain report, which is what it is without."""
+        child, lines = self.mixed("crash()")
+        plain = python(block(self.START).replace('c_stack="mixed"',
+                                                 "c_stack=False")
+                       % self.path + "crash()")
+        self.assertEqual(child.err[:len(plain.err)], plain.err)
+        self.assertTrue(child.err[len(plain.err):].startswith(self.TITLE))
+
+    def test_frames(self):
+        """Python functions that call each other stand together."""
+        self.shows("""
+            def inner():
+                crash()
+            def outer():
+                inner()
+            outer()
+        """, """
+              C mixed_read
+              …
+              File "<string>", line 8 in crash
+              File "<string>", line 10 in inner
+              File "<string>", line 12 in outer
+              File "<string>", line 13 in <module>
+              …
+        """)
+
+    def test_callbacks(self):
+        """Each is at the loop that runs it, between the calls through C."""
+        self.shows("""
+            def down():
+                crash()
+            def middle():
+                library.mixed_deep(kind(down), 2)
+            def up():
+                middle()
+            call(up)
+        """, """
+              C mixed_read
+              …
+              File "<string>", line 8 in crash
+              File "<string>", line 10 in down
+              …
+              C mixed_call
+              C mixed_deep
+              C mixed_deep
+              C mixed_deep
+              …
+              File "<string>", line 12 in middle
+              File "<string>", line 14 in up
+              …
+              C mixed_call
+              …
+              File "<string>", line 6 in call
+              File "<string>", line 15 in <module>
+              …
+        """)
+
+    def test_generators(self):
+        """Generators and coroutines have loops of their own, or share one."""
+        self.shows("""
+            def inner():
+                yield 1
+                call(crash)
+            def outer():
+                yield from inner()
+            async def leaf():
+                for x in outer():
+                    pass
+            async def main():
+                await leaf()
+            main().send(None)
+        """, """
+              C mixed_read
+              …
+              File "<string>", line 8 in crash
+              …
+              C mixed_call
+              …
+              File "<string>", line 6 in call
+              File "<string>", line 11 in inner
+              …
+              File "<string>", line 13 in outer
+              …
+              File "<string>", line 15 in leaf
+              …
+              File "<string>", line 18 in main
+              …
+              File "<string>", line 19 in <module>
+              …
+        """ if sys.version_info < (3, 12) else """
+              C mixed_read
+              …
+              File "<string>", line 8 in crash
+              …
+              C mixed_call
+              …
+              File "<string>", line 6 in call
+              File "<string>", line 11 in inner
+              File "<string>", line 13 in outer
+              File "<string>", line 15 in leaf
+              File "<string>", line 18 in main
+              …
+              File "<string>", line 19 in <module>
+              …
+        """)
+
+    def test_finalizer(self):
+        """A __del__ stands at the place where the object died."""
+        self.shows("""
+            class A:
+                def __del__(self):
+                    call(crash)
+            def f():
+                A()
+                return 1
+            f()
+        """, """
+              C mixed_read
+              …
+              File "<string>", line 8 in crash
+              …
+              C mixed_call
+              …
+              File "<string>", line 6 in call
+              File "<string>", line 11 in __del__
+              …
+              File "<string>", line 13 in f
+              File "<string>", line 15 in <module>
+              …
+        """)
+
+    def test_thread(self):
+        """Only the crashing thread's stack, which ends where it began."""
+        child = self.shows("""
+            import time
+            threading.Thread(target=time.sleep, args=(60,)).start()
+            threading.Thread._bootstrap = lambda self: call(crash)
+            threading.Thread().start()
+            time.sleep(60)
+        """, """
+              C mixed_read
+              …
+              File "<string>", line 8 in crash
+              …
+              C mixed_call
+              …
+              File "<string>", line 6 in call
+              File "<string>", line 11 in <lambda>
+              …
+        """)
+        self.assertNotIn("main", child.err.rpartition(self.TITLE)[2])
+
+    def test_native_thread(self):
+        """A thread without Python frames has C frames."""
+        child, lines = self.mixed("""
+            import time
+            libc, thread = ctypes.CDLL(None), ctypes.c_size_t()
+            libc.pthread_create(ctypes.byref(thread), None,
+                                library.mixed_read, ctypes.c_void_p(16))
+            time.sleep(60)
+        """)
+        self.assertEqual(self.shape(lines), "C mixed_read\n…\n")
+
+    def test_subinterpreter(self):
+        """Its frames come first, then those of who called it."""
+        self.shows("""
+            import sub
+            CODE = '''if 1:
+                import ctypes
+                library = ctypes.PyDLL(%r)
+                def inner(x):
+                    library.mixed_read(16)
+                def outer():
+                    sorted([1], key=inner)
+                outer()
+            '''
+            def f():
+                sub.run(sub.create(False), CODE % library._name)
+            f()
+        """, """
+            C mixed_read
+            …
+            File "<string>", line 5 in inner
+            …
+            File "<string>", line 7 in outer
+            File "<string>", line 8 in <module>
+            …
+            File "sub.py", line 23 in run
+            File "<string>", line 20 in f
+            File "<string>", line 21 in <module>
+            …
+        """.replace("<string>", "<script>" if sys.version_info >= (3, 14)
+                    else "<string>", 3))
+
+    def test_call_through_null(self):
+        """Where the processor jumped to comes first, then who jumped."""
+        for target in (0, 0x5000):
+            with self.subTest(target=target):
+                child, lines = self.mixed("""
+                    def f():
+                        library.mixed_call(ctypes.c_void_p(%d))
+                    f()
+                """ % target)
+                self.assertEqual(
+                    lines[0], "  C File ???, line ??? in ??? (0x%016x)"
+                    % target)
+                self.assertEqual(self.shape(lines[1:]), self.squeeze(block("""
+                      C mixed_call
+                      …
+                      File "<string>", line 10 in f
+                      File "<string>", line 11 in <module>
+                      …
+                """)), child)
+
+    def test_evaluation_loop(self):
+        """A fault in the loop itself: its C frame, and what it runs."""
+        child, lines = self.mixed("""
+            import damage
+            def f():
+                return ("a constant", [])
+            damage.replace(damage.words(id(f.__code__)),
+                           id(f.__code__.co_consts), damage.forbidden)
+            f()
+        """)
+        self.assertRegex(lines[0], "  C File .*python")
+        self.assertEqual(self.shape(lines), self.squeeze(block("""
+              …
+              File "<string>", line 11 in f
+              File "<string>", line 14 in <module>
+              …
+        """)), child)
+
+    def test_same_c_frames(self):
+        """The C frames are those of c_stack=True, but for the loops."""
+        code = """
+            def inner():
+                yield from map(lambda x: call(crash), [1])
+            def outer():
+                return sorted([1], key=lambda x: list(inner()))
+            call(outer)
+        """
+        child, lines = self.mixed(code)
+        other = python((block(self.START).replace('"mixed"', "True")
+                        % self.path) + block(code))
+        places = re.findall(r"\[0x[0-9a-f]*([0-9a-f]{3})\]$", other.raw_err,
+                            re.M)
+        loops = [i for i, line in enumerate(re.findall(
+                     r"^  Binary file .*$", other.raw_err, re.M))
+                 if "_PyEval_EvalFrameDefault+" in line]
+        found, ours = [], []
+        for before, line in zip([""] + lines, lines):
+            c = re.match(self.C_LINE, line)
+            if c:
+                ours.append(c.group(5)[-3:])
+            elif before.startswith("  C "):
+                found.append(len(ours) + len(found))
+        rest = [place for i, place in enumerate(places) if i not in found]
+        self.assertEqual(ours, rest, "%s\n%s" % (child, other.raw_err))
+        if loops:       # not where they are in a part without a name
+            self.assertLessEqual(set(loops), set(found))
+
+    def test_deep(self):
+        """Of a deep stack the two ends, and how many are between."""
+        child, lines = self.mixed("""
+            def f(n):
+                library.mixed_call(kind(lambda: f(n - 1))) if n else crash()
+            f(100)
+        """)
+        self.assertEqual(len(lines), 129)
+        found = re.match(r"  \.\.\. (\d+) frames not shown \.\.\.$",
+                         lines[100])
+        self.assertGreater(int(found.group(1)), 500)
+        shape = self.shape(lines)
+        self.assertTrue(shape.startswith(self.squeeze(block("""
+              C mixed_read
+              …
+              File "<string>", line 8 in crash
+              File "<string>", line 10 in f
+              File "<string>", line 10 in <lambda>
+              …
+              C mixed_call
+        """))), shape)
+        if hasattr(sys, "gettotalrefcount"):
+            return      # a debug build needs more C frames to begin
+        self.assertTrue(shape.endswith(self.squeeze(block("""
+              C mixed_call
+              …
+              File "<string>", line 10 in f
+              File "<string>", line 11 in <module>
+              …
+        """))), shape)
+
+    def test_overflow(self):
+        """An overflowed stack: the C function that did it, who called it."""
+        for start in ("f()", "t = threading.Thread(target=f); t.start(); "
+                      "t.join()"):
+            with self.subTest(start=start):
+                child, lines = self.mixed("""
+                    def f():
+                        library.mixed_overflow(None)
+                    %s
+                """ % start)
+                self.assertEqual(
+                    [re.sub(r".* in (\w+) \(libmixed.so.*", r"\1", line)
+                     for line in lines[:100]], ["mixed_overflow"] * 100)
+                # The oldest frames; in a debug build just those of
+                # threading, which needs more C frames.
+                self.assertRegex("\n".join(lines[101:]), r'  File ".*", '
+                                 r"line .* in (f\n|_bootstrap)")
+
+    def test_damaged_link(self):
+        """Frames behind a damaged link are only in the plain report."""
+        child, lines = self.mixed("""
+            import damage
+            def inner():
+                damage.damage(sys._getframe(1), "link", damage.forbidden)
+                crash()
+            def outer():
+                inner()
+            def outermost():
+                outer()
+            call(outermost)
+        """)
+        self.assertEqual(lines[-1], "  <not every Python frame was found in "
+                         "the C stack: see the traceback above>")
+        self.assertIn("in outermost", child.err)
+
+    def test_wrong_value(self):
+        """Another string is an error; all else counts as true or false."""
+        child = python("""
+            import faulthandler
+            for value in ("Mixed", "", "mixed\\0"):
+                try:
+                    faulthandler.enable(2, c_stack=value)
+                except ValueError as error:
+                    print(error)
+            class Odd:
+                def __bool__(self):
+                    raise KeyError("odd")
+            try:
+                faulthandler.enable(2, c_stack=Odd())
+            except KeyError as error:
+                print(error)
+            class Text(str):
+                pass
+            for value in (0, 1, None, b"mixed", Text("mixed")):
+                faulthandler.enable(2, True, value)
+        """)
+        self.assertEqual((child.status, child.err, child.out), (0, "", block(r"""
+            c_stack must be False, True or 'mixed', not 'Mixed'
+            c_stack must be False, True or 'mixed', not ''
+            c_stack must be False, True or 'mixed', not 'mixed\x00'
+            'odd'
+        """)))
 
 
 # ---- Programs that use it --------------------------------------------------

@@ -81,6 +81,10 @@ CALLS = {
                                         until=(3, 12)),
     "_Py_IsFinalizing": call("loads a word of the runtime",
                              until=(3, 12)),
+    "_Unwind_Backtrace": call("what backtrace() calls; its library was opened"
+                              " when arming", stack=8 * 1024, optional=True),
+    "_Unwind_GetCFA": call("loads a word of its argument", optional=True),
+    "_Unwind_GetIPInfo": call("loads a word of its argument", optional=True),
     "__errno_location": call("errno: an address in the thread's own block"),
     "__libc_current_sigrtmax": call("SIGRTMAX: returns a number"),
     "__sigsetjmp": call("stores registers; the mask is not asked for"),
@@ -174,6 +178,9 @@ if LIBBACKTRACE:
 # Who a call through a pointer can reach: {"caller": ["target", ...]}.  The
 # caller is one of our functions, or an outside one that calls us back.
 INDIRECT = {
+    "_Unwind_Backtrace": ["platform_on_frame"],
+    "platform_on_frame": ["_Unwind_GetCFA", "_Unwind_GetIPInfo"],
+    "platform_unwind": ["_Unwind_Backtrace"],
     "report_step": [
         "report_activities", "report_c_stack", "report_cause",
         "report_context", "report_current", "report_exceptions",
