@@ -4134,7 +4134,7 @@ fault_read_map(struct fault_place *p, uintptr_t alternate)
 {
     struct fault_map_reader r;
     struct fault_mapping m;
-    uintptr_t sp_start = 0;     /* of the mapping that the stack pointer is in */
+    uintptr_t sp_start = 0;     /* of the mapping that sp is in */
     r.at = r.size = 0;
     r.text[0] = '\0';
     r.fd = open("/proc/thread-self/maps", O_RDONLY | O_CLOEXEC);
@@ -4888,7 +4888,9 @@ fault_write_sender(struct out *o, const siginfo_t *info, const void *context)
     }
     if (own && info->si_signo == SIGABRT && info->si_code == SI_TKILL
         && fault_is_inside(context, &fault_abort, 1)) {
-        out_text(o, "abort() was called");
+        out_text(o, fault_was_reported(context)
+                    ? "abort() was called by Py_FatalError()"
+                    : "abort() was called");
         fault_end(o, info);
         return;
     }
@@ -6246,7 +6248,8 @@ modules_write(struct out *o)
 static char report_python[32];
 
 enum report_kind {
-    REPORT_FATAL, REPORT_USER, REPORT_LATER, REPORT_DUMP, REPORT_C_STACK
+    REPORT_FATAL, REPORT_USER, REPORT_LATER, REPORT_DUMP, REPORT_C_STACK,
+    REPORT_DETAILS              /* what is missing in Py_FatalError()'s */
 };
 
 struct report {
@@ -6311,6 +6314,10 @@ report_step(struct report *r, void (*step)(struct report *), const char *what)
 static void
 report_title(struct report *r)
 {
+    if (r->kind == REPORT_DETAILS) {
+        out_char(&r->out, '\n');    /* the interpreter's report is above */
+        return;
+    }
     if (r->kind == REPORT_FATAL) {
         out_text(&r->out, "Fatal Python error: ");
         out_text(&r->out, r->title);
@@ -6660,6 +6667,11 @@ report_write(struct report *r)
     if (request->details) {
         report_step(r, report_exceptions, "exceptions");
         report_step(r, report_activities, "activities");
+    }
+    if (r->kind == REPORT_DETAILS) {
+        return;
+    }
+    if (request->details) {
         out_char(&r->out, '\n');
     }
     if (r->kind == REPORT_FATAL || !request->all_threads) {
@@ -7461,7 +7473,7 @@ fatal_timer_stop(struct fatal_timer *timer)
 /* Write the report of a crash, on a timer. */
 static void
 fatal_report(const struct fault_signal *fault, const struct request *request,
-             const siginfo_t *info, void *context)
+             enum report_kind kind, const siginfo_t *info, void *context)
 {
     struct platform_place place = platform_get_place(context);
     struct fatal_timer timer;
@@ -7469,7 +7481,7 @@ fatal_report(const struct fault_signal *fault, const struct request *request,
     memset(&r, 0, sizeof r);
     report_use_memory(&r, &fatal_memory);
     r.request = request;
-    r.kind = REPORT_FATAL;
+    r.kind = kind;
     r.title = request->original ? fault->title : fault->library_title;
     r.info = info;
     r.context = context;
@@ -7509,11 +7521,14 @@ fatal_report_once(const struct fault_signal *fault, const siginfo_t *info,
     const struct request *request = atomic_load(&fatal_request);
     struct mem_session session;
     mem_begin(&session);
-    bool reported = fault->signum == SIGABRT && fault_is_synchronous(info)
-                    && (fault_was_reported(context)
-                        || fatal_is_inside_older(context));
+    bool aborts = fault->signum == SIGABRT && fault_is_synchronous(info);
+    bool printed = aborts && fault_was_reported(context);
+    bool reported = printed || (aborts && fatal_is_inside_older(context));
     if (request != NULL && !reported) {
-        fatal_report(fault, request, info, context);
+        fatal_report(fault, request, REPORT_FATAL, info, context);
+    }
+    else if (request != NULL && printed && request->details) {
+        fatal_report(fault, request, REPORT_DETAILS, info, context);
     }
     mem_end(&session);
 }

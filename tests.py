@@ -19,6 +19,7 @@ Where is the test for ...?
     our frames against the interpreter's        AgreementTests
     other threads, their names and order        ThreadTests
     real crashes, each cause                    FaultTests
+    ... in words, with details=True             DetailsTests
     faults and hangs inside a report            ReportTests
     ... in each of its steps                    StepTests
     stack overflow                              StackTests
@@ -48,9 +49,13 @@ Where is the test for ...?
 
 import concurrent.futures
 import contextlib
+import ctypes
+import datetime
 import importlib.util
 import os
+import platform
 import pty
+import random
 import re
 import resource
 import select
@@ -2663,6 +2668,874 @@ class FaultTests(CrashCase):
             "Floating point exception"))
 
 
+# ---- Details ---------------------------------------------------------------
+
+NOWHERE = ": nothing is mapped there (SEGV_MAPERR)"
+NO_ADDRESS = ": a non-canonical address, no memory can be there (SI_KERNEL)"
+ODD = "0xdddddddddddddddd"
+FILL = ", with which CPython fills "
+FREED = FILL + "freed memory: likely a use after free"
+UNALIGNED = ": this instruction needs an aligned address "
+
+# What machine code of x86-64 dies of, and the lines that say so.  In them
+# "0x…" stands for an address, and "…" for anything.
+MACHINE_CAUSES = [
+    ("call through NULL", SIGSEGV, "31c0ffd0",
+     "executing address 0x0000000000000000 (a NULL pointer)" + NOWHERE),
+    ("push to NULL", SIGSEGV, "31e450",
+     "writing address 0xfffffffffffffff8 (a NULL pointer minus 8)" + NOWHERE),
+    ("call of freed memory", SIGSEGV, "48b8ddddddddddddddddffd0",
+     "executing address " + ODD + NO_ADDRESS,
+     "register rax is " + ODD + FREED),
+    ("jump to freed memory", SIGSEGV, "48b8ddddddddddddddddffe0",
+     "executing address " + ODD + NO_ADDRESS,
+     "register rax is " + ODD + FREED),
+    ("call through freed memory", SIGSEGV, "48b8ddddddddddddddddff5010",
+     "reading address 0xdddddddddddddded" + NO_ADDRESS,
+     "register rax is " + ODD + FREED),
+    ("return to freed memory", SIGSEGV, "48b8dddddddddddddddd50c3",
+     "executing address " + ODD + NO_ADDRESS,
+     "the address is " + ODD + FREED),
+    ("call of what was in memory", SIGSEGV, "48b8dddddddddddddddd50ff1424",
+     "executing address " + ODD + NO_ADDRESS,
+     "the address is " + ODD + FREED),
+    ("index and offset", SIGSEGV, "48b8d5ddddddddddddddb9080000008b448810",
+     "reading address 0xddddddddddddde05" + NO_ADDRESS,
+     "register rax is 0xddddddddddddddd5, near that with which CPython fills "
+     "freed memory: likely a use after free"),
+    ("write to freed memory", SIGSEGV, "48b8dddddddddddddddd48894018",
+     "writing address 0xddddddddddddddf5" + NO_ADDRESS,
+     "register rax is " + ODD + FREED),
+    ("add to freed memory", SIGSEGV, "48b8dddddddddddddddd480118",
+     "writing address " + ODD + NO_ADDRESS,
+     "register rax is " + ODD + FREED),
+    ("compare with freed memory", SIGSEGV, "48b8dddddddddddddddd483b18",
+     "reading address " + ODD + NO_ADDRESS,
+     "register rax is " + ODD + FREED),
+    ("freed memory as an index", SIGSEGV, "48b9dddddddddddddddd31c0f6040801",
+     "reading address " + ODD + NO_ADDRESS,
+     "register rcx is " + ODD + FREED),
+    ("register of REX", SIGSEGV, "49bddddddddddddddddd498b4500",
+     "reading address " + ODD + NO_ADDRESS,
+     "register r13 is " + ODD + FREED),
+    ("vector from freed memory", SIGSEGV, "48b8dddddddddddddddd0f1000",
+     "reading address " + ODD + NO_ADDRESS,
+     "register rax is " + ODD + FREED),
+    ("vector to freed memory", SIGSEGV, "48b8dddddddddddddddd0f1100",
+     "writing address " + ODD + NO_ADDRESS,
+     "register rax is " + ODD + FREED),
+    ("absolute address", SIGSEGV, "48a1dddddddddddddddd",
+     "reading address " + ODD + NO_ADDRESS,
+     "the address is " + ODD + FREED),
+    ("copy to memory not written yet", SIGSEGV,
+     "48bfcdcdcdcdcdcdcdcdb910000000f3a4",
+     "writing address 0xcdcdcdcdcdcdcdcd" + NO_ADDRESS,
+     "register rdi is 0xcdcdcdcdcdcdcdcd" + FILL + "memory that was not "
+     "written yet: likely a use too early, or after free"),
+    ("copy from old freed memory", SIGSEGV,
+     "48bedbdbdbdbdbdbdbdb4889e7b901000000f3a4",
+     "reading address 0xdbdbdbdbdbdbdbdb" + NO_ADDRESS,
+     "register rsi is 0xdbdbdbdbdbdbdbdb" + FREED),
+    ("fill past the end of a block", SIGSEGV,
+     "48bffdfdfdfdfdfdfdfdb910000000f3aa",
+     "writing address 0xfdfdfdfdfdfdfdfd" + NO_ADDRESS,
+     "register rdi is 0xfdfdfdfdfdfdfdfd" + FILL + "the ends of a block: "
+     "likely a use past its end, or after free"),
+    ("push to freed memory", SIGBUS, "48bcdddddddddddddddd50",
+     "writing address 0xddddddddddddddd5" + NO_ADDRESS,
+     "register rsp is " + ODD + FREED),
+    ("not canonical, no pattern", SIGSEGV, "48b8000000000000800050588b00",
+     "reading address 0x0080000000000000" + NO_ADDRESS),
+    ("the last bytes are not canonical", SIGSEGV,
+     "48b8fcffffffff7f0000488b00",
+     "reading address 0x00007ffffffffffc" + NO_ADDRESS),
+    ("not aligned for a vector", SIGSEGV, "4889e04883e0f00f284001",
+     "reading address 0x…" + UNALIGNED + "(SI_KERNEL)"),
+    ("not aligned, alignment checked", SIGBUS,
+     "9c810c24000004009d4889e04883e0f08b4001",
+     "reading address 0x…" + UNALIGNED + "(BUS_ADRALN)"),
+    ("halt", SIGSEGV, "f4c3",
+     "an instruction that only the kernel may use: f4 c3" + 13 * " 00"
+     + " at address 0x… (SI_KERNEL)"),
+    ("interrupt without a handler", SIGSEGV, "cd81",
+     "an instruction that only the kernel may use: cd 81" + 13 * " 00"
+     + " at address 0x… (SI_KERNEL)"),
+    ("interrupt of an overflow", SIGSEGV, "cd04",
+     "sent by the kernel (SI_KERNEL)"),
+    ("unreachable", SIGILL, "0f0b",
+     "illegal opcode: 0f 0b" + 13 * " 00" + " (ud2, by which compilers mark "
+     "what must not be reached) at address 0x… (ILL_ILLOPN)"),
+    ("illegal opcode", SIGILL, "0601",
+     "illegal opcode: 06 01" + 13 * " 00" + " at address 0x… (ILL_ILLOPN)"),
+    ("division by zero", SIGFPE, "31c031d231c9f7f9",
+     "integer division by zero (FPE_INTDIV)"),
+    ("division by zero in ah", SIGFPE, "31c0f6f4",
+     "integer division by zero (FPE_INTDIV)"),
+    ("division by zero in memory", SIGFPE, "31c031d26a00f73c24",
+     "integer division by zero (FPE_INTDIV)"),
+    ("INT_MIN / -1", SIGFPE, "b80000008099b9fffffffff7f9",
+     "integer division overflow, the quotient does not fit (FPE_INTDIV)"),
+    ("quotient of 65 bits", SIGFPE, "48c7c2ffffffff48c7c10100000048f7f1",
+     "integer division overflow, the quotient does not fit (FPE_INTDIV)"),
+    # ldmxcsr makes one exception of floating point numbers a trap.
+    ("1.0 / 0.0", SIGFPE,
+     "68801d00000fae1424b801000000f30f2ac00f57c9f30f5ec1",
+     "floating point division by zero (FPE_FLTDIV)"),
+    ("0.0 / 0.0", SIGFPE, "68001f00000fae14240f57c00f57c9f30f5ec1",
+     "invalid floating point operation (FPE_FLTINV)"),
+    ("too large a float", SIGFPE,
+     "68801b00000fae1424b80000007f660f6ec0f30f59c0",
+     "floating point overflow (FPE_FLTOVF)"),
+    ("too small a float", SIGFPE,
+     "68801700000fae1424b800008000660f6ec0f30f59c0",
+     "floating point underflow (FPE_FLTUND)"),
+    ("1.0 / 3.0", SIGFPE,
+     "68800f00000fae1424b801000000b903000000f30f2ac0f30f2ac9f30f5ec1",
+     "inexact floating point result (FPE_FLTRES)"),
+]
+
+# The same for Python code; its last line dies.
+CAUSES = [
+    ("read of NULL", SIGSEGV, "libc.strlen(None)",
+     "reading address 0x0000000000000000 (a NULL pointer)" + NOWHERE),
+    ("read of a field of NULL", SIGSEGV,
+     "ctypes.c_char.from_address(16).value",
+     "reading address 0x0000000000000010 (a NULL pointer plus 16)" + NOWHERE),
+    ("write of NULL", SIGSEGV, "libc.memset(ctypes.c_void_p(0), 1, 1)",
+     "writing address 0x0000000000000000 (a NULL pointer)" + NOWHERE),
+    ("before NULL", SIGSEGV, "ctypes.c_char.from_address(2**64 - 16).value",
+     "reading address 0xfffffffffffffff0 (a NULL pointer minus 16)"
+     + NOWHERE),
+    ("the last that is NULL plus", SIGSEGV,
+     "ctypes.c_char.from_address(65535).value",
+     "reading address 0x000000000000ffff (a NULL pointer plus 65535)"
+     + NOWHERE),
+    ("the first that is not", SIGSEGV,
+     "ctypes.c_char.from_address(65536).value",
+     "reading address 0x0000000000010000" + NOWHERE),
+    ("the kernel", SIGSEGV,
+     "ctypes.c_char.from_address(0xffff888000000000).value",
+     "reading address 0xffff888000000000 (the kernel's part of the addresses)"
+     + NOWHERE),
+    ("a forbidden page", SIGSEGV,
+     "ctypes.c_char.from_address(page(0)).value",
+     "reading address 0x…: the mapping allows no access (SEGV_ACCERR)"),
+    ("write to a page for reading", SIGSEGV,
+     "libc.memset(ctypes.c_void_p(page(1)), 1, 1)",
+     "writing address 0x…: the mapping allows only reading (SEGV_ACCERR)"),
+    ("write to code", SIGSEGV, "libc.memset(ctypes.c_void_p(page(5)), 1, 1)",
+     "writing address 0x…: the mapping allows only reading and executing "
+     "(SEGV_ACCERR)"),
+    ("call of data", SIGSEGV, "ctypes.CFUNCTYPE(None)(page(3))()",
+     "executing address 0x…: the mapping allows only reading and writing "
+     "(SEGV_ACCERR)"),
+    ("call of nothing", SIGSEGV, "ctypes.CFUNCTYPE(None)(0x700000000000)()",
+     "executing address 0x0000700000000000" + NOWHERE),
+    ("write to a mapped file", SIGSEGV, """
+        file = open(os.path.join(folder, "a b"), "wb+")
+        file.truncate(4096)
+        at = libc.mmap(None, word(4096), 1, 1, file.fileno(), 0)
+        libc.memset(ctypes.c_void_p(at), 1, 1)
+     """, "writing address 0x…: the mapping of …/a b allows only reading "
+     "(SEGV_ACCERR)"),
+    ("past the end of a file", SIGBUS, """
+        file = open(os.path.join(folder, "short"), "wb+")
+        file.truncate(8192)
+        at = libc.mmap(None, word(8192), 3, 1, file.fileno(), 0)
+        file.truncate(1)
+        ctypes.c_char.from_address(at + 5000).value
+     """, "reading address 0x…: past the end of the mapped file …/short "
+     "(BUS_ADRERR)"),
+    ("past the end of a deleted file", SIGBUS, """
+        file = open(os.path.join(folder, "gone"), "wb+")
+        file.truncate(8192)
+        at = libc.mmap(None, word(8192), 3, 1, file.fileno(), 0)
+        file.truncate(0), os.unlink(file.name)
+        libc.memset(ctypes.c_void_p(at), 1, 1)
+     """, "writing address 0x…: past the end of the mapped file …/gone "
+     "(deleted), or no memory for it is left (BUS_ADRERR)"),
+    ("os.abort()", SIGABRT, "os.abort()", "abort() was called (SI_TKILL)"),
+    ("_sigabrt()", SIGABRT, "faulthandler._sigabrt()",
+     "abort() was called (SI_TKILL)"),
+    ("raise(SIGABRT)", SIGABRT, "signal.raise_signal(6)",
+     "sent by this process with raise() or pthread_kill() (SI_TKILL)"),
+    ("pthread_kill()", SIGBUS,
+     "signal.pthread_kill(threading.get_ident(), 7)",
+     "sent by this process with raise() or pthread_kill() (SI_TKILL)"),
+    ("kill()", SIGSEGV, "os.kill(os.getpid(), 11)",
+     "sent by this process with kill() (SI_USER)"),
+    ("kill(SIGABRT)", SIGABRT, "os.kill(os.getpid(), 6)",
+     "sent by this process with kill() (SI_USER)"),
+    ("sigqueue()", SIGFPE,
+     "libc.sigqueue(os.getpid(), 8, ctypes.c_void_p(2**64 - 5))",
+     "sent by this process with sigqueue(), value -5 (SI_QUEUE)"),
+]
+
+# All that Linux can deliver, by number: si_code, name, words.
+CODES = {
+    SIGSEGV: [
+        (1, "SEGV_MAPERR", "nothing is mapped there"),
+        (2, "SEGV_ACCERR", "that is not allowed there"),
+        (3, "SEGV_BNDERR", "it is out of the object's bounds"),
+        (4, "SEGV_PKUERR", "its protection key forbids it, number …"),
+        (5, "SEGV_ACCADI", "memory tagging is not enabled there"),
+        (6, "SEGV_ADIDERR", "a wrong memory tag, noticed later"),
+        (7, "SEGV_ADIPERR", "a wrong memory tag"),
+        (8, "SEGV_MTEAERR", "a wrong memory tag, noticed later"),
+        (9, "SEGV_MTESERR", "a wrong memory tag"),
+        (10, "SEGV_CPERR", "the return address or the jump's target was "
+                           "tampered with"),
+        (11, "si_code 11", "the kernel says no more")],
+    SIGBUS: [
+        (1, "BUS_ADRALN", "the address is not aligned"),
+        (2, "BUS_ADRERR", "there is no memory behind it"),
+        (3, "BUS_OBJERR", "the hardware of this object failed"),
+        (4, "BUS_MCEERR_AR", "the machine's memory is broken there"),
+        (5, "BUS_MCEERR_AO", "the machine's memory is broken there, found "
+                             "before it was used"),
+        (6, "si_code 6", "the kernel says no more")],
+    SIGFPE: [
+        (1, "FPE_INTDIV", "integer division by zero or overflow"),
+        (2, "FPE_INTOVF", "integer overflow"),
+        (3, "FPE_FLTDIV", "floating point division by zero"),
+        (4, "FPE_FLTOVF", "floating point overflow"),
+        (5, "FPE_FLTUND", "floating point underflow"),
+        (6, "FPE_FLTRES", "inexact floating point result"),
+        (7, "FPE_FLTINV", "invalid floating point operation"),
+        (8, "FPE_FLTSUB", "subscript out of range"),
+        (9, "FPE_DECOVF", "decimal overflow"),
+        (10, "FPE_DECDIV", "decimal division by zero"),
+        (11, "FPE_DECERR", "decimal packed number is not valid"),
+        (12, "FPE_INVASC", "invalid digit"),
+        (13, "FPE_INVDEC", "invalid decimal digit"),
+        (14, "FPE_FLTUNK", "floating point exception, not told which"),
+        (15, "FPE_CONDTRAP", "trap on a condition"),
+        (16, "si_code 16", "the kernel says no more")],
+    SIGILL: [
+        (1, "ILL_ILLOPC", "illegal opcode: ???"),
+        (2, "ILL_ILLOPN", "illegal operand: ???"),
+        (3, "ILL_ILLADR", "illegal addressing mode: ???"),
+        (4, "ILL_ILLTRP", "illegal trap: ???"),
+        (5, "ILL_PRVOPC", "privileged opcode: ???"),
+        (6, "ILL_PRVREG", "privileged register: ???"),
+        (7, "ILL_COPROC", "coprocessor error: ???"),
+        (8, "ILL_BADSTK", "error of the register stack: ???"),
+        (9, "ILL_BADIADDR", "instruction at an impossible address: ???"),
+        (10, "ILL_BREAK", "illegal break: ???"),
+        (11, "ILL_BNDMOD", "bundle was changed while it ran: ???"),
+        (12, "si_code 12", "the kernel says no more: ???")],
+    SIGABRT: [
+        (1, "si_code 1", "the kernel says no more"),
+        (0x80, "SI_KERNEL", "sent by the kernel"),
+        (0, "SI_USER", "sent by process 4711 of user 1000 with kill()"),
+        (-1, "SI_QUEUE", "sent by process 4711 of user 1000 with sigqueue(), "
+                         "value 0"),
+        (-2, "SI_TIMER", "a timer of this process has run out"),
+        (-3, "SI_MESGQ", "sent by process 4711 of user 1000, as a message "
+                         "came into a queue"),
+        (-4, "SI_ASYNCIO", "sent by process 4711 of user 1000, as "
+                           "asynchronous input or output was done"),
+        (-5, "SI_SIGIO", "a file is ready for input or output"),
+        (-6, "SI_TKILL", "sent by process 4711 of user 1000 with tgkill()"),
+        (-7, "SI_DETHREAD", "execve() ended the process's other threads"),
+        (-60, "SI_ASYNCNL", "sent by process 4711 of user 1000, as a name "
+                            "was looked up"),
+        (-99, "si_code -99", "sent by process 4711 of user 1000")],
+}
+
+OVERFLOW = r"""
+#include <alloca.h>
+#include <pthread.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <ucontext.h>
+
+#define RECURSE(name, size) \
+    __attribute__((noinline)) int name(int depth) \
+    { \
+        volatile char frame[size]; \
+        frame[0] = (char)depth; \
+        frame[size - 1] = 1; \
+        int below = name(depth + 1); \
+        return below + frame[0] + frame[size - 1]; \
+    }
+RECURSE(small, 64)
+RECURSE(page, 4096)
+RECURSE(large, 65536)
+RECURSE(larger, 1 << 20)
+RECURSE(largest, 20 << 20)
+
+__attribute__((noinline)) int
+push(int unused)
+{
+    (void)unused;
+    for (;;) {
+        __asm__ volatile("" :: "r"(alloca(16)) : "memory");
+        *(volatile char *)alloca(16) = 1;
+    }
+}
+
+/* What is no overflow of the thread's stack. */
+
+__attribute__((noinline)) int
+near(int offset)
+{
+    pthread_attr_t attributes;
+    void *low;
+    size_t size;
+    pthread_getattr_np(pthread_self(), &attributes);
+    pthread_attr_getstack(&attributes, &low, &size);
+    return *(volatile char *)((char *)low + offset);
+}
+
+static ucontext_t before, inside;
+
+static void
+overflow_here(void)
+{
+    small(0);
+}
+
+int
+coroutine(int unused)
+{
+    char *memory = mmap(NULL, 1 << 18, PROT_NONE,
+                        MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    (void)unused;
+    mprotect(memory + 4096, (1 << 18) - 4096, PROT_READ | PROT_WRITE);
+    getcontext(&inside);
+    inside.uc_stack.ss_sp = memory + 4096;
+    inside.uc_stack.ss_size = (1 << 18) - 4096;
+    inside.uc_link = &before;
+    makecontext(&inside, overflow_here, 0);
+    return swapcontext(&before, &inside);
+}
+
+static void
+on_signal(int signum)
+{
+    small(signum);
+}
+
+int
+alternate(int unused)
+{
+    struct sigaction action;
+    (void)unused;
+    memset(&action, 0, sizeof action);
+    action.sa_handler = on_signal;
+    action.sa_flags = SA_ONSTACK;
+    sigaction(SIGUSR1, &action, NULL);
+    return raise(SIGUSR1);
+}
+
+int
+null_call(int unused)
+{
+    void (*volatile function)(void) = NULL;
+    (void)unused;
+    function();
+    return 1;
+}
+"""
+
+
+class DetailsTests(CrashCase):
+    """details=True: why it died, in which thread of which process."""
+
+    START = """
+        import ctypes, os, signal, sys, threading, time
+        import faulthandler
+        faulthandler.enable(all_threads=False, c_stack=False, details=True)
+        word = ctypes.c_size_t
+        libc = ctypes.CDLL(None)
+        libc.mmap.restype = word
+        def page(access):
+            return libc.mmap(None, word(4096), access, 0x22, -1, 0)
+    """
+
+    CONTEXT = ("thread N [MainThread] of process N, CPython %d.%d.%d…, "
+               "T, up N s, faulthandler 1.0" % sys.version_info[:3])
+
+    def expect(self, child, signum, lines, frames, context=CONTEXT, more=(),
+               title=None):
+        """It died so, and the report is the title, these lines, the stack."""
+        if title is None:
+            title = dict((number, text) for number, text, _ in SIGNALS)[signum]
+            if signum == SIGFPE and sys.version_info >= (3, 13):
+                title = "Floating-point exception"
+        expected = "Fatal Python error: %s\n%s\n%s" % (
+            title, "".join("  %s\n" % line
+                           for line in [*lines, context, *more]), frames)
+        pattern = re.escape(expected)
+        for mark, meaning in [("0x…", "0x[0-9a-f]{16}"), ("…", ".*?"),
+                              ("thread N", r"thread \d+"),
+                              ("process N", r"process \d+"),
+                              (", T,", r", \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ,"),
+                              ("up N s", r"up \d+\.\d s")]:
+            pattern = pattern.replace(re.escape(mark), meaning)
+        self.assertEqual(status_name(child.status), status_name(-signum),
+                         child)
+        if not re.fullmatch(pattern, child.err):
+            self.assertEqual(child.err, expected)
+        self.assertLess(child.seconds, LIMIT)
+
+    def dies(self, code, signum, *lines, **options):
+        """Run code whose last line dies: the report says these lines."""
+        code = block(self.START) + block(code)
+        last = len(code.rstrip().splitlines())
+        self.expect(python(code), signum, lines,
+                    'Stack (most recent call first):\n'
+                    '  File "<string>", line %d in <module>\n' % last,
+                    **options)
+
+    @unittest.skipUnless(X86_64, "needs machine code of x86-64")
+    def test_causes_of_machine_code(self):
+        """What the processor refuses, each way."""
+        for name, signum, digits, *lines in MACHINE_CAUSES:
+            with self.subTest(name):
+                self.dies("""
+                    import machine
+                    machine.run(%r)()
+                """ % digits, signum, *lines)
+
+    def test_causes(self):
+        """What Python code can do wrong, with memory and with signals."""
+        for name, signum, code, *lines in CAUSES:
+            with self.subTest(name), tempfile.TemporaryDirectory() as folder:
+                self.dies("folder = %r\n" % folder + block(code), signum,
+                          *lines)
+
+    def test_all_codes(self):
+        """Every si_code of each signal, sent with it, has its words."""
+        for signum, rows in CODES.items():
+            for code, name, words in rows:
+                if signum in (SIGSEGV, SIGBUS):
+                    words = ("accessing address 0x0000700000000000: "
+                             + words)
+                elif signum == SIGILL:
+                    words += " at address 0x0000700000000000"
+                with self.subTest(signal=signum.name, code=name):
+                    self.dies("""
+                        import struct
+                        info = struct.pack("iiii", %d, 0, %d, 0)
+                        who = struct.pack("ii", 4711, 1000)
+                        where = struct.pack("Q", 0x700000000000)
+                        info += who if %d <= 0 else where
+                        info = ctypes.create_string_buffer(info, 128)
+                        number = 297 if %r else 240
+                        me = os.getpid(), threading.get_native_id()
+                        libc.syscall(number, *me, %d, info)
+                    """ % (signum, code, code, X86_64, signum), signum,
+                              "%s (%s)" % (words, name))
+
+    def test_another_process(self):
+        """A signal of another process, of another user if that can be."""
+        child = python(block(self.START) + block("""
+            parent = os.getpid()
+            if os.fork() == 0:
+                print(os.getpid(), os.getuid(), flush=True)
+                time.sleep(0.3)
+                os.kill(parent, 4)
+                os._exit(0)
+            os.setuid(1234) if os.getuid() == 0 else None
+            time.sleep(20)
+        """))
+        self.expect(child, SIGILL, [
+            "sent by process %s of user %s with kill() (SI_USER)"
+            % tuple(child.out.split())], 'Stack (most recent call first):\n'
+            '  File "<string>", line 16 in <module>\n')
+
+    def test_fatal_error(self):
+        """Py_FatalError() reports by itself: what it does not say follows."""
+        child = python(block(self.START) + "faulthandler._fatal_error(b'x')\n")
+        self.assertEqual(status_name(child.status), "-SIGABRT")
+        self.assertEqual(child.err.count("Fatal Python error: "), 1)
+        self.assertRegex(child.err, (
+            r'  File "<string>", line 9 in <module>\n\n'
+            r"  abort\(\) was called by Py_FatalError\(\) \(SI_TKILL\)\n"
+            r"  thread \d+ \[MainThread\] of process \d+, CPython .*\n\Z"))
+
+    def test_only_when_asked(self):
+        """Without details the report is what it was."""
+        for call in ("()", "(all_threads=False, c_stack=False)",
+                     "(details=False, all_threads=False, c_stack=False)",
+                     "(details=True); faulthandler.enable()"):
+            with self.subTest(call=call):
+                first = "Traceback" if call.endswith("()") else "Stack"
+                self.crash("""
+                    import faulthandler
+                    faulthandler.enable%s
+                    faulthandler._read_null()
+                """ % call, """
+                    Fatal Python error: Segmentation fault
+
+                    %s (most recent call first):
+                      File "<string>", line 3 in <module>
+                """ % first)
+
+    # ---- The stack of this thread overflowed ----
+
+    @classmethod
+    def overflow_library(cls, *flags):
+        """Compile what overflows; the name of the library."""
+        compile_with = compiler()
+        if compile_with is None:
+            raise unittest.SkipTest("needs a C compiler")
+        name = os.path.join(FOLDER, "overflow%s.so" % "".join(flags))
+        if not os.path.exists(name):
+            child = run(compile_with, "-fPIC", "-shared", "-w", "-pthread",
+                        *flags, write_file("overflow.c", OVERFLOW), "-o",
+                        name, env=environment(LD_PRELOAD=""), limit=120)
+            if child.status:
+                raise AssertionError(child)
+        return name
+
+    RUN = """
+        def crash(function, where, argument=0):
+            if where == "main":
+                function(argument)
+            elif where == "fork":
+                __import__("warnings").simplefilter("ignore")
+                def fork():
+                    pid = os.fork()
+                    if pid == 0:
+                        function(argument)
+                    status = os.waitpid(pid, 0)[1]
+                    faulthandler.disable()
+                    os.kill(os.getpid(), status & 127)
+                threading.Thread(target=fork).start()
+            else:
+                if where != "thread":
+                    threading.stack_size(int(where) * 1024)
+                threading.Thread(target=function, args=(argument,)).start()
+    """
+
+    def overflow(self, flags, function, where, argument=0):
+        """The lines of the report of a crash in a thread."""
+        library = self.overflow_library(*flags)
+        child = python(block(self.START) + block(self.RUN) + block("""
+            crash(ctypes.CDLL(%r)[%r], %r, %d)
+        """ % (library, function, where, argument)))
+        self.assertEqual(status_name(child.status), "-SIGSEGV", child)
+        self.assertEqual(child.err.count("Fatal Python error: "), 1, child)
+        self.assertLess(child.seconds, LIMIT)
+        self.assertEqual(child.err.splitlines()[0],
+                         "Fatal Python error: Segmentation fault", child)
+        return child.err.splitlines()[1:2]
+
+    BUILDS = [("-O0",), ("-O2", "-fno-stack-clash-protection"),
+              ("-O2", "-fstack-clash-protection")]
+
+    def test_overflow(self):
+        """Frames of all sizes, in the main thread and in others."""
+        sizes = {"main": 8192, "thread": 8192, "fork": 8192, "256": 256}
+        soft, hard = resource.getrlimit(resource.RLIMIT_STACK)
+        if soft != 8192 * 1024:
+            del sizes["main"], sizes["thread"], sizes["fork"]
+        for flags in self.BUILDS:
+            for function in ("push", "small", "page", "large", "larger"):
+                for where, size in sizes.items():
+                    if where in ("fork", "256") and (
+                            flags != self.BUILDS[0] or "large" in function):
+                        continue        # may come to rest elsewhere
+                    with self.subTest(flags=flags, function=function,
+                                      where=where):
+                        line, = self.overflow(flags, function, where)
+                        self.assertRegex(line, (
+                            r"^  The stack of this thread overflowed "
+                            r"\(%d KiB, address 0x[0-9a-f]{16}\): writing "
+                            r"below its end \(SEGV_(MAP|ACC)ERR\)$" % size))
+
+    def test_overflow_by_one_frame(self):
+        """A frame that is larger than the stack, by far."""
+        for flags in self.BUILDS[1:]:
+            for where in ("main", "thread"):
+                with self.subTest(flags=flags, where=where):
+                    line, = self.overflow(flags, "largest", where)
+                    self.assertIn("  The stack of this thread overflowed (",
+                                  line)
+
+    def test_no_overflow(self):
+        """What comes near to it, and is none."""
+        cases = [("near", -1), ("near", -2048), ("near", -4096),
+                 ("coroutine", 0), ("alternate", 0), ("null_call", 0)]
+        for flags in self.BUILDS[:2]:
+            for function, argument in cases:
+                for where in ("main", "thread", "256", "fork"):
+                    if where in ("256", "fork") and "-O0" in flags:
+                        continue
+                    with self.subTest(flags=flags, function=function,
+                                      argument=argument, where=where):
+                        line, = self.overflow(flags, function, where,
+                                              argument)
+                        self.assertRegex(line, (
+                            r"^  (reading|writing|executing) address 0x"))
+
+    @unittest.skipUnless(X86_64, "needs machine code of x86-64")
+    def test_smashed_stack_pointer(self):
+        """A stack pointer that points nowhere is no overflow."""
+        for digits in ("48bc00000000007000005031c0c3", "4881ec0000004050",
+                       "31e450"):
+            with self.subTest(digits):
+                child = python(block(self.START) + block("""
+                    import machine
+                    machine.run(%r)()
+                """ % digits))
+                self.assertIn("\n  writing address 0x", child.err)
+                self.assertNotIn("overflowed", child.err)
+
+    def test_limit_of_the_main_thread(self):
+        """The size is the limit that the thread ran into."""
+        for kib in (1024, 2000, 16384):
+            with self.subTest(kib=kib):
+                library = self.overflow_library("-O2")
+                with limits(resource.RLIMIT_STACK, kib * 1024):
+                    child = python(block(self.START) + block("""
+                        ctypes.CDLL(%r).small(0)
+                    """ % library))
+                self.assertRegex(child.err, (
+                    r"\n  The stack of this thread overflowed \(%d KiB, "
+                    % kib))
+
+    # ---- The context ----
+
+    def test_context(self):
+        """The numbers of the context line are true."""
+        child = python(block(self.START) + block("""
+            sys.stdout.write("%d %d %f\\n" % (
+                os.getpid(), threading.get_native_id(), time.time()))
+            sys.stdout.flush()
+            time.sleep(1.2)
+            faulthandler._read_null()
+        """))
+        pid, tid, before = child.out.split()
+        found = re.search(
+            r"^  thread (\d+) \[MainThread\] of process (\d+), CPython (\S+), "
+            r"(\S+), up (\d+\.\d) s, faulthandler 1\.0$", child.err, re.M)
+        self.assertEqual(found.group(1, 2, 3),
+                         (tid, pid, platform.python_version()))
+        when = datetime.datetime.strptime(found.group(4),
+                                          "%Y-%m-%dT%H:%M:%SZ")
+        when = when.replace(tzinfo=datetime.timezone.utc).timestamp()
+        self.assertLess(abs(when - 1.2 - float(before)), 1.5)
+        self.assertTrue(1.1 < float(found.group(5)) < child.seconds + 0.2,
+                        child)
+
+    def test_forked_child(self):
+        """A forked child has an age and numbers of its own."""
+        child = python(block(self.START) + block("""
+            time.sleep(1.5)
+            pid = os.fork()
+            if pid == 0:
+                faulthandler._read_null()
+            os.waitpid(pid, 0)
+            print(pid)
+        """))
+        found = re.search(r"thread (\d+) \[MainThread\] of process (\d+), "
+                          r".* up (0\.\d) s,", child.err)
+        self.assertIsNotNone(found, child)
+        self.assertEqual(found.group(1, 2), 2 * (child.out.strip(),))
+
+    def test_thread_names(self):
+        """Names of Python's threads, also where the kernel knows none."""
+        class Names:
+            worker = "threading.Thread(target=crash, name=%r).start()"
+            raw = "_thread.start_new_thread(crash, ()); time.sleep(5)"
+            pool = ("concurrent.futures.ThreadPoolExecutor("
+                    "thread_name_prefix='pool').submit(crash)")
+        for start, name in [
+                (Names.worker % "worker-3", " [worker-3]"),
+                (Names.worker % ("long" * 40), " [%s]" % ("long" * 40)[:127]),
+                (Names.worker % "\u00e9\u2026\U0001f40d\n]",
+                 r" [\xe9\u2026\U0001f40d\x0a]]"),
+                (Names.worker % "\udcff", ""),
+                (Names.pool, " [pool_0]"),
+                (Names.raw, "")]:
+            with self.subTest(name=name):
+                child = python(block(self.START) + block("""
+                    import _thread, concurrent.futures
+                    crash = faulthandler._read_null
+                    %s
+                """ % start))
+                found = re.search(r"^  thread \d+(.*) of process \d+, ",
+                                  child.err, re.M)
+                self.assertIsNotNone(found, child)
+                self.assertEqual(found.group(1), name)
+
+    def test_name_given_to_the_kernel(self):
+        """A name that a thread gave itself since is newer."""
+        child = python(block(self.START) + block("""
+            def crash():
+                libc.prctl(15, b"newer")
+                faulthandler._read_null()
+            threading.Thread(target=crash, name="older").start()
+        """))
+        self.assertRegex(child.err, r"\n  thread \d+ \[newer\] of process ")
+
+    def test_calendar(self):
+        """The time of day, at a hundred thousand times."""
+        library = StepTests.library()
+        utc = ctypes.CDLL(library).faulthandler_test_utc
+        utc.argtypes = ctypes.c_int64, ctypes.c_char_p, ctypes.c_size_t
+        utc.restype = ctypes.c_size_t
+        text = ctypes.create_string_buffer(64)
+        start = datetime.datetime(1970, 1, 1)
+        numbers = random.Random(5)
+        seconds = [0, -1, 1, 951782399, 951782400, 951868799, 951868800,
+                   2147483647, 2147483648, 4107542399, 4107542400,
+                   -2208988801, -62135596800, 253402300799]
+        seconds += [numbers.randint(-62135596800, 253402300799)
+                    for _ in range(50000)]
+        seconds += [numbers.randint(0, 2**32) for _ in range(50000)]
+        for number in seconds:
+            length = utc(number, text, 64)
+            when = start + datetime.timedelta(seconds=number)
+            self.assertEqual(text.raw[:length].decode(),
+                             when.isoformat() + "Z")
+
+    # ---- What the interpreter was about ----
+
+    def about(self, code, *more):
+        """Run code that reads NULL: these lines follow the context line."""
+        child = python(block(self.START) + block(code))
+        lines = child.err.split("\n\n")[0].splitlines()[3:]
+        self.assertEqual(lines, ["  " + line for line in more], child)
+        self.assertEqual(status_name(child.status), "-SIGSEGV")
+        self.assertEqual(child.err.count("Fatal Python error: "), 1)
+
+    def test_exception_being_handled(self):
+        """The innermost one, with its message where that is safe to show."""
+        for raised, shown in [
+                ("ValueError('it is wrong')", "ValueError: it is wrong"),
+                ("ValueError", "ValueError"),
+                ("ValueError(1)", "ValueError"),
+                ("KeyError('key', 2)", "KeyError: key"),
+                ("OSError(2, 'No such file')",
+                 "FileNotFoundError: No such file"),
+                ("ValueError('x' * 300)", "ValueError: %s..." % (200 * "x")),
+                ("ValueError('\\u00e9\\n\\u20ac')",
+                 r"ValueError: \xe9\x0a\u20ac"),
+                ("type('Odd\\u00e9', (ValueError,), {})('x')",
+                 r"Odd\xc3\xa9: x"),
+                ("SystemExit(3)", "SystemExit"),
+                ("type('Text', (str,), {})('x') and "
+                 "ValueError(type('Text', (str,), {})('x'))", "ValueError")]:
+            with self.subTest(raised=raised):
+                self.about("""
+                    try:
+                        raise %s
+                    except BaseException:
+                        faulthandler._read_null()
+                """ % raised, "handling " + shown)
+
+    def test_exceptions_in_a_chain(self):
+        """A handler in a handler, a generator, and one that is done."""
+        self.about("""
+            try:
+                raise ValueError("outer")
+            except ValueError:
+                try:
+                    raise KeyError("inner")
+                except KeyError:
+                    faulthandler._read_null()
+        """, "handling KeyError: inner")
+        self.about("""
+            def values():
+                yield faulthandler._read_null()
+            try:
+                raise ValueError("outer")
+            except ValueError:
+                next(values())
+        """, "handling ValueError: outer")
+        self.about("""
+            try:
+                raise ValueError("done")
+            except ValueError:
+                pass
+            faulthandler._read_null()
+        """)
+
+    @unittest.skipUnless(X86_64, "needs machine code of x86-64")
+    def test_exception_on_its_way(self):
+        """One that C code has raised, and has not returned with yet."""
+        child = python(block(self.START) + block("""
+            import machine
+            message = ctypes.create_string_buffer(b"half way")
+            function = ctypes.cast(ctypes.pythonapi.PyErr_SetString,
+                                   ctypes.c_void_p).value
+            # PyErr_SetString(ValueError, message), then read NULL.
+            code = "5348bf%s48be%s48b8%sffd031c08a00"
+            machine.run(code % tuple(
+                number.to_bytes(8, "little").hex() for number in (
+                    id(ValueError), ctypes.addressof(message), function)),
+                ctypes.PYFUNCTYPE)()
+        """))
+        self.assertIn("\n  raising ValueError: half way\n", child.err)
+
+    def test_damaged_exceptions(self):
+        """What cannot be read is said, or left out."""
+        for damage, shown in [
+                ("words(id(error))[1] = forbidden", "???"),
+                ("words(id(error))[1] = id(int)", "???"),
+                ("replace(words(id(error), 12), id(error.args), 1)",
+                 "ValueError"),
+                ("replace(words(id(error), 12), id(error.args), forbidden)",
+                 "ValueError"),
+                ("replace(words(id(error), 12), id(error.args), id(error))",
+                 "ValueError"),
+                ("words(id(error.args[0]))[1] = 0", "ValueError")]:
+            with self.subTest(damage=damage):
+                self.about("""
+                    from damage import forbidden, replace, words
+                    try:
+                        raise ValueError("text")
+                    except ValueError as error:
+                        %s
+                        faulthandler._read_null()
+                """ % damage, "handling " + shown)
+
+    def test_collector(self):
+        """The collector at work."""
+        self.about("""
+            import gc
+            class Node:
+                def __del__(self):
+                    faulthandler._read_null()
+            node = Node()
+            node.node = node
+            del node
+            gc.collect()
+        """, "the garbage collector is at work")
+
+    def test_interpreter(self):
+        """An interpreter that is not the main one."""
+        child = python(block(self.START) + block("""
+            import sub
+            interpreter = sub.create(False)
+            sub.run(interpreter, "import ctypes; ctypes.string_at(0)")
+        """))
+        self.assertRegex(child.err, r"\n  in interpreter \d+, "
+                         r"which is not the main one\n")
+
+    def test_finalization(self):
+        """Python comes to its end."""
+        child = python(block(self.START) + block("""
+            class Last:
+                def __init__(self, crash):
+                    self.crash = crash
+                def __del__(self):
+                    self.crash()
+            sys.last = Last(faulthandler._read_null)
+        """))
+        self.assertRegex(child.err, r"\n  Python is being finalized\n\n")
+        self.assertNotRegex(python(block(self.START) + block("""
+            import atexit
+            atexit.register(faulthandler._read_null)
+        """)).err, "finalized")
+
+
 # ---- Report ----------------------------------------------------------------
 
 INJECTED = '''
@@ -2828,18 +3701,23 @@ class StepTests(CrashCase):
     @classmethod
     def setUpClass(cls):
         """Compile what injects faults."""
+        cls.library()
+
+    @staticmethod
+    def library():
+        """The name of the test build."""
         missing = what_is_missing()
         if missing or not os.path.exists(C_FILE):
             raise unittest.SkipTest(missing or "needs the C file")
-        cls.folder = os.path.join(FOLDER, "step_tests")
-        os.mkdir(cls.folder)
-        child = run(
-            compiler(), "-std=gnu11", "-O1", "-fPIC", "-shared",
-            "-DFAULTHANDLER_TEST", "-I", sysconfig.get_path("include"),
-            C_FILE, "-o", os.path.join(cls.folder, "steps.so"),
-            env=environment(LD_PRELOAD=""), limit=120)
-        if child.status:
-            raise AssertionError(child)
+        name = os.path.join(FOLDER, "steps.so")
+        if not os.path.exists(name):
+            child = run(
+                compiler(), "-std=gnu11", "-O1", "-fPIC", "-shared",
+                "-DFAULTHANDLER_TEST", "-I", sysconfig.get_path("include"),
+                C_FILE, "-o", name, env=environment(LD_PRELOAD=""), limit=120)
+            if child.status:
+                raise AssertionError(child)
+        return name
 
     def inject(self, step, how, code):
         """Run code with a fault in this step of the first report."""
@@ -2851,7 +3729,7 @@ class StepTests(CrashCase):
             faulthandler = importlib.util.module_from_spec(spec)
             loader.exec_module(faulthandler)
             sys.modules["faulthandler"] = faulthandler
-        """ % os.path.join(self.folder, "steps.so")
+        """ % self.library()
         return python(block(load) + block(code), env=environment(
             FAULTHANDLER_TEST_STEP=step, FAULTHANDLER_TEST_HOW=how))
 
