@@ -8178,6 +8178,16 @@ class OptionTests(DropInCase):
                 child = self.start(value)
                 self.assertEqual(status_name(child.status), "-SIGSEGV", child)
                 self.assertEqual(child.err.count("C stack trace"), shown)
+        for value, line in [
+                ("details", r"  thread \d+ \[MainThread\] of process \d+, "),
+                ("details=1,c_stack=0", r"  sent by this process"),
+                ("c_stack=mixed", r"  C File .*, line .* in "),
+                ("c_stack=mixed,details", r"  C File ")]:
+            with self.subTest(value=value):
+                child = self.start(value)
+                self.assertEqual(status_name(child.status), "-SIGSEGV", child)
+                self.assertRegex(child.err, "(?m)^" + line)
+                self.assertEqual("  thread " in child.err, "details" in value)
 
     def test_file(self):
         """file= is a path: the rest of its word."""
