@@ -38,10 +38,10 @@ Where is the test for ...?
     register()                                  UserTests
     dump_c_stack(), c_stack=                    CStackTests
     function, file and line of C frames         SymbolTests
+    C and Python frames in one traceback        MixedTests
     file="…", %p, %t                            PathTests
     PYTHONFAULTHANDLER=…                        OptionTests
     context()                                   ContextTests
-    C and Python frames in one traceback        MixedTests
     pytest, IDEs, process pools, and others     NeighbourTests
     bugs that came back once                    RegressionTests
     the C file, the README                      SourceTests
