@@ -6626,12 +6626,14 @@ class SymbolTests(CrashCase):
           C File ???, line ??? in boom (%(name)s.so+0x…)
     """
 
+    # What a module has that was built with libbacktrace.
+    MESSAGE = b"no debug info in ELF executable"
+
     @classmethod
     def setUpClass(cls):
         child = python("import faulthandler; print(faulthandler.__file__)")
         with open(child.raw_out.strip(), "rb") as file:
-            # A message of libbacktrace's.
-            cls.complete = b"no debug info in ELF executable" in file.read()
+            cls.complete = cls.MESSAGE in file.read()
         if compiler() is None:
             raise unittest.SkipTest("needs a C compiler")
         cls.build("symbols", SYMBOLS, "-g")
@@ -6759,11 +6761,9 @@ class SymbolTests(CrashCase):
         self.build("strange", '#line 8 "st\\303\\244\\nnge.c"\n'
                    "int boom(volatile int *p)\n{ return *p; }\n", "-g")
         child = python(self.CRASH % "strange")
-        self.expect(child, "strange", """
-              C File "st\\xc3\\xa4\\x0ange.c", line 9 in boom (strange.so+0x…)
-        """ if self.complete else """
-              C File ???, line ??? in boom (strange.so+0x…)
-        """)
+        self.expect(child, "strange", self.NAME.replace(
+            "???, line ???", '"st\\xc3\\xa4\\x0ange.c", line 9')
+                    if self.complete else self.NAME)
 
     def test_objects(self):
         """With details: path, address and build-id of the frames' objects."""
@@ -6800,6 +6800,39 @@ class SymbolTests(CrashCase):
             'c_stack="mixed"', "c_stack=False, details=True"))
         self.assertNotIn("Shared objects", child.err)
 
+    def test_build(self):
+        """setup.py looks for libbacktrace, unless it is told."""
+        code = "import setuptools; print(setuptools.__file__)"
+        if run(sys.executable, "-c", code).status:
+            self.skipTest("needs setuptools")
+        sources = os.path.join(FOLDER, "sources")
+        shutil.copytree(HERE, sources, ignore=shutil.ignore_patterns(
+            ".*", "build", "dist", "*.egg-info", "*.so", "__pycache__"))
+        without = write_file("without", """#!/bin/sh
+            case "$*" in *backtrace*) exit 1 ;; esac
+            exec %s "$@"
+        """ % compiler())
+        os.chmod(without, 0o755)
+        found = run(compiler(), "-include", "backtrace.h", "-fPIC", "-shared",
+                    "-x", "c", os.devnull, "-lbacktrace", "-o", "found.so")
+        for wanted, cc, expected in (
+                ("", compiler(), found.status == 0), ("", without, False),
+                ("0", compiler(), False)):
+            with self.subTest(wanted=wanted, cc=cc):
+                folder = tempfile.mkdtemp(dir=FOLDER)
+                child = run(sys.executable, "setup.py", "-q", "build_ext",
+                            "--build-lib", folder, "--build-temp", folder,
+                            limit=120, preexec_fn=lambda: os.chdir(sources),
+                            env=environment(CC=cc,
+                                            FAULTHANDLER_LIBBACKTRACE=wanted))
+                self.assertEqual(child.status, 0, child)
+                self.assertNotIn("backtrace", child.out + child.err)
+                name, = [name for name in os.listdir(folder)
+                         if name.startswith("faulthandler.")
+                         and name.endswith(".so")]
+                with open(os.path.join(folder, name), "rb") as file:
+                    self.assertIs(self.MESSAGE in file.read(), expected)
+
     # ---- what is not there, or wrong ----
 
     def test_replaced_file(self):
@@ -6813,9 +6846,9 @@ class SymbolTests(CrashCase):
                     "os.remove('replaced.so'), os.mkdir('replaced.so')"):
             with self.subTest(how=how):
                 child = python("""
-                    import faulthandler
+                    import ctypes, faulthandler, os
                     faulthandler.enable(2, c_stack="mixed")
-                    import ctypes, os; boom = ctypes.CDLL("./replaced.so").boom; %s
+                    boom = ctypes.CDLL("./replaced.so").boom; %s
                     boom(None)
                 """ % how)
                 self.expect(child, "replaced", self.EXPORTED)
@@ -6972,7 +7005,10 @@ class SymbolTests(CrashCase):
 
     def test_no_memory(self):
         """There is no more address space, for us or at all."""
-        for limit in ("(size, hard)", "(size, size)"):
+        some = self.LINES if self.complete else self.EXPORTED
+        for limit, lines in (("(size, hard)", self.EXPORTED),
+                             ("(size, size)", self.EXPORTED),
+                             ("(size + 500000, hard)", some)):
             with self.subTest(limit=limit):
                 self.limited("memory", """
                     import resource
@@ -6981,7 +7017,7 @@ class SymbolTests(CrashCase):
                     size *= resource.getpagesize()
                     hard = resource.getrlimit(resource.RLIMIT_AS)[1]
                     resource.setrlimit(resource.RLIMIT_AS, %s)
-                """ % limit, self.EXPORTED)
+                """ % limit, lines)
 
     @unittest.skipUnless(X86_64, "needs a number of x86-64")
     def test_no_processes(self):

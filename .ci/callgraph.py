@@ -380,7 +380,7 @@ def resolve_pointers(graph, written):
 
 
 def stale_names(written):
-    """Yield what THREADS, CHILD and INDIRECT say that the file no longer does."""
+    """Yield what THREADS, CHILD and INDIRECT say and the file does not."""
     for name in THREADS + CHILD:
         if not written.named(name):
             yield "no function in the file is called %s" % name
