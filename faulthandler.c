@@ -6244,7 +6244,7 @@ modules_write(struct out *o)
 
 /* The module's version as a number, and the running Python's as text, noted
    at import. */
-#define REPORT_VERSION 0x100
+#define FAULTHANDLER_VERSION 0x100
 static char report_python[32];
 
 enum report_kind {
@@ -6398,9 +6398,9 @@ report_context(struct report *r)
         out_text(o, " s");
     }
     out_text(o, ", faulthandler ");
-    out_decimal(o, REPORT_VERSION >> 8);
+    out_decimal(o, FAULTHANDLER_VERSION >> 8);
     out_char(o, '.');
-    out_decimal(o, REPORT_VERSION & 255);
+    out_decimal(o, FAULTHANDLER_VERSION & 255);
     out_char(o, '\n');
 }
 
@@ -9235,7 +9235,7 @@ module_exec(PyObject *module)
     struct sink sink;
     if (module_init_process() < 0
         || PyModule_AddIntConstant(module, "version",
-                                   REPORT_VERSION) < 0) {
+                                   FAULTHANDLER_VERSION) < 0) {
         return -1;
     }
     if (!module_at_exit_set
