@@ -6823,7 +6823,7 @@ class SymbolTests(CrashCase):
                 child = run(sys.executable, "setup.py", "-q", "build_ext",
                             "--build-lib", folder, "--build-temp", folder,
                             limit=120, preexec_fn=lambda: os.chdir(sources),
-                            env=environment(CC=cc,
+                            env=environment(CC=cc, CFLAGS="-O0",
                                             FAULTHANDLER_LIBBACKTRACE=wanted))
                 self.assertEqual(child.status, 0, child)
                 self.assertNotIn("backtrace", child.out + child.err)
