@@ -3697,6 +3697,7 @@ class StepTests(CrashCase):
     """Faults in the steps of a report, by a test build of the C file."""
 
     KINDS = ("read", "divide", "illegal", "abort")
+    DETAILS = ("cause", "context", "note", "exceptions", "activities")
 
     @classmethod
     def setUpClass(cls):
@@ -3756,17 +3757,24 @@ class StepTests(CrashCase):
     def test_all_steps_are_known(self):
         """A new step needs a line in the tests that inject faults."""
         self.assertEqual(self.steps(), [
-            "C stack", "extension modules", "list of threads", "output",
-            "search for the thread", "threads", "title", "traceback"])
+            "C stack", "activities", "cause", "context", "exceptions",
+            "extension modules", "list of shared objects", "list of threads",
+            "note", "output", "search for the thread", "threads", "title",
+            "traceback"])
 
     def test_two_threads(self):
         """A fault in one step leaves the blocks of the other steps."""
         for step in self.steps():
-            if step in ("C stack", "extension modules"):
+            if step in ("C stack", "extension modules",
+                        "list of shared objects"):
                 continue
+            code = block(self.THREADS)
+            if step in self.DETAILS:
+                code = ("faulthandler.enable(details=True, c_stack=False)\n"
+                        + code)
             for how in self.KINDS:
                 with self.subTest(step=step, how=how):
-                    child = self.inject(step, how, self.THREADS)
+                    child = self.inject(step, how, code)
                     self.assertEqual(status_name(child.status), "-SIGBUS",
                                      child)
                     self.assertLess(child.seconds, LIMIT)
@@ -3779,6 +3787,43 @@ class StepTests(CrashCase):
                     if step not in ("threads", "list of threads"):
                         self.assertEqual(child.err.count(" in other\n"), 1,
                                          child)
+
+    def test_details(self):
+        """A fault among the details leaves the other lines, and the stack."""
+        lines = {
+            "cause": r"  sent by this process with raise\(\) or "
+                     r"pthread_kill\(\) \(SI_TKILL\)\n",
+            "context": r"  thread \d+ \[MainThread\] of process \d+, .*\n",
+            "note": r"  context: a note\n",
+            "exceptions": r"  handling ValueError: it is wrong\n",
+            "activities": r"  the garbage collector is at work\n",
+        }
+        for step in lines:
+            for how in self.KINDS:
+                with self.subTest(step=step, how=how):
+                    child = self.inject(step, how, """
+                        import gc
+                        faulthandler.enable(details=True, c_stack=False)
+                        faulthandler.context("a note")
+                        def crash(phase, info):
+                            try:
+                                raise ValueError("it is wrong")
+                            except ValueError:
+                                faulthandler.sigbus()
+                        gc.callbacks.append(crash)
+                        gc.collect()
+                    """)
+                    marked = dict(lines)
+                    marked[step] = "  <fault in the %s>\n" % step
+                    self.assertEqual(status_name(child.status), "-SIGBUS",
+                                     child)
+                    self.assertRegex(child.err, (
+                        r"\AFatal Python error: Bus error\n%s\n"
+                        r"Current thread 0x… .*:\n"
+                        r"(  Garbage-collecting\n)?"
+                        r'  File "<string>", line 15 in crash\n'
+                        r'  File "<string>", line 17 in <module>\n\Z'
+                        % "".join(marked.values())))
 
     def test_dump_survives(self):
         """A fault in a dump on request is marked, and the program goes on."""
