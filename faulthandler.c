@@ -5866,8 +5866,10 @@ static struct platform_code native_loop;
 /* A crash's C stack.  As many frames as fit into the usual stack of 8 MiB:
    where it overflowed, they are small. */
 #define NATIVE_MIX_MAX (512 * 1024)
+#define NATIVE_MIX_FEW (4 * 1024)
 
-static struct platform_frame *native_frames;    /* mapped at the crash */
+static struct platform_frame *native_frames;    /* mapped at the crash, or */
+static struct platform_frame native_few[NATIVE_MIX_FEW];
 
 struct native_mix {
     struct out *o;
@@ -6054,20 +6056,20 @@ native_mix_agrees(struct native_mix *m, const uintptr_t *states)
 }
 
 /* Find the C frames from a place on: what the handler itself put on the stack
-   is not shown.  Returns -1 if there is no memory for them. */
-static int
+   is not shown. */
+static void
 native_mix_unwind(struct native_mix *m, struct platform_place place)
 {
-    const size_t max = NATIVE_MIX_MAX;
+    size_t max = NATIVE_MIX_MAX;
     if (native_frames == NULL) {
         void *memory = mmap(NULL, max * sizeof *native_frames,
                             PROT_READ | PROT_WRITE,
                             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
                             0);
-        if (memory == MAP_FAILED) {
-            return -1;
-        }
-        native_frames = memory;
+        native_frames = memory == MAP_FAILED ? native_few : memory;
+    }
+    if (native_frames == native_few) {
+        max = NATIVE_MIX_FEW;   /* there is no memory */
     }
     size_t first = 0, count = platform_unwind(native_frames, max);
     while (first < count && native_frames[first].pc != place.pc) {
@@ -6085,7 +6087,6 @@ native_mix_unwind(struct native_mix *m, struct platform_place place)
     if (m->nowhere) {
         native_frames[first].sp &= ~(uintptr_t)1;   /* a return address */
     }
-    return 0;
 }
 
 /* Write the crashing thread's C frames from the fault on, with the Python
@@ -6104,10 +6105,7 @@ native_write_mixed(struct out *o, void *context, const uintptr_t *states,
     m->target = platform_get_place(context).pc;
     m->nowhere = native_leave_nowhere(context);
     m->states = count < NATIVE_MIX_STATES ? count : NATIVE_MIX_STATES;
-    if (native_mix_unwind(m, platform_get_place(context)) < 0) {
-        out_text(o, "  <no memory for the C stack>\n");
-        return;
-    }
+    native_mix_unwind(m, platform_get_place(context));
     bool agrees = LAYOUT_LOOP_PLACES || native_mix_agrees(m, states);
     m->states = agrees ? m->states : 0;
     native_mix_pass(m, states);
