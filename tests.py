@@ -9351,6 +9351,41 @@ class SourceTests(unittest.TestCase):
         self.assertEqual((child.status, child.err.splitlines()),
                          (-SIGSEGV, printed))
 
+    @staticmethod
+    def outline(report):
+        """A report without what differs from run to run, from Python to
+        Python, and from library to library."""
+        # Up to 3.10 there are C frames between any two of Python.
+        c_frames = "  C File …\n" if sys.version_info >= (3, 11) else ""
+        for pattern, to in (
+                (r"0x[0-9a-f]{16}", "0x…"),
+                (r"thread \d+ (\S+) of process \d+, CPython [\d.]+\S*,",
+                 r"thread … \1 of process …, CPython …,"),
+                (r"\d+-\d\d-\d\dT[\d:]{8}Z, up [\d.]+ s", "TIME, up … s"),
+                (r'"/.*/python3\.\d+/(\S+\.py)", line \d+', r'"\1", line …'),
+                (r'".*examples/report\.py"', '"examples/report.py"'),
+                (r"(?m)^((?:Current t|T)hread 0x… )\[.*\] ", r"\1"),
+                (r"(?m)(^  C File .*\n)+", c_frames),
+                (r'(?m)(^  "/.*" at 0x…, build-id .*\n)+', "  OBJECTS\n")):
+            report = re.sub(pattern, to, report)
+        return report
+
+    @unittest.skipIf(SANITIZED, "other C functions call each other")
+    def test_readme_report(self):
+        """The README's full report is what the script prints."""
+        script = os.path.join(HERE, "examples", "report.py")
+        if not os.path.exists(script):
+            self.skipTest("needs examples/report.py")
+        shown = textwrap.dedent(re.search(
+            r"``python examples/report.py`` .*\n(?:.+\n)*\n"
+            r"((?:    .*\n|\n)+)", self.readme())[1]).strip() + "\n"
+        self.assertEqual(len(re.findall(r"build-id [0-9a-f]{40}$", shown,
+                                        re.MULTILINE)), 5)
+        child = run(PYTHON, script)
+        self.assertEqual(child.status, -SIGSEGV, child)
+        self.assertEqual(self.outline(child.raw_err).splitlines(),
+                         self.outline(shown).splitlines())
+
     def test_readme_names_tests(self):
         """The tests that the README names are there."""
         for line in re.findall(r"``tests\.py ([\w. ]+)``", self.readme()):
