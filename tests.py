@@ -2728,7 +2728,7 @@ MACHINE_CAUSES = [
      "reading address " + ODD + NO_ADDRESS,
      "the address is " + ODD + FREED),
     ("copy to memory not written yet", SIGSEGV,
-     "48bfcdcdcdcdcdcdcdcdb910000000f3a4",
+     "48bfcdcdcdcdcdcdcdcd4889e6b910000000f3a4",
      "writing address 0xcdcdcdcdcdcdcdcd" + NO_ADDRESS,
      "register rdi is 0xcdcdcdcdcdcdcdcd" + FILL + "memory that was not "
      "written yet: likely a use too early, or after free"),
