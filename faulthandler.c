@@ -4616,14 +4616,16 @@ fault_divisor(const struct fault_instruction *in, const uintptr_t *registers)
                       : "integer division overflow, the quotient does not fit";
 }
 
-/* Does the instruction write to its operand in memory? */
+/* Does the instruction write to its operand in memory?  Not known of those
+   where it depends on more than the opcode. */
 static enum platform_access
 fault_operand_access(const struct fault_instruction *in)
 {
     uint8_t b = in->opcode;
     unsigned reg = in->reg & 7;
     bool writes = false;
-    if (in->map > 1) {
+    if (in->map > 1 || (in->map == 0 && b >= 0xd8 && b <= 0xdf)
+        || (in->map == 1 && (b == 0x7e || b == 0xae || b == 0xc7))) {
         return ACCESS_UNKNOWN;
     }
     if (in->map == 1) {
