@@ -350,6 +350,30 @@ platform_clear_flags(void)
 #endif
 }
 
+/* Call a function on another stack, which grows down from top.  Returns false
+   where we do not know how.  It keeps a frame pointer, to be unwound by. */
+__attribute__((noinline)) static bool
+platform_call_on(char *top, void (*function)(void *), void *argument)
+{
+#if defined(__x86_64__)
+    __asm__ volatile (
+        "movq %%rsp, %%r12\n\t"
+        "movq %[top], %%rsp\n\t"
+        "callq *%[function]\n\t"
+        "movq %%r12, %%rsp"
+        : "+D" (argument), [function] "+a" (function), [top] "+d" (top)
+        : "r" (__builtin_frame_address(0))
+        : "rcx", "rsi", "r8", "r9", "r10", "r11", "r12", "memory", "cc",
+          "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7",
+          "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14",
+          "xmm15");
+    return true;
+#else
+    (void)top, (void)function, (void)argument;
+    return false;
+#endif
+}
+
 /* Load what backtrace() needs, which its first call does by dlopen(); a later
    one, in a handler, only unwinds. */
 static void
@@ -6775,19 +6799,28 @@ sig_restore(int signum, void (*handler)(int, siginfo_t *, void *),
     }
 }
 
-/* May run inside a handler, as its last act.  Block the signal, put the
-   action back and send the same signal to this thread again: it comes when
-   the handler returns, at the instruction that it interrupted.  The next
-   handler, the parent and the core then see what we saw. */
-static void
-sig_reraise(int signum, siginfo_t *info, const struct sigaction *action)
+/* May run inside a handler.  Send the same signal to this thread again: it
+   comes when the handler returns, at the instruction that it interrupted.
+   Blocked until then, also where a newer handler with SA_NODEFER called
+   ours.  Returns -1 if it could not be sent. */
+static int
+sig_send_again(int signum, siginfo_t *info)
 {
     sigset_t one;
     sigemptyset(&one);
     sigaddset(&one, signum);
     pthread_sigmask(SIG_BLOCK, &one, NULL);
+    return platform_queue_signal(signum, info);
+}
+
+/* May run inside a handler, as its last act.  Put the action back and send
+   the signal again.  The next handler, the parent and the core then see what
+   we saw. */
+static void
+sig_reraise(int signum, siginfo_t *info, const struct sigaction *action)
+{
     sigaction(signum, action, NULL);
-    if (platform_queue_signal(signum, info) < 0
+    if (sig_send_again(signum, info) < 0
         && (info->si_code <= 0 || signum == SIGABRT)) {
         syscall(SYS_tgkill, getpid(), platform_thread_id(), signum);
     }
@@ -6815,6 +6848,14 @@ static _Atomic(char *) stack_pool[STACK_POOL_SIZE];
 
 static size_t stack_page, stack_room;
 static size_t stack_size;       /* the room without the thread's note */
+
+/* For a handler that finds itself on another owner's stack, too small for a
+   report.  Mapped at the start, touched only then. */
+struct stack_spare {
+    atomic_int thread;          /* who is on it, 0: nobody */
+    char *base;
+};
+static struct stack_spare stack_fatal_spare, stack_user_spare;
 
 /* Map a stack between forbidden memory.  Returns NULL if there is none. */
 static char *
@@ -6871,21 +6912,54 @@ stack_on_exit(void *note)
     stack_give(base);
 }
 
-/* Is this the builtin module's alternate stack?  It gives the main thread
-   one, in 3.8 always, later when it is armed at start-up, and leaves it
-   there: small, and without a guard page.  It is told by its size, 2 or 3.2
-   times SIGSTKSZ, which was a constant until glibc 2.34. */
+/* Does a segment hold this description of a stack? */
 static bool
-stack_is_builtin(const stack_t *stack)
+stack_is_noted(uintptr_t at, uintptr_t end, const stack_t *stack)
 {
-    const size_t units[] = {8192, (size_t)sysconf(_SC_SIGSTKSZ)};
-    for (size_t i = 0; i < 2; i++) {
-        if (stack->ss_size == 2 * units[i]
-            || stack->ss_size == units[i] * 16 / 5) {
+    const size_t align = _Alignof(stack_t);
+    at = (at + align - 1) / align * align;
+    for (; at + sizeof *stack <= end; at += align) {
+        const stack_t *note = (const stack_t *)at;
+        if (note->ss_sp == stack->ss_sp && note->ss_flags == stack->ss_flags
+            && note->ss_size == stack->ss_size) {
             return true;
         }
     }
     return false;
+}
+
+/* For dl_iterate_phdr(): is it noted where the interpreter has its statics?
+   Returns 0 for all other objects, else 1 or 2 for no or yes. */
+static int
+stack_search(struct dl_phdr_info *object, size_t size, void *stack)
+{
+    const uintptr_t code = (uintptr_t)PyMem_Malloc;
+    bool interpreter = false, noted = false;
+    (void)size;
+    for (int i = 0; i < object->dlpi_phnum; i++) {
+        const ElfW(Phdr) *part = &object->dlpi_phdr[i];
+        interpreter |= part->p_type == PT_LOAD
+                       && code - object->dlpi_addr - part->p_vaddr
+                          < part->p_memsz;
+    }
+    for (int i = 0; interpreter && i < object->dlpi_phnum; i++) {
+        const ElfW(Phdr) *part = &object->dlpi_phdr[i];
+        uintptr_t at = object->dlpi_addr + part->p_vaddr;
+        noted |= part->p_type == PT_LOAD && (part->p_flags & PF_W)
+                 && stack_is_noted(at, at + part->p_memsz, stack);
+    }
+    return interpreter ? 1 + noted : 0;
+}
+
+/* Is this the builtin module's alternate stack?  It gives the main thread
+   one, in 3.8 always, later when it is armed at start-up, and leaves it
+   there: small, and without a guard page.  Not told by its size, which others
+   take as well: the builtin keeps what it gave to sigaltstack(). */
+static bool
+stack_is_builtin(stack_t *stack)
+{
+    return stack->ss_size < STACK_NEED
+           && dl_iterate_phdr(stack_search, stack) == 2;
 }
 
 /* Give the calling thread an alternate stack, unless it has one: another
@@ -6922,6 +6996,8 @@ stack_init(void)
     stack_page = (size_t)sysconf(_SC_PAGESIZE);
     stack_room = (need + stack_page - 1) / stack_page * stack_page;
     stack_size = stack_room - sizeof(struct thread_note);
+    stack_fatal_spare.base = stack_map();
+    stack_user_spare.base = stack_map();
     thread_note_key_made = pthread_key_create(&thread_note_key,
                                               stack_on_exit) == 0;
 }
@@ -6953,6 +7029,55 @@ stack_note_name(PyObject *function)
     PyErr_Clear();
     Py_XDECREF(name);
     Py_XDECREF(key);
+}
+
+/* May run inside a handler.  Does it run on an alternate stack that has too
+   little room left for a report? */
+static bool
+stack_is_small(const void *context)
+{
+    const stack_t *now = &((const ucontext_t *)context)->uc_stack;
+    char here;
+    uintptr_t room = (uintptr_t)&here - (uintptr_t)now->ss_sp;
+    return room < MEM_STACK_MIN && room < now->ss_size;
+}
+
+/* What is to be called on another stack. */
+struct stack_call {
+    void (*function)(void *);
+    void *argument;
+    stack_t stack;
+};
+
+/* Already there.  A nested fault is to come to this stack, too.  When the
+   handler returns the kernel puts the old one back. */
+static void
+stack_on_spare(void *argument)
+{
+    struct stack_call *call = argument;
+    sigaltstack(&call->stack, NULL);
+    call->function(call->argument);
+}
+
+/* May run inside a handler, with little stack.  Call a function on a spare
+   stack.  Returns false, and has not called it, if that cannot be had. */
+static bool
+stack_call_on_spare(struct stack_spare *spare, void (*function)(void *),
+                    void *argument)
+{
+    struct stack_call call = {
+        function, argument, {.ss_sp = spare->base, .ss_size = stack_size},
+    };
+    int nobody = 0;
+    if (spare->base == NULL
+        || !atomic_compare_exchange_strong(&spare->thread, &nobody,
+                                           platform_thread_id())) {
+        return false;
+    }
+    bool called = platform_call_on(spare->base + stack_size / 16 * 16,
+                                   stack_on_spare, &call);
+    atomic_store(&spare->thread, 0);
+    return called;
 }
 
 /* The first function of a thread.  An exception ends the thread here, as it
@@ -7557,18 +7682,22 @@ fatal_take_turn(void)
     }
 }
 
-/* The handler of all fatal signals. */
-static void
-on_fatal_signal(int signum, siginfo_t *info, void *context)
+/* A signal that came, and whether it is this thread's turn to report. */
+struct fatal_signal {
+    int signum;
+    siginfo_t *info;
+    void *context;
+    bool turn;
+};
+
+/* Report it, and hand it back.  Not in the handler itself, which may have very
+   little stack. */
+__attribute__((noinline)) static void
+fatal_handle(void *argument)
 {
-    platform_clear_flags();
-    int saved_errno = errno;
-    struct mem_session *session = mem_here;
-    struct fault_signal *fault = fault_find(signum);
-    if (session != NULL && session->recover != NULL
-        && fault_is_synchronous(info)) {
-        siglongjmp(*session->recover, 1);
-    }
+    const struct fatal_signal *came = argument;
+    struct fault_signal *fault = fault_find(came->signum);
+    siginfo_t *info = came->info;
     /* The handler that was there before ours may hand the signal back: then
        there is nobody left to ask.  If it raised it, it is no new crash. */
     int self = platform_thread_id();
@@ -7576,20 +7705,14 @@ on_fatal_signal(int signum, siginfo_t *info, void *context)
     bool back = was_given && atomic_load(&fault->giver) == self;
     bool raised = back && info->si_code == SI_TKILL
                   && info->si_pid == getpid();
-    bool turn = fatal_take_turn();
-    if (!turn && !fault_is_synchronous(info)
-        && atomic_load(&fatal_claim) == self) {
-        errno = saved_errno;
-        return;                 /* sent to us while we report: we die anyway */
-    }
-    if (turn && !raised) {
-        fatal_report_once(fault, info, context);
+    if (came->turn && !raised) {
+        fatal_report_once(fault, info, came->context);
     }
     struct sigaction last = {.sa_handler = SIG_DFL};
     const struct sigaction *action = back ? &last : &fault->previous;
     atomic_store(&fault->giver, self);
     atomic_store(&fault->given_back, true);
-    sig_reraise(signum, info, action);
+    sig_reraise(came->signum, info, action);
     bool dies = !(action->sa_flags & SA_SIGINFO)
                 && action->sa_handler == SIG_DFL;
     /* In a vfork() child this memory is the parent's, which lives on. */
@@ -7597,8 +7720,31 @@ on_fatal_signal(int signum, siginfo_t *info, void *context)
     if (borrowed) {
         atomic_store(&fault->given_back, was_given);
     }
-    if (turn && (borrowed || !dies)) {
+    if (came->turn && (borrowed || !dies)) {
         atomic_store(&fatal_claim, 0);
+    }
+}
+
+/* The handler of all fatal signals. */
+static void
+on_fatal_signal(int signum, siginfo_t *info, void *context)
+{
+    platform_clear_flags();
+    int saved_errno = errno;
+    struct mem_session *session = mem_here;
+    if (session != NULL && session->recover != NULL
+        && fault_is_synchronous(info)) {
+        siglongjmp(*session->recover, 1);
+    }
+    struct fatal_signal came = {signum, info, context, fatal_take_turn()};
+    if (!came.turn && !fault_is_synchronous(info)
+        && atomic_load(&fatal_claim) == platform_thread_id()) {
+        errno = saved_errno;
+        return;                 /* sent to us while we report: we die anyway */
+    }
+    if (!came.turn || !stack_is_small(context)
+        || !stack_call_on_spare(&stack_fatal_spare, fatal_handle, &came)) {
+        fatal_handle(&came);
     }
     errno = saved_errno;
 }
@@ -8419,9 +8565,10 @@ user_skip(const struct request *request)
 }
 
 /* Write the report. */
-static void
-user_report(const struct request *request)
+__attribute__((noinline)) static void
+user_report(void *argument)
 {
+    const struct request *request = argument;
     struct mem_session session;
     struct report r;
     mem_begin(&session);
@@ -8492,9 +8639,14 @@ on_user_signal(int signum, siginfo_t *info, void *context)
 {
     int saved_errno = errno;
     struct user_signal *user = &user_signals[signum];
-    const struct user_request *request = atomic_load(&user->active);
-    if (request != NULL) {
+    struct user_request *request = atomic_load(&user->active);
+    if (request != NULL && !stack_is_small(context)) {
         user_report(&request->request);
+    }
+    else if (request != NULL
+             && !stack_call_on_spare(&stack_user_spare, user_report,
+                                     &request->request)) {
+        user_skip(&request->request);
     }
     errno = saved_errno;
     if (request != NULL && request->chain) {

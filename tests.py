@@ -43,6 +43,7 @@ Where is the test for ...?
     PYTHONFAULTHANDLER=…                        OptionTests
     context()                                   ContextTests
     pytest, IDEs, process pools, and others     NeighbourTests
+    what each guard is for (see .ci/guards)     GuardTests
     bugs that came back once                    RegressionTests
     the C file, the README                      SourceTests
 """
@@ -609,6 +610,19 @@ class CrashCase(unittest.TestCase):
         if expected[-1] == "…":
             del expected[-1], found[len(expected):]
         self.assertEqual(found, ["  " + line for line in expected])
+
+
+def compile_library(case, name, source):
+    """Compile NAME.so into the children's folder, once."""
+    path = os.path.join(FOLDER, name + ".so")
+    if not os.path.exists(path):
+        if compiler() is None:
+            case.skipTest("needs a C compiler")
+        kept = environment()
+        kept.pop("LD_PRELOAD", None)
+        child = run(compiler(), "-shared", "-fPIC", "-o", path,
+                    write_file(name + ".c", source), env=kept)
+        case.assertEqual(child.status, 0, child)
 
 
 @contextlib.contextmanager
@@ -3881,10 +3895,10 @@ class StepTests(CrashCase):
             with self.subTest(step=step, how=how):
                 self.assertEqual(status_name(child.status), "-SIGBUS", child)
                 self.assertLess(child.seconds, LIMIT)
-                self.assertEqual(child.err.count(
-                    "  <out of time in the %s>\n" % step), 1, child)
-                self.assertTrue(child.err.startswith(
-                    "Fatal Python error: Bus error\n"), child)
+                # No step is begun after the timer.
+                self.assertRegex(child.err, (
+                    r"\AFatal Python error: Bus error\n\n"
+                    r"((?!  <).*\n)*  <out of time in the %s>\n\Z" % step))
 
 
 # ---- Stack overflow --------------------------------------------------------
@@ -4018,9 +4032,15 @@ class StackTests(CrashCase):
         """)
         self.assertEqual((child.status, child.out), (0, "True\n"), child)
 
-    @unittest.skipIf(sys.version_info < (3, 9),
-                     "the builtin of 3.8 has put its own there")
     def test_alternate_stack(self):
+        """It is mapped with a forbidden page below, and large enough."""
+        self.mapped_stack()
+
+    def test_alternate_stack_of_the_builtin(self):
+        """The builtin's, smaller and in the heap, is replaced by ours."""
+        self.mapped_stack(PYTHONFAULTHANDLER="1")
+
+    def mapped_stack(self, **changes):
         """It is mapped with a forbidden page below, and large enough."""
         child = python("""
             import ctypes, faulthandler, os
@@ -4038,11 +4058,26 @@ class StackTests(CrashCase):
                 if first == stack.start:
                     above = line.split()[1]
             print(stack.flags, stack.size >= 65536, below, above)
-        """)
+        """, env=environment(**changes))
         self.assertEqual(child.out, "0 True ---p rw-p\n", child)
 
+    @unittest.skipIf(SANITIZED, "the sanitizer's frames need more")
     def test_foreign_alternate_stack(self):
         """Another owner's alternate stack stays where it is."""
+        # The builtin's has one of the small sizes: that is no evidence.
+        builtin = python("""
+            import ctypes
+            words = (ctypes.c_size_t * 3)()
+            ctypes.CDLL(None).sigaltstack(None, words)
+            print(words[2])
+        """, env=environment(FAULTHANDLER_USE_STDLIB="1",
+                             PYTHONFAULTHANDLER="1"))
+        for size in (1 << 20, 16384, int(builtin.out)):
+            with self.subTest(size=size):
+                self.foreign_stack(size)
+
+    def foreign_stack(self, size):
+        """An alternate stack of this size stays where it is."""
         child = python("""
             import ctypes
             class Stack(ctypes.Structure):
@@ -4050,7 +4085,7 @@ class StackTests(CrashCase):
                             ("flags", ctypes.c_int),
                             ("size", ctypes.c_size_t)]
             memory = ctypes.create_string_buffer(1 << 20)
-            theirs = Stack(ctypes.addressof(memory), 0, 1 << 20)
+            theirs = Stack(ctypes.addressof(memory), 0, %d)
             libc = ctypes.CDLL(None)
             assert libc.sigaltstack(ctypes.byref(theirs), None) == 0
             import faulthandler
@@ -4063,10 +4098,95 @@ class StackTests(CrashCase):
                   flush=True)
             faulthandler.enable()
             faulthandler.sigsegv()
-        """)
+        """ % size)
         self.assertEqual(child.out, "True True\nTrue True\n")
         self.check(child, SIGSEGV, report(
             '  File "<string>", line 19 in <module>\n'))
+
+
+    # A foreign alternate stack of so many bytes, with a forbidden page below.
+    SMALL = """
+        import ctypes, faulthandler, mmap, os, signal, sys, damage
+        libc = ctypes.CDLL(None)
+        libc.getauxval.restype = ctypes.c_ulong
+        memory = mmap.mmap(-1, 1 << 17)
+        start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+        assert libc.mprotect(ctypes.c_void_p(start), 4096, 0) == 0
+        # No less than the kernel needs for itself, and 1 KiB.
+        size = max(%d, libc.getauxval(51) + 1024)
+        theirs = (ctypes.c_size_t * 3)(start + 4096, 0, size)
+        assert libc.sigaltstack(theirs, None) == 0
+        def f():
+            damage.damage(sys._getframe(), "name", damage.forbidden)
+            crash()
+        def g():
+            f()
+    """
+
+    @unittest.skipUnless(X86_64, "the stack is changed on x86-64 only")
+    @unittest.skipIf(SANITIZED, "the sanitizer's frames need more")
+    def test_crash_on_small_stack(self):
+        """A crash on another's small alternate stack is reported on ours."""
+        for size in (4096, 6144, 8192, 16384):
+            for how, arm in [("1.0", "pass"), ("C", "faulthandler.enable("
+                                           "all_threads=False, c_stack=True)"
+                                           )]:
+                with self.subTest(size=size, how=how):
+                    child = python(block(self.SMALL % size) + block("""
+                        %s
+                        crash = faulthandler.sigfpe
+                        g()
+                    """ % arm))
+                    self.assertEqual(status_name(child.status), "-SIGFPE",
+                                     child)
+                    self.assertRegex(child.err, (
+                        r'\AFatal Python error: Floating.point exception\n\n'
+                        r'.*\n  File "<string>", line 13 in \?\?\?\n'
+                        r'  File "<string>", line 15 in g\n'
+                        r'  File "<string>", line 18 in <module>\n'
+                        + (r"\Z" if how == "1.0" else
+                           r"\nCurrent thread's C stack trace .*\n(  .*\n)*"
+                           r"  .* at Py_BytesMain\+0x")))
+
+    @unittest.skipUnless(X86_64, "the stack is changed on x86-64 only")
+    @unittest.skipIf(SANITIZED, "the sanitizer's frames need more")
+    def test_dump_on_small_stack(self):
+        """So is a user's signal; their stack is in place again after it."""
+        child = python(block(self.SMALL % 4096) + block("""
+            def crash():
+                for n in range(3):
+                    os.kill(os.getpid(), signal.SIGUSR1)
+                now = (ctypes.c_size_t * 3)()
+                libc.sigaltstack(None, now)
+                os.write(1, b"same" if list(now) == list(theirs) else b"other")
+                os._exit(7)
+            faulthandler.register(signal.SIGUSR1, all_threads=False)
+            g()
+        """))
+        self.assertEqual((child.status, child.out), (7, "same"), child)
+        self.assertEqual(child.err, 3 * block("""
+            Stack (most recent call first):
+              File "<string>", line 18 in crash
+              File "<string>", line 13 in ???
+              File "<string>", line 15 in g
+              File "<string>", line 24 in <module>
+        """))
+
+    @unittest.skipUnless(X86_64, "needs machine code of x86-64")
+    @unittest.skipIf(SANITIZED, "the sanitizer's frames need more")
+    def test_older_handler_after_small_stack(self):
+        """An older handler runs on the stack that its owner gave."""
+        compile_library(self, "older", OLDER)
+        child = python(block("""
+            import ctypes
+            ctypes.CDLL("./older.so").install(4)
+        """) + block(self.SMALL % 8192) + block("""
+            import machine
+            crash = machine.run("0f0b")
+            g()
+        """))
+        self.assertEqual(child.status, 42, child)
+        self.assertIn(" which is the pc ", child.out)
 
 
 # ---- Signals ---------------------------------------------------------------
@@ -4076,16 +4196,7 @@ class SignalTests(CrashCase):
 
     def library(self):
         """A library with an older handler, compiled once."""
-        path = os.path.join(FOLDER, "older.so")
-        if not os.path.exists(path):
-            if compiler() is None:
-                self.skipTest("needs a C compiler")
-            source = write_file("older.c", OLDER)
-            kept = environment()
-            kept.pop("LD_PRELOAD", None)
-            child = run(compiler(), "-shared", "-fPIC", "-o", path, source,
-                        env=kept)
-            self.assertEqual(child.status, 0, child)
+        compile_library(self, "older", OLDER)
 
     def older(self, call, signum, title, said):
         """An older handler of C comes after the report, and hears this."""
@@ -9107,6 +9218,385 @@ class NeighbourTests(DropInCase):
         self.assertEqual((child.status, child.out),
                          (0, "-11 1\n" * 5 + "11\n7\n"), child)
         self.assertEqual(child.err.count("Fatal Python error"), 1, child)
+
+
+# ---- Guards ----------------------------------------------------------------
+
+# Handlers around ours: a newer one that defers nothing and calls ours, an
+# older one that aborts; and what sleeps once Python has ended.
+AROUND = r"""
+#include <signal.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+static struct sigaction before;
+
+static void
+on_newer(int signum, siginfo_t *info, void *context)
+{
+    before.sa_sigaction(signum, info, context);
+}
+
+static void
+on_older(int signum)
+{
+    (void)signum;
+    abort();
+}
+
+int
+install_newer(int signum)
+{
+    struct sigaction action = {0};
+
+    action.sa_sigaction = on_newer;
+    action.sa_flags = SA_SIGINFO | SA_NODEFER;
+    return sigaction(signum, &action, &before);
+}
+
+int
+install_older(int signum)
+{
+    struct sigaction action = {0};
+
+    action.sa_handler = on_older;
+    return sigaction(signum, &action, NULL);
+}
+
+void
+linger(void)
+{
+    usleep(400000);
+}
+"""
+
+# refuse(number): from now on a system call is not permitted.
+REFUSE = """
+import ctypes
+import struct
+
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+def refuse(number):
+    code = [(0x20, 0, 0, 0), (0x15, 0, 1, number),
+            (0x06, 0, 0, 0x50001), (0x06, 0, 0, 0x7fff0000)]
+    code = b"".join(struct.pack("HBBI", *line) for line in code)
+    code = ctypes.create_string_buffer(code)
+    program = struct.pack("HxxxxxxP", 4, ctypes.addressof(code))
+    assert libc.prctl(38, 1, 0, 0, 0) == 0
+    assert libc.prctl(22, 2, program, 0, 0) == 0, ctypes.get_errno()
+"""
+
+
+class GuardTests(CrashCase):
+    """What guards are for that do nothing in a usual report.
+
+    .ci/guards removes each of them, and sees a test go red.
+    """
+
+    def around(self):
+        """Compile AROUND, once."""
+        compile_library(self, "around", AROUND)
+
+    def older(self):
+        """Compile OLDER, once."""
+        compile_library(self, "older", OLDER)
+
+    def test_dump_while_disarmed(self):
+        """Without our handlers the kernel reads damaged memory for us."""
+        child = python("""
+            import damage, faulthandler, sys
+            faulthandler.disable()
+            def f():
+                damage.damage(sys._getframe(), "name", damage.forbidden)
+                faulthandler.dump_traceback(all_threads=False)
+            def g():
+                f()
+            g()
+            __import__("os")._exit(7)
+        """)
+        self.assertEqual((child.status, child.err), (7, block("""
+            Stack (most recent call first):
+              File "<string>", line 5 in ???
+              File "<string>", line 7 in g
+              File "<string>", line 8 in <module>
+        """)), child)
+
+    @unittest.skipUnless(X86_64, "knows the system calls of x86-64")
+    def test_dump_in_a_sandbox(self):
+        """Where the kernel refuses to read for us, a pipe does."""
+        write_file("refuse.py", REFUSE)
+        child = python("""
+            import damage, faulthandler, refuse, sys
+            faulthandler.disable()
+            refuse.refuse(310)      # process_vm_readv
+            def f():
+                damage.damage(sys._getframe(), "name", damage.forbidden)
+                faulthandler.dump_traceback(all_threads=False)
+            def g():
+                f()
+            g()
+            __import__("os")._exit(7)
+        """)
+        self.assertEqual((child.status, child.err), (7, block("""
+            Stack (most recent call first):
+              File "<string>", line 6 in ???
+              File "<string>", line 8 in g
+              File "<string>", line 9 in <module>
+        """)), child)
+
+    # A pipe that is full; another process empties it 0.8 s later.
+    FULL_PIPE = """
+        import faulthandler, os, signal, sys, time
+        ours, theirs = os.pipe()
+        os.set_blocking(theirs, False)
+        try:
+            while True:
+                os.write(theirs, b"x" * 4096)
+        except BlockingIOError:
+            os.set_blocking(theirs, True)
+        parent = os.getpid()
+        def empty(before=None):
+            if os.fork() == 0:
+                os.dup2(ours, 3)
+                os.closerange(4, 100)
+                time.sleep(0.4)
+                if before is not None:
+                    before()
+                time.sleep(0.4)
+                with open(3, "rb") as file:
+                    text = file.read().lstrip(b"x")
+                os.write(1, text)
+                os._exit(0)
+            os.close(ours)
+    """
+
+    def test_signals_wait(self):
+        """A signal that comes while a report is written comes after it."""
+        child = python(block(self.FULL_PIPE) + block("""
+            faulthandler.register(signal.SIGUSR1, theirs, all_threads=False)
+            faulthandler.register(signal.SIGUSR2, all_threads=False)
+            empty(lambda: os.kill(parent, signal.SIGUSR2))
+            os.kill(parent, signal.SIGUSR1)
+            time.sleep(0.2)
+        """))
+        self.assertEqual(child.status, 0, child)
+        for text in (child.out, child.err):
+            self.assertRegex(text, r'^Stack \(most recent call first\):\n'
+                             r'  File "<string>", line \d+ in <module>\n$')
+
+    def test_sent_while_it_reports(self):
+        """A fatal signal that is sent to a report does not disturb it."""
+        child = python(block(self.FULL_PIPE) + block("""
+            faulthandler.enable(theirs, all_threads=False)
+            empty(lambda: os.kill(parent, signal.SIGBUS))
+            faulthandler.sigsegv()
+        """))
+        self.assertEqual(status_name(child.status), "-SIGSEGV", child)
+        self.assertRegex(
+            child.out, r'^Fatal Python error: Segmentation fault\n\n'
+            r'Stack \(most recent call first\):\n'
+            r'  File "<string>", line \d+ in <module>\n'
+            r'(\nCurrent thread\'s C stack trace .*\n(  .*\n)+)?$')
+
+    def test_disable_during_a_dump(self):
+        """disable() leaves handlers that a dump relies on where they are."""
+        child = python(block(self.FULL_PIPE) + block("""
+            import damage, threading
+            ready, never = threading.Event(), threading.Lock()
+            never.acquire()
+            def deep(n):
+                if n:
+                    return deep(n - 1)
+                ready.set()
+                never.acquire()
+            def last():
+                damage.damage(sys._getframe(), "name", damage.forbidden)
+                ready.set()
+                never.acquire()
+            # The oldest thread is listed last, and the rest do not fit the
+            # buffer: the watchdog reads it once the pipe is read.
+            for target in [(last,)] + 30 * [(deep, 90)]:
+                ready.clear()
+                threading.Thread(target=target[0], args=target[1:],
+                                 daemon=True).start()
+                ready.wait()
+            faulthandler.dump_traceback_later(0.1, file=theirs)
+            empty()
+            time.sleep(0.4)
+            faulthandler.disable()
+            time.sleep(2)
+            os._exit(7)
+        """))
+        self.assertEqual(child.status, 7, child)
+        self.assertRegex(child.out, r' in \?\?\?\n')
+
+    def test_disable_closes_its_own(self):
+        """A file that got our duplicate's number is not closed."""
+        child = python("""
+            import faulthandler, os
+            path = "other"
+            faulthandler.enable(os.open(path, os.O_CREAT | os.O_RDWR))
+            os.closerange(3, 100)
+            files = [os.open(os.devnull, os.O_RDWR) for n in range(10)]
+            faulthandler.disable()
+            print(all(os.fstat(file) for file in files))
+        """)
+        self.assertEqual((child.status, child.out), (0, "True\n"), child)
+
+    def test_pending_signal_is_kept(self):
+        """A SIGPIPE that was pending before a dump still is."""
+        child = python("""
+            import faulthandler, os, signal
+            signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGPIPE])
+            signal.pthread_kill(__import__("threading").get_ident(),
+                                signal.SIGPIPE)
+            ours, theirs = os.pipe()
+            os.close(ours)
+            faulthandler.dump_traceback(theirs)
+            print(signal.SIGPIPE in signal.sigpending())
+        """)
+        self.assertEqual((child.status, child.out), (0, "True\n"), child)
+
+    def test_damaged_length(self):
+        """Of a string that ends elsewhere nothing is shown."""
+        for length in (30, 499, 600):
+            with self.subTest(length=length):
+                child = python("""
+                    import sys, damage, faulthandler
+                    name = "n" * 1200
+                    def inner():
+                        damage.words(id(name))[2] = %d
+                        faulthandler.sigsegv()
+                    def outer():
+                        inner()
+                    outer.__code__ = outer.__code__.replace(co_name=name)
+                    outer()
+                """ % length)
+                self.check(child, SIGSEGV, report(
+                    '  File "<string>", line 5 in inner\n'
+                    '  File "<string>", line 7 in ???\n'
+                    '  File "<string>", line 9 in <module>\n'))
+
+    def test_older_handler_of_a_call_through_null(self):
+        """The C stack of a bad call is no change to what it hears."""
+        self.older()
+        child = python("""
+            import ctypes
+            older = ctypes.CDLL("./older.so")
+            older.install(11)
+            import faulthandler
+            faulthandler.enable(c_stack=True)
+            ctypes.CFUNCTYPE(None)(16)()
+        """)
+        self.assertEqual(child.status, 42, child)
+        self.assertRegex(child.out, r"^signal 11 code 1 at 0x10"
+                         + (" which is the pc" if X86_64 else ""))
+
+    def test_newer_handler_that_defers_nothing(self):
+        """A handler that calls ours with SA_NODEFER changes no truth."""
+        self.older()
+        self.around()
+        child = python("""
+            import ctypes, machine, threading
+            older = ctypes.CDLL("./older.so")
+            older.install(4)
+            import faulthandler
+            ctypes.CDLL("./around.so").install_newer(4)
+            machine.run("0f0b")()
+        """)
+        self.assertEqual(child.status, 42, child)
+        self.assertRegex(child.out, "which is the pc")
+        self.assertEqual(child.err, report(
+            '  File "<string>", line 6 in <module>\n', "Illegal instruction"))
+
+    def test_abort_inside_an_older_handler(self):
+        """An older handler that aborts makes no second report."""
+        self.around()
+        self.crash("""
+            import ctypes
+            ctypes.CDLL("./around.so").install_older(11)
+            import faulthandler
+            faulthandler.sigsegv()
+        """, """
+            Fatal Python error: Segmentation fault
+
+            Traceback (most recent call first):
+              File "<string>", line 4 in <module>
+        """, SIGABRT)
+
+    def test_fork_during_calls(self):
+        """A child of a process that was calling us can call us, too."""
+        child = python("""
+            import faulthandler, os, threading, time, warnings
+            warnings.simplefilter("ignore")
+            stop = False
+            def arm():
+                while not stop:
+                    faulthandler.dump_traceback_later(60)
+                    faulthandler.cancel_dump_traceback_later()
+            threads = [threading.Thread(target=arm) for _ in range(3)]
+            for thread in threads:
+                thread.start()
+            end = time.monotonic() + 2
+            while time.monotonic() < end:
+                pid = os.fork()
+                if pid == 0:
+                    faulthandler.enable()
+                    os._exit(0)
+                os.waitpid(pid, 0)
+            stop = True
+            for thread in threads:
+                thread.join()
+        """, limit=15)
+        self.assertEqual((child.status, child.err), (0, ""), child)
+
+    def test_fork_during_a_dump(self):
+        """A child forked during a dump disarms at once, and reports."""
+        child = python(block(self.FULL_PIPE) + block("""
+            faulthandler.dump_traceback_later(0.1, file=theirs)
+            time.sleep(0.4)
+            __import__("warnings").simplefilter("ignore")
+            pid = os.fork()
+            if pid == 0:
+                start = time.monotonic()
+                faulthandler.disable()
+                faulthandler.enable()
+                faulthandler.dump_traceback(all_threads=False)
+                os._exit(time.monotonic() - start > 1)
+            print(os.waitpid(pid, 0)[1])
+        """))
+        self.assertEqual((child.status, child.out), (0, "0\n"), child)
+        self.assertRegex(child.err, r'^Stack .*\n  File .*\n$')
+
+    def test_watchdog_takes_no_signals(self):
+        """A signal that all threads block is not taken by the watchdog."""
+        child = python("""
+            import faulthandler, os, signal
+            signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2])
+            faulthandler.dump_traceback_later(60)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGUSR2])
+            faulthandler.cancel_dump_traceback_later()
+            faulthandler.dump_traceback_later(60)
+            signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2])
+            os.kill(os.getpid(), signal.SIGUSR2)
+            print(signal.SIGUSR2 in signal.sigpending())
+        """)
+        self.assertEqual((child.status, child.out), (0, "True\n"), child)
+
+    def test_watchdog_at_exit(self):
+        """Once Python has ended the watchdog is quiet."""
+        self.around()
+        child = python("""
+            import ctypes
+            around = ctypes.PyDLL("./around.so")
+            ctypes.pythonapi.Py_AtExit(around.linger)
+            import faulthandler
+            faulthandler.dump_traceback_later(0.2)
+        """)
+        self.assertEqual((child.status, child.err), (0, ""), child)
 
 
 # ---- Bugs that came back once ----------------------------------------------

@@ -188,10 +188,16 @@ INDIRECT = {
         "report_mixed_stack", "report_modules", "report_objects",
         "report_thread_marks", "report_threads", "report_title",
         "report_note"],
+    "stack_on_spare": ["fatal_handle", "user_report"],
     "user_chain": ["the older handler"],
 }
 if LIBBACKTRACE:
     INDIRECT["__wrap_dl_iterate_phdr"] = ["a callback of libbacktrace"]
+
+# The same for what is called in inline assembly.
+ASSEMBLY = {
+    "platform_call_on": ["stack_on_spare"],
+}
 
 # Functions whose address crash code handles without calling them, and why.
 NOT_CALLED = {
@@ -377,11 +383,15 @@ def resolve_pointers(graph, written):
         if caller in outside:
             for target in targets:
                 graph.calls[caller].update(graph.named(target) or [target])
+    for caller, targets in ASSEMBLY.items():
+        for title in graph.named(caller):
+            for target in targets:
+                graph.calls[title].update(graph.named(target) or [target])
 
 
 def stale_names(written):
-    """Yield what THREADS, CHILD and INDIRECT say and the file does not."""
-    for name in THREADS + CHILD:
+    """Yield what the tables above say that the file no longer does."""
+    for name in [*THREADS, *CHILD, *ASSEMBLY]:
         if not written.named(name):
             yield "no function in the file is called %s" % name
     calling = {written.nodes[title].name for title in written.pointers}
@@ -468,7 +478,8 @@ def parse_symbols(text):
 def check_addresses(graph, dump):
     """Yield functions whose address crash code holds but no table names."""
     references, functions = parse_symbols(dump)
-    named = {name for targets in INDIRECT.values() for name in targets}
+    named = {name for table in (INDIRECT, ASSEMBLY)
+             for targets in table.values() for name in targets}
     handlers = {graph.nodes[title].name for title in graph.handlers()}
     seen = {plain_name(title) for handler in graph.handlers()
             for title in reachable(graph, handler) if title in graph.nodes}

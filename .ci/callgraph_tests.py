@@ -58,6 +58,7 @@ class CallgraphTests(unittest.TestCase):
         tables["RECURSION"] = RECURSION if recursion is None else recursion
         tables.setdefault("NOT_CALLED", {})
         tables.setdefault("THREADS", [])
+        tables.setdefault("ASSEMBLY", {})
         with tempfile.TemporaryDirectory() as folder, \
                 mock.patch.multiple(callgraph, **tables):
             path = os.path.join(folder, "sample.c")
@@ -146,12 +147,19 @@ class CallgraphTests(unittest.TestCase):
         self.assertEqual(len(errors), 1, errors)
         self.assertIn("sample_python_half > puts", errors[0])
 
+    def test_called_by_assembly(self):
+        """What ASSEMBLY names is followed."""
+        errors = self.check(ASSEMBLY={"frame_walk": ["sample_python_half"]})
+        self.assertEqual(len(errors), 1, errors)
+        self.assertIn("sample_python_half > puts", errors[0])
+
     def test_stale_tables(self):
-        """THREADS, INDIRECT and NOT_CALLED must name what the file has."""
+        """THREADS, ASSEMBLY and the others must name what the file has."""
         errors = self.check(indirect=dict(INDIRECT, frame_walk=["code_old"]),
                             NOT_CALLED={"frame_walk": "sample"},
-                            THREADS=["on_thread"])
-        self.assertEqual(len(errors), 3, errors)
+                            THREADS=["on_thread"],
+                            ASSEMBLY={"on_thread": ["frame_walk"]})
+        self.assertEqual(len(errors), 4, errors)
 
     def test_recursion_without_a_bound(self):
         """A cycle that RECURSION does not name is an error."""
