@@ -7732,8 +7732,9 @@ on_fatal_signal(int signum, siginfo_t *info, void *context)
     platform_clear_flags();
     int saved_errno = errno;
     struct mem_session *session = mem_here;
+    /* A vfork() child that was killed in its report left its session here. */
     if (session != NULL && session->recover != NULL
-        && fault_is_synchronous(info)) {
+        && fault_is_synchronous(info) && session->pid == getpid()) {
         siglongjmp(*session->recover, 1);
     }
     struct fatal_signal came = {signum, info, context, fatal_take_turn()};
@@ -8692,17 +8693,26 @@ user_flags(const struct sigaction *previous, bool chain)
     return SA_RESTART | SA_ONSTACK;
 }
 
-/* Close a sink that a handler in another thread may be writing to: reports of
-   user signals hold the door.  Where it is not to be had the descriptor stays
-   open: better than a report in the file that gets its number. */
+/* Close the files of the slots that are not in use.  A handler in another
+   thread may be writing to one: reports of user signals hold the door.  Where
+   it is not to be had for long, the file stays open until the next call:
+   better than a report in the file that gets its number. */
 static void
-user_close_sink(struct sink *sink)
+user_close_sinks(struct user_signal *user)
 {
     struct mem_session session;
     Py_BEGIN_ALLOW_THREADS
     mem_begin(&session);        /* no signal of our own meanwhile */
     if (report_enter()) {
-        file_close_sink(sink);
+        /* Not to wait: its holder may be a handler that waits for us. */
+        if (pthread_mutex_trylock(&state_lock) == 0) {
+            for (size_t i = 0; i < 2; i++) {
+                if (&user->slots[i] != atomic_load(&user->active)) {
+                    file_close_sink(&user->slots[i].request.sink);
+                }
+            }
+            pthread_mutex_unlock(&state_lock);
+        }
         report_leave();
     }
     mem_end(&session);
@@ -8719,6 +8729,16 @@ user_arm(int signum, struct user_request *request)
     struct user_request *before = atomic_load(&user->active);
     struct user_request *slot = &user->slots[before == &user->slots[0]];
     int result = 0, error = 0;
+    /* The last file of this slot is still being written to, as long as a
+       report may take. */
+    for (int tries = 0; tries < 3 && slot->request.sink.kind == SINK_COPY;
+         tries++) {
+        pthread_mutex_unlock(&state_lock);
+        user_close_sinks(user);
+        pthread_mutex_lock(&state_lock);
+        before = atomic_load(&user->active);
+        slot = &user->slots[before == &user->slots[0]];
+    }
     *slot = *request;
     if (before == NULL) {
         result = sigaction(signum, NULL, &user->previous);
@@ -8738,7 +8758,7 @@ user_arm(int signum, struct user_request *request)
         file_close_sink(&slot->request.sink);
     }
     else if (before != NULL) {
-        user_close_sink(&before->request.sink);
+        user_close_sinks(user);
     }
     errno = error;
     return result;
@@ -8816,7 +8836,7 @@ faulthandler_unregister(PyObject *module, PyObject *number)
     }
     pthread_mutex_unlock(&state_lock);
     if (active != NULL) {
-        user_close_sink(&active->request.sink);
+        user_close_sinks(user);
     }
     file_keep(&state->user_files[signum], NULL);
     return PyBool_FromLong(active != NULL);

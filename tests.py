@@ -52,6 +52,7 @@ import concurrent.futures
 import contextlib
 import ctypes
 import datetime
+import fcntl
 import importlib.util
 import os
 import platform
@@ -9227,6 +9228,7 @@ class NeighbourTests(DropInCase):
 AROUND = r"""
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 static struct sigaction before;
@@ -9268,6 +9270,20 @@ linger(void)
 {
     usleep(400000);
 }
+
+int
+crash_in_vfork(void)
+{
+    int status = 0;
+    pid_t pid = vfork();
+
+    if (pid == 0) {
+        *(volatile int *)8 = 1;
+        _exit(1);
+    }
+    waitpid(pid, &status, 0);
+    return status;
+}
 """
 
 # refuse(number): from now on a system call is not permitted.
@@ -9289,6 +9305,26 @@ def refuse(number):
 """
 
 
+# page: an address that blocks who reads there, for ever.
+STUCK = """
+import ctypes
+import fcntl
+import os
+import struct
+
+libc = ctypes.CDLL(None, use_errno=True)
+libc.mmap.restype = ctypes.c_size_t
+page = libc.mmap(None, ctypes.c_size_t(4096), 3, 0x22, -1, 0)
+fault = libc.syscall(323, os.O_CLOEXEC | 1)     # userfaultfd
+if fault < 0:
+    raise SystemExit(77)
+for call, words in ((0xc018aa3f, (0xaa, 0, 0)),
+                    (0xc020aa00, (page, 4096, 1, 0))):
+    fcntl.ioctl(fault, call, bytearray(struct.pack("%dQ" % len(words),
+                                                   *words)))
+"""
+
+
 class GuardTests(CrashCase):
     """What guards are for that do nothing in a usual report.
 
@@ -9302,6 +9338,285 @@ class GuardTests(CrashCase):
     def older(self):
         """Compile OLDER, once."""
         compile_library(self, "older", OLDER)
+
+    def stuck(self, code):
+        """Run code that imports stuck, where the kernel permits it."""
+        if not X86_64:
+            self.skipTest("knows the system calls of x86-64")
+        write_file("stuck.py", STUCK)
+        child = python(code)
+        if child.status == 77:
+            self.skipTest("needs userfaultfd()")
+        return child
+
+    def test_page_that_never_comes(self):
+        """A read that blocks for ever is given up, with its line."""
+        child = self.stuck("""
+            import sys, damage, faulthandler, stuck
+            def inner():
+                damage.damage(sys._getframe(1), "name", stuck.page)
+                faulthandler.sigsegv()
+            def outer():
+                inner()
+            outer()
+        """)
+        self.check(child, SIGSEGV, report(
+            '  File "<string>", line 4 in inner\n'
+            '  <out of time in the traceback>\n'))
+
+    def test_crash_while_a_dump_is_stuck(self):
+        """A dump that is stuck for ever does not hold up a crash."""
+        child = self.stuck("""
+            import damage, faulthandler, os, stuck, sys, threading, time
+            def work():
+                damage.damage(sys._getframe(), "name", stuck.page)
+                time.sleep(60)
+            threading.Thread(target=work, daemon=True).start()
+            time.sleep(0.2)
+            faulthandler.dump_traceback_later(
+                0.1, file=os.open(os.devnull, os.O_WRONLY))
+            time.sleep(0.4)
+            faulthandler.enable(all_threads=False, c_stack=False)
+            faulthandler.sigsegv()
+        """)
+        self.check(child, SIGSEGV, block("""
+            Fatal Python error: Segmentation fault
+
+            Stack (most recent call first):
+              File "<string>", line 11 in <module>
+        """), limit=5)
+
+    def test_no_code(self):
+        """What looks like a code object but for its type is none."""
+        self.crash("""
+            import ctypes, sys, damage, faulthandler
+            def inner():
+                code = sys._getframe(1).f_code
+                copy = ctypes.create_string_buffer(
+                    ctypes.string_at(id(code), 512))
+                damage.words(ctypes.addressof(copy))[1] = id(int)
+                damage.damage(sys._getframe(1), "code",
+                              ctypes.addressof(copy))
+                faulthandler.sigsegv()
+            def outer():
+                inner()
+            outer()
+        """, """
+            Fatal Python error: Segmentation fault
+
+            Traceback (most recent call first):
+              File "<string>", line 9 in inner
+              File ???, line ??? in ???
+              File "<string>", line 12 in <module>
+        """)
+
+    def test_cycle_of_threads(self):
+        """Threads that are linked in a circle are listed once."""
+        child = python("""
+            import ctypes, damage, faulthandler, threading, time
+            get = ctypes.pythonapi.PyThreadState_Get
+            get.restype = ctypes.c_size_t
+            states = []
+            def work():
+                states.append(get())
+                time.sleep(60)
+            for n in range(3):
+                threading.Thread(target=work, daemon=True).start()
+                while len(states) <= n:
+                    time.sleep(0.001)
+            damage.words(get())[1] = states[-1]     # main is the last one
+            faulthandler.sigsegv()
+        """)
+        self.assertEqual(status_name(child.status), "-SIGSEGV", child)
+        self.assertEqual((child.err.count("Thread 0x"),
+                          child.err.count(" in work\n")), (3, 3), child)
+
+    # Threads that run, and a watchdog that dumps them as often as it can.
+    def test_torn_stacks(self):
+        """Of stacks that change while they are read few are cut."""
+        child = python("""
+            import busy, faulthandler, tempfile, time
+            file = tempfile.TemporaryFile("w+")
+            threads = busy.begin()
+            faulthandler.dump_traceback_later(0.0005, True, file)
+            time.sleep(2)
+            faulthandler.cancel_dump_traceback_later()
+            busy.end(threads)
+            file.seek(0)
+            text = file.read()
+            stacks = text.count("most recent call first")
+            torn = text.count("cannot be read") + text.count("???")
+            print(stacks, torn)
+        """)
+        stacks, torn = map(int, child.out.split())
+        self.assertGreater(stacks, 1000)
+        self.assertLess(torn, 3 + stacks / 1000)
+
+    def test_crowd_into_a_slow_pipe(self):
+        """A report that takes seconds is whole, and the only one."""
+        ours, theirs = os.pipe()
+        fcntl.fcntl(theirs, 1031, 4096)         # F_SETPIPE_SZ
+        text = []
+
+        def read():
+            for data in iter(lambda: os.read(ours, 2048), b""):
+                text.append(data)
+                time.sleep(0.5)
+        thread = threading.Thread(target=read)
+        thread.start()
+        child = python("""
+            import ctypes, faulthandler, threading
+            crash = ctypes.CDLL(None).strlen
+            barrier = threading.Barrier(8)
+            def work(n):
+                if n:
+                    return work(n - 1)
+                barrier.wait()
+                crash(None)
+            for n in range(8):
+                threading.Thread(target=work, args=(70,)).start()
+        """, stderr=theirs)
+        os.close(theirs)
+        thread.join()
+        os.close(ours)
+        text = b"".join(text).decode()
+        self.assertEqual(status_name(child.status), "-SIGSEGV")
+        self.assertGreater(child.seconds, 3)
+        self.assertLess(child.seconds, LIMIT)
+        self.assertEqual(text.count("Fatal Python error"), 1, text)
+        self.assertRegex(text, r'\A(Fatal .*\n|Th.*:\n|Tr.*:\n|  .*\n|\n)*\Z')
+
+    def test_claim_of_a_killed_child(self):
+        """A vfork() child killed in its report leaves no claim behind."""
+        self.around()
+        child = python(block(self.FULL_PIPE) + block("""
+            import ctypes
+            around = ctypes.CDLL("./around.so")
+            faulthandler.enable(theirs, all_threads=False, c_stack=False)
+            if os.fork() == 0:
+                time.sleep(0.5)
+                with open("/proc/%d/task/%d/children" % (parent, parent)) as f:
+                    children = set(map(int, f.read().split()))
+                children.discard(os.getpid())
+                for pid in children:
+                    os.kill(pid, signal.SIGKILL)
+                os._exit(0)
+            around.crash_in_vfork()
+            faulthandler.enable(all_threads=False, c_stack=False)
+            start = time.monotonic()
+            faulthandler.sigsegv()
+        """))
+        self.check(child, SIGSEGV, block("""
+            Fatal Python error: Segmentation fault
+
+            Stack (most recent call first):
+              File "<string>", line 37 in <module>
+        """), limit=4)
+
+    def test_cancelled_at_once(self):
+        """What was cancelled before it was written is not written."""
+        child = python(block(self.FULL_PIPE) + block("""
+            faulthandler.dump_traceback_later(0.1, file=theirs)
+            time.sleep(0.3)
+            faulthandler.cancel_dump_traceback_later()
+            empty()
+            time.sleep(1)
+        """))
+        self.assertEqual((child.status, child.out, child.err), (0, "", ""))
+
+    def test_cancel_while_another_writes(self):
+        """cancel does not wait long for a watchdog at the door."""
+        child = python(block(self.FULL_PIPE) + block("""
+            import threading
+            threading.Thread(target=faulthandler.dump_traceback,
+                             args=(theirs,)).start()
+            time.sleep(0.1)
+            faulthandler.dump_traceback_later(0.1)
+            time.sleep(0.3)
+            start = time.monotonic()
+            faulthandler.cancel_dump_traceback_later()
+            print(time.monotonic() - start < 1.2)
+        """))
+        self.assertEqual((child.status, child.out), (0, "True\n"), child)
+
+    def test_forked_child_cancels_at_once(self):
+        """A forked child has no watchdog to wait for."""
+        child = python("""
+            import faulthandler, os, time
+            __import__("warnings").simplefilter("ignore")
+            faulthandler.dump_traceback_later(60)
+            pid = os.fork()
+            if pid == 0:
+                start = time.monotonic()
+                faulthandler.cancel_dump_traceback_later()
+                os._exit(time.monotonic() - start > 0.5)
+            print(os.waitpid(pid, 0)[1])
+        """)
+        self.assertEqual((child.status, child.out), (0, "0\n"), child)
+
+    # A thread is dumped by a signal into a pipe that is full.
+    DUMPED = """
+        import threading
+        def victim():
+            idents.append(threading.get_ident())
+            time.sleep(20)
+        idents = []
+        threading.Thread(target=victim, daemon=True).start()
+        while not idents:
+            time.sleep(0.001)
+        time.sleep(0.1)
+        faulthandler.register(signal.SIGUSR1, theirs, all_threads=False)
+        signal.pthread_kill(idents[0], signal.SIGUSR1)
+        time.sleep(0.1)
+    """
+
+    def test_unregister_while_it_waits(self):
+        """unregister() lets a report that has begun have its file."""
+        child = python(block(self.FULL_PIPE) + block(self.DUMPED) + block("""
+            empty()
+            faulthandler.unregister(signal.SIGUSR1)
+            time.sleep(0.5)
+            os._exit(7)
+        """))
+        self.assertEqual(child.status, 7, child)
+        self.assertRegex(child.out, r'\AStack .*\n  File .* in victim\n'
+                                    r'(  File .*\n)*\Z')
+
+    def test_no_descriptor_is_kept(self):
+        """A file that a long report kept open is closed by the next call."""
+        child = python(block(self.FULL_PIPE) + block("""
+            import threading
+            def read():
+                while True:
+                    time.sleep(0.5)
+                    os.read(ours, 4096)
+            def victim(n):
+                if n:
+                    return victim(n - 1)
+                idents.append(threading.get_ident())
+                time.sleep(20)
+            victim.__code__ = victim.__code__.replace(co_name="v" * 400)
+            idents = []
+            def descriptors():
+                return len(os.listdir("/proc/self/fd"))
+            threading.Thread(target=read, daemon=True).start()
+            threading.Thread(target=victim, args=(60,), daemon=True).start()
+            before = descriptors()
+            while not idents:
+                time.sleep(0.001)
+            faulthandler.register(signal.SIGUSR1, theirs, all_threads=False)
+            signal.pthread_kill(idents[0], signal.SIGUSR1)
+            time.sleep(0.1)
+            faulthandler.unregister(signal.SIGUSR1)
+            print(descriptors() - before)
+            faulthandler.register(signal.SIGUSR1)
+            faulthandler.unregister(signal.SIGUSR1)
+            faulthandler.register(signal.SIGUSR1)
+            faulthandler.unregister(signal.SIGUSR1)
+            print(descriptors() - before, flush=True)
+            os._exit(7)
+        """))
+        self.assertEqual((child.status, child.out), (7, "1\n0\n"), child)
 
     def test_dump_while_disarmed(self):
         """Without our handlers the kernel reads damaged memory for us."""
