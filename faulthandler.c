@@ -3859,6 +3859,7 @@ static struct fault_signal {
     bool armed;                 /* our handler was installed */
     atomic_bool given_back;     /* it handed the signal to its predecessor */
     atomic_int giver;           /* the thread in which it did */
+    atomic_bool handed;         /* ... and the older handler is to come */
     struct sigaction previous;
 } fault_signals[] = {
     {.signum = SIGBUS, .title = "Bus error",
@@ -7682,6 +7683,24 @@ fatal_take_turn(void)
     }
 }
 
+static void on_older_signal(int signum, siginfo_t *info, void *context);
+
+/* The action that a signal is handed to.  An older handler that wants to stay
+   is called by ours. */
+static struct sigaction
+fatal_next(const struct fault_signal *fault)
+{
+    struct sigaction next = fault->previous;
+    bool is_handler = (next.sa_flags & SA_SIGINFO)
+                      || (next.sa_handler != SIG_DFL
+                          && next.sa_handler != SIG_IGN);
+    if (is_handler && !(next.sa_flags & (int)SA_RESETHAND)) {
+        next.sa_flags |= SA_SIGINFO;
+        next.sa_sigaction = on_older_signal;
+    }
+    return next;
+}
+
 /* A signal that came, and whether it is this thread's turn to report. */
 struct fatal_signal {
     int signum;
@@ -7708,13 +7727,16 @@ fatal_handle(void *argument)
     if (came->turn && !raised) {
         fatal_report_once(fault, info, came->context);
     }
-    struct sigaction last = {.sa_handler = SIG_DFL};
-    const struct sigaction *action = back ? &last : &fault->previous;
+    struct sigaction next = fatal_next(fault);
+    if (back) {
+        next.sa_flags = 0;
+        next.sa_handler = SIG_DFL;
+    }
     atomic_store(&fault->giver, self);
     atomic_store(&fault->given_back, true);
-    sig_reraise(came->signum, info, action);
-    bool dies = !(action->sa_flags & SA_SIGINFO)
-                && action->sa_handler == SIG_DFL;
+    atomic_store(&fault->handed, true);
+    sig_reraise(came->signum, info, &next);
+    bool dies = !(next.sa_flags & SA_SIGINFO) && next.sa_handler == SIG_DFL;
     /* In a vfork() child this memory is the parent's, which lives on. */
     bool borrowed = getpid() != fatal_pid;
     if (borrowed) {
@@ -7750,6 +7772,58 @@ on_fatal_signal(int signum, siginfo_t *info, void *context)
     errno = saved_errno;
 }
 
+/* Call the older handler, as the kernel would have. */
+static void
+fatal_call_older(const struct sigaction *older, int signum, siginfo_t *info,
+                 void *context)
+{
+    if (older->sa_flags & SA_SIGINFO) {
+        older->sa_sigaction(signum, info, context);
+    }
+    else {
+        older->sa_handler(signum);
+    }
+}
+
+/* The older handler's turn, on the stack and with the mask that it asked for.
+   Where it repairs and returns it uses the signal as a tool, as a JVM does:
+   from now on it is asked first, and what it repairs is not reported.  Where
+   it puts another action in its place it gives up: then it is our turn. */
+static void
+on_older_signal(int signum, siginfo_t *info, void *context)
+{
+    struct mem_session *session = mem_here;
+    struct fault_signal *fault = fault_find(signum);
+    struct sigaction older = fault->previous, now;
+    if (session != NULL && session->recover != NULL
+        && fault_is_synchronous(info) && session->pid == getpid()) {
+        siglongjmp(*session->recover, 1);
+    }
+    bool reported = atomic_exchange(&fault->handed, false)
+                    && atomic_load(&fault->giver) == platform_thread_id();
+    if (!reported) {
+        atomic_store(&fault->giver, 0);
+    }
+    fatal_call_older(&older, signum, info, context);
+    int saved_errno = errno;
+    atomic_store(&fault->giver, 0);
+    sigaction(signum, NULL, &now);
+    bool left = now.sa_sigaction != on_older_signal
+                && now.sa_sigaction != on_fatal_signal
+                && atomic_load(&fatal_request) != NULL;
+    if (left && now.sa_sigaction == older.sa_sigaction) {
+        now = fatal_next(fault);        /* it wants to stay, and says so */
+        sigaction(signum, &now, NULL);
+    }
+    else if (left && !reported) {
+        fault->previous = now;
+        atomic_store(&fault->given_back, false);
+        sig_install(signum, on_fatal_signal, SA_ONSTACK, NULL);
+        on_fatal_signal(signum, info, context);
+    }
+    errno = saved_errno;
+}
+
 /* Is our handler to be installed?  Not where it is, nor where a handler that
    came after us may chain to it; but where somebody has set the default. */
 static bool
@@ -7776,7 +7850,9 @@ fatal_install(void)
             continue;
         }
         /* Known before it can be needed. */
-        sigaction(fault->signum, NULL, &fault->previous);
+        if (!platform_handler_is(fault->signum, on_older_signal)) {
+            sigaction(fault->signum, NULL, &fault->previous);
+        }
         atomic_store(&fault->given_back, false);
         struct sigaction action;
         memset(&action, 0, sizeof action);
@@ -7865,6 +7941,7 @@ fatal_disarm(void)
         struct fault_signal *fault = &fault_signals[i];
         if (fault->armed && atomic_load(&fatal_request) == NULL) {
             sig_restore(fault->signum, on_fatal_signal, &fault->previous);
+            sig_restore(fault->signum, on_older_signal, &fault->previous);
             fault->armed = false;
         }
     }

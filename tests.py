@@ -456,10 +456,19 @@ is_installed(int signum)
 static void
 on_repair(int signum, siginfo_t *info, void *context)
 {
-    (void)signum;
     (void)context;
-    mprotect((void *)((uintptr_t)info->si_addr & ~(uintptr_t)4095), 4096,
-             PROT_READ);
+    if (mprotect((void *)((uintptr_t)info->si_addr & ~(uintptr_t)4095), 4096,
+                 PROT_READ) < 0)
+        signal(signum, SIG_DFL);
+}
+
+int
+is_repairing(void)
+{
+    struct sigaction action;
+
+    sigaction(SIGSEGV, NULL, &action);
+    return action.sa_sigaction == on_repair;
 }
 
 int
@@ -4325,19 +4334,54 @@ class SignalTests(CrashCase):
         """))
 
     def test_older_handler_that_repairs(self):
-        """A handler that repairs the fault and returns still does."""
+        """A handler that repairs still does; what it cannot is reported."""
         self.library()
         child = python("""
             import ctypes
             older = ctypes.CDLL("./older.so")
             older.install_repair()
             import faulthandler
-            from damage import forbidden
-            print(ctypes.c_char.from_address(forbidden).value, flush=True)
+            from damage import forbidden, libc
+            read = ctypes.c_char.from_address
+            for n in range(3):
+                print(read(forbidden).value, flush=True)
+                libc.mprotect(ctypes.c_void_p(forbidden), 4096, 0)
+            print(faulthandler.is_enabled(), flush=True)
+            faulthandler.sigsegv()
         """)
-        self.assertEqual((child.status, child.out), (0, "b'\\x00'\n"), child)
+        self.assertEqual(status_name(child.status), "-SIGSEGV")
+        self.assertEqual(child.out, 3 * "b'\\x00'\n" + "True\n")
         self.assertEqual(child.err, report(
-            '  File "<string>", line 6 in <module>\n'))
+            '  File "<string>", line 8 in <module>\n') + report(
+            '  File "<string>", line 11 in <module>\n'))
+
+    def test_older_handler_that_repairs_in_threads(self):
+        """What threads repair at once is not reported again."""
+        self.library()
+        child = python("""
+            import ctypes, threading
+            older = ctypes.CDLL("./older.so")
+            older.install_repair()
+            import faulthandler
+            from damage import forbidden, libc
+            def work():
+                for n in range(2000):
+                    libc.memchr(ctypes.c_void_p(forbidden), 1, 1)
+                    libc.mprotect(ctypes.c_void_p(forbidden), 4096, 0)
+            libc.memchr(ctypes.c_void_p(forbidden), 1, 1)
+            threads = [threading.Thread(target=work) for n in range(4)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            print("alive", flush=True)
+            faulthandler.disable()
+            print(older.is_repairing(), flush=True)
+            faulthandler.sigsegv()
+        """)
+        self.check(child, SIGSEGV, report(
+            '  File "<string>", line 10 in <module>\n'))
+        self.assertEqual(child.out, "alive\n1\n")
 
     def test_crash_in_destructor(self):
         """A library that crashes after Python has ended is reported."""

@@ -155,8 +155,9 @@ CALLS = {
     "strncmp": call("on the list; only on our own text"),
     "strlen": call("on the list; only on literals and our own text"),
     "syscall": call("a bare system call"),
-    "the older handler": call("user_chain: the user asked for it",
-                              stack=0, only=["on_user_signal"]),
+    "the older handler": call("the user asked for it, or the kernel would"
+                              " have called it", stack=0,
+                              only=["on_user_signal", "on_older_signal"]),
     "write": call("on the list"),
 }
 if LIBBACKTRACE:
@@ -189,6 +190,7 @@ INDIRECT = {
         "report_thread_marks", "report_threads", "report_title",
         "report_note"],
     "stack_on_spare": ["fatal_handle", "user_report"],
+    "fatal_call_older": ["the older handler"],
     "user_chain": ["the older handler"],
 }
 if LIBBACKTRACE:
