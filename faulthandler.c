@@ -3860,6 +3860,7 @@ static struct fault_signal {
     atomic_bool given_back;     /* it handed the signal to its predecessor */
     atomic_int giver;           /* the thread in which it did */
     atomic_bool handed;         /* ... and the older handler is to come */
+    atomic_uintptr_t caller;    /* the frame that calls it */
     struct sigaction previous;
 } fault_signals[] = {
     {.signum = SIGBUS, .title = "Bus error",
@@ -7622,21 +7623,37 @@ fatal_report(const struct fault_signal *fault, const struct request *request,
     }
 }
 
-/* Does abort() come from inside the handler that was there before ours, which
-   has got a fault from us in this thread?  A JVM ends so. */
+/* Does a signal come from inside the handler that was there before ours, to
+   which this thread has handed a fault?  That may have unblocked the fault's
+   signal; but then the frame that called it still stands above. */
+static bool
+fatal_is_inside(struct fault_signal *fault, const void *context)
+{
+    const ucontext_t *uc = context;
+    struct sigaction there;
+    uintptr_t caller = atomic_load(&fault->caller);
+    if (!atomic_load(&fault->given_back)
+        || atomic_load(&fault->giver) != platform_thread_id()) {
+        return false;
+    }
+    return sigismember(&uc->uc_sigmask, fault->signum) == 1
+           || (platform_get_place(context).sp < caller
+               && platform_read_self(getpid(), &there, (void *)caller,
+                                     sizeof there) == 0
+               && there.sa_sigaction == fault->previous.sa_sigaction
+               && there.sa_flags == fault->previous.sa_flags);
+}
+
+/* The same for abort(), of any fault.  A JVM ends so. */
 static bool
 fatal_is_inside_older(const void *context)
 {
-    const ucontext_t *uc = context;
+    bool inside = false;
     for (size_t i = 0; i < FAULT_COUNT; i++) {
-        struct fault_signal *fault = &fault_signals[i];
-        if (fault->signum != SIGABRT && atomic_load(&fault->given_back)
-            && atomic_load(&fault->giver) == platform_thread_id()
-            && sigismember(&uc->uc_sigmask, fault->signum) == 1) {
-            return true;
-        }
+        inside |= fault_signals[i].signum != SIGABRT
+                  && fatal_is_inside(&fault_signals[i], context);
     }
-    return false;
+    return inside;
 }
 
 /* Report, if we are armed and nobody else did. */
@@ -7801,12 +7818,17 @@ on_older_signal(int signum, siginfo_t *info, void *context)
     }
     bool reported = atomic_exchange(&fault->handed, false)
                     && atomic_load(&fault->giver) == platform_thread_id();
-    if (!reported) {
-        atomic_store(&fault->giver, 0);
+    bool nested = !reported && fatal_is_inside(fault, context);
+    if (!nested) {
+        atomic_store(&fault->giver, reported ? platform_thread_id() : 0);
+        atomic_store(&fault->caller, (uintptr_t)&older);
     }
     fatal_call_older(&older, signum, info, context);
     int saved_errno = errno;
-    atomic_store(&fault->giver, 0);
+    if (!nested) {
+        atomic_store(&fault->giver, 0);
+        atomic_store(&fault->caller, 0);
+    }
     sigaction(signum, NULL, &now);
     bool left = now.sa_sigaction != on_older_signal
                 && now.sa_sigaction != on_fatal_signal
@@ -7815,7 +7837,7 @@ on_older_signal(int signum, siginfo_t *info, void *context)
         now = fatal_next(fault);        /* it wants to stay, and says so */
         sigaction(signum, &now, NULL);
     }
-    else if (left && !reported) {
+    else if (left && !reported && !nested) {
         fault->previous = now;
         atomic_store(&fault->given_back, false);
         sig_install(signum, on_fatal_signal, SA_ONSTACK, NULL);

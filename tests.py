@@ -9276,6 +9276,7 @@ AROUND = r"""
 #include <unistd.h>
 
 static struct sigaction before;
+static int unblocks;
 
 static void
 on_newer(int signum, siginfo_t *info, void *context)
@@ -9286,7 +9287,12 @@ on_newer(int signum, siginfo_t *info, void *context)
 static void
 on_older(int signum)
 {
-    (void)signum;
+    sigset_t one;
+
+    sigemptyset(&one);
+    sigaddset(&one, signum);
+    if (unblocks)
+        sigprocmask(SIG_UNBLOCK, &one, NULL);
     abort();
 }
 
@@ -9301,10 +9307,12 @@ install_newer(int signum)
 }
 
 int
-install_older(int signum)
+install_older(int signum, int flags)
 {
     struct sigaction action = {0};
 
+    unblocks = flags != 0;
+    action.sa_flags = flags;
     action.sa_handler = on_older;
     return sigaction(signum, &action, NULL);
 }
@@ -9874,17 +9882,20 @@ class GuardTests(CrashCase):
     def test_abort_inside_an_older_handler(self):
         """An older handler that aborts makes no second report."""
         self.around()
-        self.crash("""
-            import ctypes
-            ctypes.CDLL("./around.so").install_older(11)
-            import faulthandler
-            faulthandler.sigsegv()
-        """, """
-            Fatal Python error: Segmentation fault
+        # A JVM has unblocked the signal by then.
+        for flags in (0, 0x10000000, 0x18000000):   # SA_RESTART, SA_ONSTACK
+            with self.subTest(flags=flags):
+                self.crash("""
+                    import ctypes
+                    ctypes.CDLL("./around.so").install_older(11, %d)
+                    import faulthandler
+                    faulthandler.sigsegv()
+                """ % flags, """
+                    Fatal Python error: Segmentation fault
 
-            Traceback (most recent call first):
-              File "<string>", line 4 in <module>
-        """, SIGABRT)
+                    Traceback (most recent call first):
+                      File "<string>", line 4 in <module>
+                """, SIGABRT)
 
     def test_fork_during_calls(self):
         """A child of a process that was calling us can call us, too."""
