@@ -120,6 +120,16 @@
 #if FAULTHANDLER_LIBBACKTRACE
 #  include <backtrace.h>
 #endif
+
+/* The loaded objects, asked of the loader.  Where libbacktrace is there the
+   linker gives the usual name to what it is told instead. */
+#if FAULTHANDLER_LIBBACKTRACE
+int __real_dl_iterate_phdr(int (*)(struct dl_phdr_info *, size_t, void *),
+                           void *);
+#  define platform_list_objects __real_dl_iterate_phdr
+#else
+#  define platform_list_objects dl_iterate_phdr
+#endif
 #ifndef AT_MINSIGSTKSZ
 #  define AT_MINSIGSTKSZ 51
 #endif
@@ -6930,7 +6940,7 @@ stack_is_noted(uintptr_t at, uintptr_t end, const stack_t *stack)
     return false;
 }
 
-/* For dl_iterate_phdr(): is it noted where the interpreter has its statics?
+/* For each loaded object: is it noted where the interpreter has its statics?
    Returns 0 for all other objects, else 1 or 2 for no or yes. */
 static int
 stack_search(struct dl_phdr_info *object, size_t size, void *stack)
@@ -6960,8 +6970,7 @@ stack_search(struct dl_phdr_info *object, size_t size, void *stack)
 static bool
 stack_is_builtin(stack_t *stack)
 {
-    return stack->ss_size < STACK_NEED
-           && dl_iterate_phdr(stack_search, stack) == 2;
+    return platform_list_objects(stack_search, stack) == 2;
 }
 
 /* Give the calling thread an alternate stack, unless it has one: another
