@@ -572,7 +572,7 @@ platform_child_has_ended(pid_t pid)
 }
 
 /* A fault in a child.  Not left to the kernel, which logs it. */
-static void
+UNSANITIZED static void
 on_child_fault(int signum)
 {
     (void)signum;

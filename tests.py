@@ -6665,6 +6665,19 @@ boom(volatile int *p)
     return outer(p) + 2;                        /* line 24 */
 }
 
+__attribute__((noinline, noreturn)) void
+never_returns(volatile int *p)
+{
+    *p = 1;                                     /* line 30 */
+    __builtin_trap();
+}
+
+void
+ends_with_call(volatile int *p)
+{
+    never_returns(p);                           /* line 37 */
+}
+
 static sem_t held;
 
 static int
@@ -6931,6 +6944,19 @@ class SymbolTests(CrashCase):
         if self.complete:
             self.assertEqual(at[0], at[1])
 
+    def test_last_instruction(self):
+        """A call is the last instruction of its function."""
+        self.copy("last")
+        child = python((self.CRASH % "last").replace(
+            "boom", "ends_with_call"))
+        self.expect(child, "last", """
+              C File "…/symbols.c", line 30 in never_returns (last.so+0x…)
+              C File "…/symbols.c", line 37 in ends_with_call (last.so+0x…)
+        """ if self.complete else """
+              C File ???, line ??? in never_returns (last.so+0x…)
+              C File ???, line ??? in ends_with_call (last.so+0x…)
+        """)
+
     def test_no_debug_data(self):
         """The names of the symbol table, also those of static functions."""
         self.build("names", SYMBOLS)
@@ -7170,6 +7196,7 @@ class SymbolTests(CrashCase):
                     report=self.REPORT.replace(
                         "Current thread 0x… (", "Stack ("))
 
+    @unittest.skipIf(SANITIZED, "the sanitizer has its own heap")
     def test_heap_lock(self):
         """Nobody can allocate."""
         self.copy("heap")
@@ -7211,7 +7238,7 @@ class SymbolTests(CrashCase):
         some = self.LINES if self.complete else self.EXPORTED
         for limit, lines in (("(size, hard)", self.EXPORTED),
                              ("(size, size)", self.EXPORTED),
-                             ("(size + 500000, hard)", some)):
+                             ("(size + 300000, hard)", some)):
             with self.subTest(limit=limit):
                 self.limited("memory", """
                     import resource
