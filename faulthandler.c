@@ -4668,7 +4668,7 @@ fault_operand_access(const struct fault_instruction *in)
         writes = b == 0x11 || b == 0x13 || b == 0x17 || b == 0x29
                  || b == 0x2b || b == 0x7f || b == 0xd6 || b == 0xe7
                  || b == 0xc3 || (b >= 0x90 && b <= 0x9f)
-                 || (b & 0xee) == 0xa4 || b == 0xab || b == 0xb3 || b == 0xbb
+                 || (b & 0xf6) == 0xa4 || b == 0xab || b == 0xb3 || b == 0xbb
                  || (b == 0xba && reg > 4) || (b & 0xfe) == 0xb0
                  || (b & 0xfe) == 0xc0;
     }
