@@ -757,6 +757,22 @@ platform_open_proc(const char *before, unsigned number, const char *after,
     return open(path, flags | O_CLOEXEC);
 }
 
+/* Open a file for reading, also in a process that has no descriptor left: its
+   limit is lifted for that moment.  Returns what open() does. */
+static int
+platform_open(const char *path)
+{
+    struct rlimit limit;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0 && errno == EMFILE && getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+        struct rlimit more = {limit.rlim_max, limit.rlim_max};
+        setrlimit(RLIMIT_NOFILE, &more);
+        fd = open(path, O_RDONLY | O_CLOEXEC);
+        setrlimit(RLIMIT_NOFILE, &limit);
+    }
+    return fd;
+}
+
 /* The size of a file, if it can be had without waiting for a disk or a
    server, and if it is still the one that is meant.  Returns 0, or -1. */
 static int
@@ -787,7 +803,7 @@ static int
 platform_age(int64_t *start, int64_t *now)
 {
     char text[512];
-    int fd = open("/proc/self/stat", O_RDONLY | O_CLOEXEC);
+    int fd = platform_open("/proc/self/stat");
     ssize_t got = fd < 0 ? -1 : read(fd, text, sizeof text);
     if (fd >= 0) {
         close(fd);
@@ -4173,7 +4189,7 @@ fault_read_map(struct fault_place *p, uintptr_t alternate)
     uintptr_t sp_start = 0;     /* of the mapping that sp is in */
     r.at = r.size = 0;
     r.text[0] = '\0';
-    r.fd = open("/proc/thread-self/maps", O_RDONLY | O_CLOEXEC);
+    r.fd = platform_open("/proc/thread-self/maps");
     if (r.fd < 0) {
         return;
     }

@@ -3324,6 +3324,63 @@ class DetailsTests(CrashCase):
                     r"\n  The stack of this thread overflowed \(%d KiB, "
                     % kib))
 
+    def test_no_descriptors_left(self):
+        """Without a descriptor to read /proc with, nothing is missing."""
+        library = self.overflow_library("-O2")
+        child = python(block(self.START) + block("""
+            import resource
+            small = ctypes.CDLL(%r).small
+            hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+            resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+            small(0)
+        """ % library))
+        self.assertRegex(child.err, r"\n  The stack of this thread overflowed "
+                                    r"\(.*\n.*, up \d+\.\d s, ")
+
+    def test_without_proc(self):
+        """Where there is no /proc, the lines are shorter."""
+        if os.getuid() != 0:
+            self.skipTest("only root may change the root folder")
+        with tempfile.TemporaryDirectory() as folder:
+            child = python(block(self.START) + block("""
+                at = page(0)
+                os.chroot(%r)
+                ctypes.c_char.from_address(at).value
+            """ % folder))
+        self.expect(child, SIGSEGV, [
+            "reading address 0x…: that is not allowed there (SEGV_ACCERR)"],
+            'Stack (most recent call first):\n'
+            '  File "<string>", line 11 in <module>\n',
+            self.CONTEXT.replace(", up N s", ""))
+
+    def test_many_mappings(self):
+        """A large map is read within the time that a report has."""
+        child = python(block(self.START) + block("""
+            for number in range(30000):
+                page(1 + number % 2 * 2)
+            at = page(0)
+            before = time.time()
+            sys.stdout.write("%r" % before)
+            sys.stdout.flush()
+            ctypes.c_char.from_address(at).value
+        """))
+        self.assertIn(": the mapping allows no access (SEGV_ACCERR)\n",
+                      child.err)
+        self.assertLess(time.time() - float(child.out), 5)
+
+    def test_main_thread_has_ended(self):
+        """Another thread dies, when the process's first one is gone."""
+        child = python(block(self.START) + block("""
+            def late():
+                time.sleep(0.2)
+                ctypes.c_char.from_address(page(0)).value
+            threading.Thread(target=late, name="late").start()
+            libc.pthread_exit(None)
+        """))
+        self.assertRegex(child.err, (
+            r"\n  reading address 0x\w+: the mapping allows no access .*"
+            r"\n  thread \d+ \[late\] of process \d+, .*, up \d\.\d s, "))
+
     # ---- The context ----
 
     def test_context(self):
@@ -3534,6 +3591,28 @@ class DetailsTests(CrashCase):
             del node
             gc.collect()
         """, "the garbage collector is at work")
+
+    @unittest.skipUnless(X86_64, "needs machine code of x86-64")
+    def test_thread_of_c(self):
+        """A thread that Python does not know, and after Python's end."""
+        child = python(block(self.START) + block("""
+            import machine
+            thread, code = word(), ctypes.c_void_p(machine.code("31c08a00"))
+            libc.pthread_create(ctypes.byref(thread), None, code, None)
+            time.sleep(5)
+        """))
+        self.expect(child, SIGSEGV, [
+            "reading address 0x0000000000000000 (a NULL pointer)" + NOWHERE],
+            "Stack (most recent call first):\n  <no Python frame>\n",
+            self.CONTEXT.replace(" [MainThread]", ""))
+        child = python(block(self.START) + block("""
+            ctypes.pythonapi.Py_AtExit(libc.abort)
+        """))
+        self.assertRegex(child.err, (
+            r"\n  thread \d+ of process \d+, .*"
+            r"\n  Python is (not initialized, or no longer|being finalized)"
+            r"\n\nStack \(most recent call first\):\n"
+            r"  <no Python frame>\n\Z"))
 
     def test_interpreter(self):
         """An interpreter that is not the main one."""
