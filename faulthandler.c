@@ -2085,7 +2085,6 @@ out_write_all(struct out *o, int fd, const struct platform_file *file)
     int original = fd;
     size_t limit = SIZE_MAX;
     enum out_way way = out_choose_way(&fd, file);
-    o->failed = out_is_cancelled(o) && o->sent == 0;
     while (o->sent < o->used && !o->failed) {
         if (way == OUT_SMALL && !out_wait_for(o, fd, file)) {
             o->failed = true;
@@ -2135,6 +2134,7 @@ static void
 out_flush(struct out *o)
 {
     struct platform_file file;
+    o->failed |= out_is_cancelled(o) && o->sent == 0;
     int fd = o->failed || o->sent == o->used ? -1
              : out_descriptor(o, &file);
     if (fd >= 0) {

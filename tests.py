@@ -7998,6 +7998,22 @@ class PathTests(DropInCase):
                          (0, "True\n", ""), child)
         self.assertEqual(self.files(), {})
 
+    def test_cancelled(self):
+        """A watchdog that is cancelled in time leaves no empty file."""
+        child = python("""
+            import faulthandler, os, sys, time
+            os.chdir(sys.argv[1])
+            for n in range(1000):
+                faulthandler.dump_traceback_later(0.0005, file=str(n))
+                end = time.perf_counter() + 0.0004 + n % 100 * 3e-6
+                while time.perf_counter() < end:
+                    pass
+                faulthandler.cancel_dump_traceback_later()
+            for name in os.listdir("."):
+                assert os.path.getsize(name), name
+        """, self.folder)
+        self.assertEqual((child.status, child.err), (0, ""), child)
+
     def test_20_workers(self):
         """20 processes that crash at once leave 20 whole files."""
         child = python("""
