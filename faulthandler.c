@@ -7159,8 +7159,7 @@ stack_start_thread(PyObject *original, PyObject *args, PyObject *kwargs)
     return result;
 }
 
-/* The functions that start threads, by the names that _thread gives them and
-   those that threading keeps. */
+/* The functions that start threads, by the names that _thread gives them. */
 static PyMethodDef stack_starters[] = {
     {"start_new_thread", (PyCFunction)(void (*)(void))stack_start_thread,
      METH_VARARGS | METH_KEYWORDS,
@@ -7177,38 +7176,36 @@ static PyMethodDef stack_starters[] = {
      "Call the function in a new thread; return a handle to join it by."},
 };
 
-/* Put a wrapper in place of a start function that is still the interpreter's,
-   and of the copy of it that the threading module took.  Returns -1 with an
-   exception. */
+/* Make a start function of the interpreter's ours: the object itself, since
+   threading, gevent and others took it before we came.  What it was becomes
+   its self.  Its way of being called must not change with that.  Returns -1
+   with an exception. */
 static int
-stack_wrap_starter(PyObject *thread, PyObject *threading, PyMethodDef *def)
+stack_wrap_starter(PyObject *thread, PyMethodDef *def)
 {
-    char private[48];
-    PyObject *original = PyObject_GetAttrString(thread, def->ml_name);
-    if (original == NULL) {
-        PyErr_Clear();
-        return 0;               /* this version has none of that name */
+    PyObject *object = PyObject_GetAttrString(thread, def->ml_name);
+    int result = 0;
+    if (object == NULL) {
+        PyErr_Clear();          /* this version has none of that name */
     }
-    if (!PyCFunction_Check(original)
-        || PyCFunction_GET_FUNCTION(original) == def->ml_meth) {
-        Py_DECREF(original);
-        return 0;               /* somebody else's wrapper, or ours */
-    }
-    PyObject *wrapper = PyCFunction_New(def, original);
-    int result = wrapper == NULL
-                 || PyObject_SetAttrString(thread, def->ml_name, wrapper) < 0
-                 ? -1 : 0;
-    if (result == 0 && threading != NULL) {
-        PyOS_snprintf(private, sizeof private, "_%s", def->ml_name);
-        PyObject *taken = PyObject_GetAttrString(threading, private);
-        PyErr_Clear();
-        if (taken == original) {
-            result = PyObject_SetAttrString(threading, private, wrapper);
+    else if (PyCFunction_Check(object)
+             && PyCFunction_GET_FUNCTION(object) != def->ml_meth
+             && (PyCFunction_GET_FLAGS(object) & ~METH_KEYWORDS)
+                == METH_VARARGS) {
+        PyCFunctionObject *starter = (PyCFunctionObject *)object;
+        PyObject *original = PyCFunction_NewEx(
+            starter->m_ml, starter->m_self, starter->m_module);
+        if (original == NULL) {
+            result = -1;
         }
-        Py_XDECREF(taken);
+        else {
+            PyObject *self = starter->m_self;
+            starter->m_self = original;
+            starter->m_ml = def;
+            Py_XDECREF(self);
+        }
     }
-    Py_XDECREF(wrapper);
-    Py_DECREF(original);
+    Py_XDECREF(object);
     return result;
 }
 
@@ -7217,15 +7214,11 @@ static int
 stack_wrap_starters(void)
 {
     PyObject *thread = PyImport_ImportModule("_thread");
-    PyObject *threading = PyDict_GetItemString(PyImport_GetModuleDict(),
-                                               "threading");
     int result = thread == NULL ? -1 : 0;
-    Py_XINCREF(threading);
     for (size_t i = 0; result == 0
          && i < sizeof stack_starters / sizeof *stack_starters; i++) {
-        result = stack_wrap_starter(thread, threading, &stack_starters[i]);
+        result = stack_wrap_starter(thread, &stack_starters[i]);
     }
-    Py_XDECREF(threading);
     Py_XDECREF(thread);
     return result;
 }

@@ -4078,15 +4078,15 @@ class StackTests(CrashCase):
                      "_thread.start_new_thread(work, ())",
             "large": "threading.stack_size(1 << 26); "
                      "_thread.start_new_thread(work, ())",
-            "name": "start = _thread.start_new_thread; start(work, ())",
+            "taken before": "taken(work, ())",
             "thread in thread": "_thread.start_new_thread("
                                 "_thread.start_new_thread, (work, ()))",
         }
         for name, start in starts.items():
             with self.subTest(name):
                 child = python("""
-                    import _thread, threading, faulthandler, machine
-                    import concurrent.futures as futures
+                    import _thread, threading; taken = _thread.start_new_thread
+                    import concurrent.futures as futures, faulthandler, machine
                     def work():
                         machine.run("50ebfd")()
                     lock = _thread.allocate_lock()
