@@ -112,7 +112,7 @@
 #  define HAVE_UNWIND 1
 #endif
 #if defined(__GLIBC__) && defined(__GLIBC_PREREQ)
-#  if __GLIBC_PREREQ(2, 35)
+#  if __GLIBC_PREREQ(2, 35) && !FAULTHANDLER_TEST_OLD_LOADER
 #    define HAVE_DL_FIND_OBJECT 1
 #  endif
 #endif
@@ -496,34 +496,43 @@ platform_find_code(const char *name)
     };
 }
 
-/* The loader's record of the object that holds an address, 0 if there is
-   none.  Not dladdr(): it takes the loader's lock, and waits for another
-   thread's dlopen(). */
-static uintptr_t
-platform_find_object(uintptr_t pc)
+/* Find the object that holds an address: the loader's record, and where its
+   mapping begins.  Returns false if there is none, or if the loader has no
+   function for that.  Not dladdr(): it takes the loader's lock, and waits for
+   another thread's dlopen(). */
+static bool
+platform_find_object(uintptr_t pc, uintptr_t *record, uintptr_t *start)
 {
 #if HAVE_DL_FIND_OBJECT
     struct dl_find_object found;
-    return _dl_find_object((void *)pc, &found) == 0
-           ? (uintptr_t)found.dlfo_link_map : 0;
+    if (_dl_find_object((void *)pc, &found) == 0) {
+        *record = (uintptr_t)found.dlfo_link_map;
+        *start = (uintptr_t)found.dlfo_map_start;
+        return true;
+    }
 #else
-    (void)pc;
+    (void)pc, (void)record, (void)start;
+#endif
+    return false;
+}
+
+/* The first record of the loader's list, to be searched where it has no such
+   function; 0 where it has. */
+static uintptr_t
+platform_first_object(void)
+{
+#if defined(__GLIBC__) && !HAVE_DL_FIND_OBJECT
+    return (uintptr_t)_r_debug.r_map;
+#else
     return 0;
 #endif
 }
 
-/* Where the mapping of that object begins, 0 if it is not known. */
+/* Where the headers of the program's segments are. */
 static uintptr_t
-platform_object_start(uintptr_t pc)
+platform_program_headers(void)
 {
-#if HAVE_DL_FIND_OBJECT
-    struct dl_find_object found;
-    return _dl_find_object((void *)pc, &found) == 0
-           ? (uintptr_t)found.dlfo_map_start : 0;
-#else
-    (void)pc;
-    return 0;
-#endif
+    return (uintptr_t)getauxval(AT_PHDR);
 }
 
 #if FAULTHANDLER_LIBBACKTRACE
@@ -5092,14 +5101,71 @@ native_read_dynamic(struct native_object *object, uintptr_t dynamic)
     }
 }
 
+/* Is an address in a segment of this object?  Says also where its mapping
+   begins. */
+static bool
+native_holds(const struct link_map *map, uintptr_t pc, uintptr_t *start)
+{
+    ElfW(Ehdr) head;
+    ElfW(Phdr) part;
+    /* A program that is not to be moved has no address there. */
+    *start = map->l_addr != 0 ? map->l_addr
+                              : platform_program_headers() - sizeof head;
+    if (mem_read(&head, *start, sizeof head) < 0
+        || memcmp(head.e_ident, ELFMAG, SELFMAG) != 0) {
+        return false;
+    }
+    for (size_t i = 0; i < head.e_phnum; i++) {
+        if (mem_read(&part, *start + head.e_phoff + i * sizeof part,
+                     sizeof part) < 0) {
+            return false;
+        }
+        if (part.p_type == PT_LOAD
+            && pc - map->l_addr - part.p_vaddr < part.p_memsz) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The loader's record of the object that holds an address, 0 if there is
+   none, and where its mapping begins. */
+static uintptr_t
+native_find_record(uintptr_t pc, uintptr_t *start)
+{
+    uintptr_t record = 0;
+    if (platform_find_object(pc, &record, start)) {
+        return record;
+    }
+    /* The list may change under our feet: then a name is missing. */
+    struct mem_chain chain = {0};
+    struct link_map map;
+    record = platform_first_object();
+    while (record != 0 && mem_chain_step(&chain, record) == 0
+           && mem_read(&map, record, sizeof map) == 0) {
+        if (native_holds(&map, pc, start)) {
+            return record;
+        }
+        record = (uintptr_t)map.l_next;
+    }
+    return 0;
+}
+
+static bool
+native_is_code(uintptr_t pc)
+{
+    uintptr_t start;
+    return native_find_record(pc, &start) != 0;
+}
+
 /* Find the object that holds an address.  Returns -1 if there is none. */
 static int
 native_find_object(uintptr_t pc, struct native_object *object)
 {
     struct link_map map;
     char first = '\0';
-    uintptr_t record = platform_find_object(pc);
     memset(object, 0, sizeof *object);
+    uintptr_t record = native_find_record(pc, &object->start);
     if (mem_read(&map, record, sizeof map) < 0) {
         return -1;
     }
@@ -5107,7 +5173,6 @@ native_find_object(uintptr_t pc, struct native_object *object)
     object->is_program = first == '\0';
     object->path = first != '\0' ? map.l_name : program_invocation_name;
     object->base = map.l_addr;
-    object->start = platform_object_start(pc);
     native_read_dynamic(object, (uintptr_t)map.l_ld);
     return 0;
 }
@@ -5169,7 +5234,7 @@ struct native_seen {
 static void
 native_see(struct native_seen *seen, uintptr_t pc)
 {
-    uintptr_t record = platform_find_object(pc);
+    uintptr_t start, record = native_find_record(pc, &start);
     size_t i = 0;
     while (record != 0 && i < seen->count && seen->records[i] != record) {
         i++;
@@ -5536,7 +5601,7 @@ native_ask(const struct native_frame *frame)
 {
     struct native_object object;
     uintptr_t pc = frame->pc - (frame->is_return ? 1 : 0);
-    uintptr_t record = platform_find_object(pc);
+    uintptr_t start, record = native_find_record(pc, &start);
     struct native_source *sources = native_question.sources;
     size_t i = 0;
     while (i < native_question.source_count && sources[i].record != record) {
@@ -5800,9 +5865,8 @@ native_leave_nowhere(void *context)
 {
     struct platform_place place = platform_get_place(context);
     uintptr_t caller;
-    if (platform_find_object(place.pc) != 0
-        || mem_word(place.sp, &caller) < 0
-        || platform_find_object(caller) == 0) {
+    if (native_is_code(place.pc) || mem_word(place.sp, &caller) < 0
+        || !native_is_code(caller)) {
         return false;
     }
     place.pc = caller;

@@ -7108,6 +7108,30 @@ class SymbolTests(CrashCase):
             'c_stack="mixed"', "c_stack=False, details=True"))
         self.assertNotIn("Shared objects", child.err)
 
+    def test_old_loader(self):
+        """A C library whose loader has only a list of the objects."""
+        if not os.path.exists(C_FILE):
+            self.skipTest("needs the C file")
+        self.copy("listed")
+        write_file("injected.py", INJECTED)
+        child = run(compiler(), "-std=gnu11", "-O1", "-fPIC", "-shared",
+                    "-DFAULTHANDLER_TEST_OLD_LOADER", "-I",
+                    sysconfig.get_path("include"), C_FILE, "-o",
+                    "old_loader.so", env=environment(LD_PRELOAD=""))
+        self.assertEqual(child.status, 0, child)
+        code = (self.CRASH % "listed").replace(
+            "import", "import injected,", 1)
+        for options in ("", ", details=True"):
+            child = python(code.replace('"mixed"', '"mixed"' + options),
+                           "old_loader")
+            frames, _, objects = child.err.partition("\n\nShared objects:\n")
+            listed = [os.path.basename(line.split('"')[1])
+                      for line in objects.splitlines()]
+            self.assertEqual("listed.so" in listed, bool(options), child)
+            if not options:
+                self.expect(child, "listed", self.EXPORTED)
+            self.assertNotIn("(0x", frames)
+
     def test_build(self):
         """setup.py looks for libbacktrace, unless it is told."""
         code = "import setuptools; print(setuptools.__file__)"
