@@ -23,6 +23,8 @@
    - It never waits without a bound.  A poorer report beats a hang.
    - Threads run while they are looked at.  An aligned word is read whole; it
      may be stale.  A stack that changed under our feet is read again.
+   - Code that cannot keep these laws, libbacktrace, runs in a child process
+     that may fault, loop or be killed (section 11).
 
    The map.  Each section uses only what stands above it, the prefix of a
    name tells the section, and handlers are called on_*.
