@@ -215,9 +215,9 @@ platform_queue_signal(int signum, siginfo_t *info)
                         platform_thread_id(), signum, info);
 }
 
-/* Where a thread was interrupted, and its stack pointer. */
+/* Where a thread was interrupted, its stack and its frame pointer. */
 struct platform_place {
-    uintptr_t pc, sp;
+    uintptr_t pc, sp, fp;
 };
 
 static struct platform_place
@@ -228,14 +228,16 @@ platform_get_place(const void *context)
     return (struct platform_place) {
         (uintptr_t)uc->uc_mcontext.gregs[REG_RIP],
         (uintptr_t)uc->uc_mcontext.gregs[REG_RSP],
+        (uintptr_t)uc->uc_mcontext.gregs[REG_RBP],
     };
 #elif defined(__aarch64__)
     return (struct platform_place) {
         (uintptr_t)uc->uc_mcontext.pc, (uintptr_t)uc->uc_mcontext.sp,
+        (uintptr_t)uc->uc_mcontext.regs[29],
     };
 #else
     (void)uc;
-    return (struct platform_place) {0, 0};
+    return (struct platform_place) {0, 0, 0};
 #endif
 }
 
@@ -248,9 +250,11 @@ platform_set_place(void *context, struct platform_place place)
 #if defined(__x86_64__)
     uc->uc_mcontext.gregs[REG_RIP] = (greg_t)place.pc;
     uc->uc_mcontext.gregs[REG_RSP] = (greg_t)place.sp;
+    uc->uc_mcontext.gregs[REG_RBP] = (greg_t)place.fp;
 #elif defined(__aarch64__)
     uc->uc_mcontext.pc = place.pc;
     uc->uc_mcontext.sp = place.sp;
+    uc->uc_mcontext.regs[29] = place.fp;
 #else
     (void)uc, (void)place;
 #endif
@@ -415,13 +419,16 @@ platform_backtrace(void **pcs, int n)
    where the one before it ends. */
 struct platform_frame {
     uintptr_t pc;               /* 0: behind the first frame of the thread */
-    uintptr_t sp;               /* with bit 0 set: a signal came here, the
-                                   instruction at pc was not executed */
+    uintptr_t sp;               /* and, in its lowest bits: */
+#define PLATFORM_INTERRUPTED 1u    /* by a signal: pc was not executed yet */
+#define PLATFORM_AFTER_GAP 2u      /* newer frames may be missing */
+#define PLATFORM_BITS 7u
 };
 
 struct platform_unwinding {
     struct platform_frame *frames;
     size_t count, max;
+    uintptr_t fp;               /* the last one's frame pointer register */
 };
 
 #if HAVE_UNWIND
@@ -431,6 +438,15 @@ struct platform_unwinding {
 static _Unwind_Reason_Code (*platform_walk)(_Unwind_Trace_Fn, void *);
 static _Unwind_Word (*platform_walk_pc)(struct _Unwind_Context *, int *);
 static _Unwind_Word (*platform_walk_sp)(struct _Unwind_Context *);
+static _Unwind_Word (*platform_walk_register)(struct _Unwind_Context *, int);
+static void *(*platform_walk_function)(void *);
+
+/* The frame pointer, as DWARF numbers registers. */
+#if defined(__aarch64__)
+#  define PLATFORM_FP 29
+#else
+#  define PLATFORM_FP 6
+#endif
 
 static _Unwind_Reason_Code
 platform_on_frame(struct _Unwind_Context *context, void *argument)
@@ -442,7 +458,10 @@ platform_on_frame(struct _Unwind_Context *context, void *argument)
     }
     struct platform_frame *frame = &u->frames[u->count++];
     frame->pc = (uintptr_t)platform_walk_pc(context, &interrupted);
-    frame->sp = (uintptr_t)platform_walk_sp(context) | (interrupted != 0);
+    frame->sp = ((uintptr_t)platform_walk_sp(context)
+                 & ~(uintptr_t)PLATFORM_BITS)
+                | (interrupted ? PLATFORM_INTERRUPTED : 0);
+    u->fp = (uintptr_t)platform_walk_register(context, PLATFORM_FP);
     return _URC_NO_REASON;
 }
 #endif
@@ -452,29 +471,50 @@ platform_unwind_init(void)
 {
     platform_backtrace_init();
 #if HAVE_UNWIND
-    void *library = dlopen("libgcc_s.so.1", RTLD_NOW | RTLD_LOCAL);
-    if (library != NULL && platform_walk == NULL) {
+    void *library = platform_walk != NULL ? NULL
+                    : dlopen("libgcc_s.so.1", RTLD_NOW | RTLD_LOCAL);
+    if (library != NULL) {
         *(void **)&platform_walk_pc = dlsym(library, "_Unwind_GetIPInfo");
         *(void **)&platform_walk_sp = dlsym(library, "_Unwind_GetCFA");
-        *(void **)&platform_walk = platform_walk_pc == NULL
-                                   || platform_walk_sp == NULL ? NULL
-            : dlsym(library, "_Unwind_Backtrace");
+        *(void **)&platform_walk_register = dlsym(library, "_Unwind_GetGR");
+        *(void **)&platform_walk_function =
+            dlsym(library, "_Unwind_FindEnclosingFunction");
+        *(void **)&platform_walk = dlsym(library, "_Unwind_Backtrace");
+    }
+    if (platform_walk_pc == NULL || platform_walk_sp == NULL
+        || platform_walk_register == NULL || platform_walk_function == NULL) {
+        platform_walk = NULL;
     }
 #endif
 }
 
-/* The frames of the calling thread's C stack, the newest first.  Returns how
-   many there are, 0 where they cannot be had. */
-static size_t
-platform_unwind(struct platform_frame *frames, size_t max)
+/* Note the frames of the calling thread's C stack, the newest first; none
+   where they cannot be had.  May fault where the stack was overwritten: the
+   frames before that are noted then. */
+static void
+platform_unwind(struct platform_unwinding *u)
 {
-    struct platform_unwinding u = {frames, 0, max};
+    u->count = 0;
 #if HAVE_UNWIND
     if (platform_walk != NULL) {
-        platform_walk(platform_on_frame, &u);
+        platform_walk(platform_on_frame, u);
     }
 #endif
-    return u.count;
+}
+
+/* Where the function begins that an address is in, as the unwinder's tables
+   say; 0 if it is in none.  A part that the compiler put elsewhere counts as a
+   function. */
+static uintptr_t
+platform_find_start(uintptr_t pc)
+{
+#if HAVE_UNWIND
+    return platform_walk == NULL ? 0
+           : (uintptr_t)platform_walk_function((void *)pc);
+#else
+    (void)pc;
+    return 0;
+#endif
 }
 
 /* The code of an exported function, all 0 if it is not known. */
@@ -5978,9 +6018,12 @@ native_write_seen(struct out *o, const struct native_seen *seen)
 #define NATIVE_MIX_NEWEST 100
 #define NATIVE_MIX_OLDEST 28
 #define NATIVE_MIX_STATES 8
+#define NATIVE_MIX_GAP "  <C frames may be missing here>\n"
 
-/* The code of the evaluation loop. */
+/* The code of the evaluation loop; where the part of it begins that called
+   enable(), which Debian's compiler puts elsewhere. */
 static struct platform_code native_loop;
+static uintptr_t native_loop_part;
 
 /* A crash's C stack.  As many frames as fit into the usual stack of 8 MiB:
    where it overflowed, they are small. */
@@ -5994,15 +6037,21 @@ struct native_mix {
     struct out *o;
     struct frame_memory *lines;
     const struct platform_frame *frames;
-    size_t count;               /* of the C frames */
+    size_t count, max;          /* of the C frames */
     bool nowhere;               /* the fault was a call of what is no code, */
     uintptr_t target;           /* to be shown above the frames */
     bool whole;                 /* the frames go to the thread's start */
     bool full;                  /* there are more than were stored */
+    uintptr_t fp;               /* the frame pointer at their end */
     bool newborn;               /* the first frame's loop has no frame yet */
+    size_t unplaced;            /* frames, where no loop can be told */
+    uintptr_t loop_size;        /* of its C frame, where loops are missed */
+    uintptr_t told_pc;          /* the last one that was looked at, */
+    bool told;                  /* and whether it is in the loop */
     size_t shown;               /* lines that came before this one, */
     size_t total;               /* and of all; 0: they are being counted */
     size_t strays;              /* loops whose frames are not known */
+    size_t lost;                /* frames whose loop was not found */
     bool writes;                /* not before all is counted and looked up */
     struct native_symbols symbols;
     struct native_seen *seen;
@@ -6064,12 +6113,41 @@ native_mix_python(struct native_mix *m, struct frame_loops *loop)
     }
 }
 
-/* Is this C frame an evaluation loop, by its code? */
-static bool
-native_mix_is_loop(const struct platform_frame *frame)
+/* The size of a C frame, 0 if it is not known. */
+static uintptr_t
+native_mix_size(const struct native_mix *m, size_t i)
 {
-    uintptr_t pc = frame->pc - (frame->sp & 1 ? 0 : 1);
-    return pc >= native_loop.start && pc < native_loop.end;
+    const uintptr_t mask = ~(uintptr_t)PLATFORM_BITS;
+    return i + 1 < m->count ? (m->frames[i + 1].sp & mask)
+                              - (m->frames[i].sp & mask) : 0;
+}
+
+/* Is this address in a C frame, which is not the last one? */
+static bool
+native_mix_holds(const struct platform_frame *frame, uintptr_t place)
+{
+    return place >= (frame->sp & ~(uintptr_t)PLATFORM_BITS)
+           && place < (frame[1].sp & ~(uintptr_t)PLATFORM_BITS);
+}
+
+/* Is this C frame an evaluation loop, by its code, or by the size of its frame
+   where the code is in a part that is not known? */
+static bool
+native_mix_is_loop(struct native_mix *m, size_t i)
+{
+    const struct platform_frame *frame = &m->frames[i];
+    uintptr_t pc = frame->pc - (frame->sp & PLATFORM_INTERRUPTED ? 0 : 1);
+    if (pc != m->told_pc) {
+        m->told_pc = pc;
+        m->told = (pc >= native_loop.start && pc < native_loop.end)
+                  || (native_loop_part != 0
+                      && platform_find_start(pc) == native_loop_part);
+    }
+    uintptr_t start;
+    return m->told
+           || (m->loop_size != 0 && native_mix_size(m, i) == m->loop_size
+               && native_find_record(pc, &start)
+                  == native_find_record(native_loop.start, &start));
 }
 
 /* The loop that a C frame is, NULL if it is none.  Several thread states may
@@ -6083,11 +6161,10 @@ native_mix_find(struct native_mix *m, size_t i)
         if (loop->result != WALK_FRAME) {
             continue;
         }
-        if (!LAYOUT_LOOP_PLACES && native_mix_is_loop(frame)) {
+        if (!LAYOUT_LOOP_PLACES && native_mix_is_loop(m, i)) {
             return i == 0 && m->newborn ? NULL : loop;
         }
-        if (i + 1 < m->count && loop->place >= frame->sp
-            && loop->place < frame[1].sp) {
+        if (i + 1 < m->count && native_mix_holds(frame, loop->place)) {
             return loop;
         }
     }
@@ -6101,14 +6178,18 @@ native_mix_frame(struct native_mix *m, size_t i)
 {
     const struct platform_frame *frame = &m->frames[i];
     struct frame_loops *loop = native_mix_find(m, i);
+    if (frame->sp & PLATFORM_AFTER_GAP && native_mix_shows(m) && m->writes) {
+        out_room(m->o, OUT_LINE_MAX);
+        out_text(m->o, NATIVE_MIX_GAP);
+    }
     if (loop == NULL || loop->shown == 0 || (i == 0 && !m->nowhere)) {
-        native_mix_c(m, frame->pc, !(frame->sp & 1));
+        native_mix_c(m, frame->pc, !(frame->sp & PLATFORM_INTERRUPTED));
     }
     if (loop != NULL) {
         native_mix_python(m, loop);
         frame_loops_next(loop);
     }
-    else if (i > 0 && native_mix_is_loop(frame)) {
+    else if (i > 0 && native_mix_is_loop(m, i)) {
         m->strays++;
     }
 }
@@ -6125,14 +6206,14 @@ native_mix_rest(struct native_mix *m)
     for (size_t i = 0; i < m->states; i++) {
         struct frame_loops *loop = &m->loops[i];
         for (; loop->result == WALK_FRAME; frame_loops_next(loop)) {
-            if (!m->whole) {
+            if (m->whole) {
+                m->lost += loop->shown;
+            }
+            else {
                 native_mix_python(m, loop);
             }
-            else if (loop->shown > 0) {
-                m->strays++;
-            }
         }
-        m->strays += loop->result == WALK_CUT;
+        m->lost += loop->result == WALK_CUT ? loop->shown : 0;
     }
 }
 
@@ -6143,7 +6224,7 @@ native_mix_pass(struct native_mix *m, const uintptr_t *states)
     for (size_t i = 0; i < m->states; i++) {
         frame_loops_begin(&m->loops[i], states[i]);
     }
-    m->shown = m->strays = 0;
+    m->shown = m->strays = m->lost = 0;
     if (m->nowhere) {
         native_mix_c(m, m->target, false);
     }
@@ -6153,16 +6234,29 @@ native_mix_pass(struct native_mix *m, const uintptr_t *states)
     native_mix_rest(m);
 }
 
+/* How many C frames are loops.  Notes the size of the first one. */
+static size_t
+native_mix_count_loops(struct native_mix *m, uintptr_t *size)
+{
+    size_t loops = 0;
+    for (size_t i = 0; i < m->count && m->frames[i].pc != 0; i++) {
+        if (native_mix_is_loop(m, i)) {
+            *size = *size == 0 ? native_mix_size(m, i) : *size;
+            loops++;
+        }
+    }
+    return loops;
+}
+
 /* Before 3.10, may the k-th loop be taken for the k-th frame's?  There may be
    more loops: the newest has no frame yet, or the oldest are of a greenlet
-   that does not run. */
+   that does not run.  There may be fewer, where the compiler has split the
+   function: then all C frames of that size must make up for it. */
 static bool
 native_mix_agrees(struct native_mix *m, const uintptr_t *states)
 {
-    size_t loops = 0, frames = 0;
-    for (size_t i = 0; i < m->count; i++) {
-        loops += native_mix_is_loop(&m->frames[i]);
-    }
+    uintptr_t size = 0;
+    size_t frames = 0, loops = native_mix_count_loops(m, &size);
     for (size_t i = 0; i < m->states; i++) {
         struct frame_loops *loop = &m->loops[i];
         for (frame_loops_begin(loop, states[i]); loop->result == WALK_FRAME;
@@ -6170,41 +6264,162 @@ native_mix_agrees(struct native_mix *m, const uintptr_t *states)
             frames++;
         }
     }
+    if (m->whole && loops < frames) {
+        m->loop_size = size;
+        bool agrees = native_mix_count_loops(m, &size) == frames;
+        m->unplaced = agrees ? 0 : frames;
+        return agrees;
+    }
     m->newborn = !m->nowhere && m->whole && loops == frames + 1;
-    return !m->whole || loops >= frames;
+    return true;
 }
 
-/* Find the C frames from a place on: what the handler itself put on the stack
-   is not shown. */
+/* Unwind, with a way back from a fault: what was overwritten may lead
+   anywhere. */
 static void
-native_mix_unwind(struct native_mix *m, struct platform_place place)
+native_mix_walk(struct platform_unwinding *u)
 {
-    size_t max = NATIVE_MIX_MAX;
+    sigjmp_buf here;
+    sigjmp_buf *outer = mem_here->recover;
+    if (sigsetjmp(here, 0) == 0) {
+        mem_here->recover = &here;
+        atomic_signal_fence(memory_order_seq_cst);
+        platform_unwind(u);
+        atomic_signal_fence(memory_order_seq_cst);
+    }
+    else {
+        mem_unblock_faults();
+    }
+    mem_here->recover = outer;
+}
+
+/* Unwind the stack, and take the frames from a place on to be those from the
+   first-th on: what the handler itself put on the stack is left out.  Returns
+   how many there are, 0 if the place is not met. */
+static size_t
+native_mix_collect(struct native_mix *m, size_t first, uintptr_t pc)
+{
+    static struct platform_unwinding u;
+    struct platform_frame *frames = native_frames + first;
+    size_t skip = 0;
+    u.frames = frames;
+    u.max = m->max - first;
+    native_mix_walk(&u);
+    m->full = u.count == u.max;
+    m->fp = u.fp;
+    while (skip < u.count && frames[skip].pc != pc) {
+        skip++;
+    }
+    memmove(frames, frames + skip, (u.count - skip) * sizeof *frames);
+    return u.count - skip;
+}
+
+/* Where the next evaluation loop is that lies behind a stack pointer, 0 if
+   there is none. */
+static uintptr_t
+native_mix_next_place(struct native_mix *m, uintptr_t sp)
+{
+    uintptr_t next = 0;
+    for (size_t i = 0; i < m->states; i++) {
+        struct frame_loops *loop = &m->loops[i];
+        while (loop->result == WALK_FRAME && loop->place < sp) {
+            frame_loops_next(loop);
+        }
+        if (loop->result == WALK_FRAME && (next == 0 || loop->place < next)) {
+            next = loop->place;
+        }
+    }
+    return next;
+}
+
+/* How far a return address is searched for, how many are tried, and how often
+   that is done. */
+#define NATIVE_MIX_SEARCH (256 * 1024)
+#define NATIVE_MIX_TRIES 64
+#define NATIVE_MIX_GAPS 16
+
+/* Go on from a place, if that is in the frame of the evaluation loop that
+   holds an address. */
+static bool
+native_mix_go_on(struct native_mix *m, void *context,
+                 struct platform_place place, uintptr_t loop)
+{
+    const struct platform_frame *last = &m->frames[m->count];
+    platform_set_place(context, place);
+    size_t count = native_mix_collect(m, m->count, place.pc);
+    if (count < 2 || !native_mix_holds(last, loop)) {
+        return false;
+    }
+    native_frames[m->count].sp = place.sp | PLATFORM_AFTER_GAP;
+    m->count += count;
+    m->whole = m->frames[m->count - 1].pc == 0;
+    return true;
+}
+
+/* Go on behind a frame that cannot be unwound: what a JIT compiler made, or
+   where the stack was overwritten.  The next evaluation loop is known to lie
+   behind it, and what it called will return there: the word on the stack from
+   which one comes into its frame is that return address.  Its frame pointer
+   is in the chain of those that were saved, or right under the return address.
+   Returns whether it was found; the context's place was changed. */
+static bool
+native_mix_resume(struct native_mix *m, void *context)
+{
+    uintptr_t sp = m->frames[m->count - 1].sp & ~(uintptr_t)PLATFORM_BITS;
+    uintptr_t loop = native_mix_next_place(m, sp);
+    uintptr_t start, code = native_find_record(native_loop.start, &start);
+    struct platform_place kept = {0, 0, m->fp};
+    uintptr_t fp;
+    int tries = 0;
+    for (uintptr_t at = sp; at < loop && at - sp < NATIVE_MIX_SEARCH
+         && tries < NATIVE_MIX_TRIES; at += sizeof at) {
+        if (mem_word(at, &kept.pc) < 0
+            || native_find_record(kept.pc, &start) != code) {
+            continue;
+        }
+        tries++;
+        kept.sp = at + sizeof at;
+        while (kept.fp <= at && mem_word(kept.fp, &fp) == 0 && fp > kept.fp) {
+            kept.fp = fp;
+        }
+        struct platform_place pushed = kept;
+        if (native_mix_go_on(m, context, kept, loop)
+            || (mem_word(at - sizeof at, &pushed.fp) == 0
+                && native_mix_go_on(m, context, pushed, loop))) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Find the C frames of a crash. */
+static void
+native_mix_unwind(struct native_mix *m, void *context, const uintptr_t *states)
+{
+    struct platform_place place = platform_get_place(context);
     if (native_frames == NULL) {
-        void *memory = mmap(NULL, max * sizeof *native_frames,
+        void *memory = mmap(NULL, NATIVE_MIX_MAX * sizeof *native_frames,
                             PROT_READ | PROT_WRITE,
                             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
                             0);
         native_frames = memory == MAP_FAILED ? native_few : memory;
     }
-    if (native_frames == native_few) {
-        max = NATIVE_MIX_FEW;   /* there is no memory */
+    m->max = native_frames == native_few ? NATIVE_MIX_FEW : NATIVE_MIX_MAX;
+    m->frames = native_frames;
+    m->count = native_mix_collect(m, 0, place.pc);
+    if (m->count == 0) {
+        native_frames[0] = (struct platform_frame) {place.pc, place.sp};
+        m->count = 1;
     }
-    size_t first = 0, count = platform_unwind(native_frames, max);
-    while (first < count && native_frames[first].pc != place.pc) {
-        first++;
+    native_frames[0].sp = place.sp | (m->nowhere ? 0 : PLATFORM_INTERRUPTED);
+    m->whole = native_frames[m->count - 1].pc == 0;
+    for (size_t i = 0; i < m->states; i++) {
+        frame_loops_begin(&m->loops[i], states[i]);
     }
-    if (first == count) {
-        native_frames[0] = (struct platform_frame) {place.pc, place.sp | 1};
-        first = 0;
-        count = 1;
-    }
-    m->frames = &native_frames[first];
-    m->count = count - first;
-    m->whole = native_frames[count - 1].pc == 0;
-    m->full = count == max;
-    if (m->nowhere) {
-        native_frames[first].sp &= ~(uintptr_t)1;   /* a return address */
+    int gaps = LAYOUT_LOOP_PLACES && mem_here->way == MEM_DIRECT
+               ? NATIVE_MIX_GAPS : 0;
+    while (!m->whole && !m->full && gaps-- > 0
+           && native_mix_resume(m, context)) {
     }
 }
 
@@ -6224,9 +6439,10 @@ native_write_mixed(struct out *o, void *context, const uintptr_t *states,
     m->target = platform_get_place(context).pc;
     m->nowhere = native_leave_nowhere(context);
     m->states = count < NATIVE_MIX_STATES ? count : NATIVE_MIX_STATES;
-    native_mix_unwind(m, platform_get_place(context));
-    bool agrees = LAYOUT_LOOP_PLACES || native_mix_agrees(m, states);
-    m->states = agrees ? m->states : 0;
+    native_mix_unwind(m, context, states);
+    if (!LAYOUT_LOOP_PLACES && !native_mix_agrees(m, states)) {
+        m->states = 0;
+    }
     native_mix_pass(m, states);
     m->total = m->shown;
     native_mix_pass(m, states);
@@ -6236,10 +6452,14 @@ native_write_mixed(struct out *o, void *context, const uintptr_t *states,
     m->writes = true;
     native_mix_pass(m, states);
     native_forget(&m->symbols);
-    if (m->strays > 0 || !agrees) {
+    m->lost += m->unplaced;
+    if (m->strays > 0 || m->lost > 0) {
         out_room(o, OUT_LINE_MAX);
-        out_text(o, "  <not every Python frame was found in the C stack: see"
-                    " the traceback above>\n");
+        out_text(o, "  <not matched: ");
+        out_decimal(o, m->strays);
+        out_text(o, " evaluation loops, ");
+        out_decimal(o, m->lost);
+        out_text(o, " Python frames>\n");
     }
 }
 
@@ -8171,6 +8391,31 @@ PyDoc_STRVAR(faulthandler_enable_doc,
 "OSError if no file can be written at the path, or if a handler cannot be\n"
 "installed.");
 
+/* Load the unwinder, and learn which part of the evaluation loop calls
+   functions: from the call that arms. */
+static void
+fatal_learn_loop(void)
+{
+    static struct platform_frame frames[32];
+    static struct frame_loops loops;
+    struct platform_unwinding u = {.frames = frames, .max = 32};
+    struct mem_session session;
+    platform_unwind_init();
+    if (!layout.frames_known || !LAYOUT_LOOP_PLACES) {
+        return;
+    }
+    mem_begin(&session);
+    frame_loops_begin(&loops, (uintptr_t)PyThreadState_Get());
+    platform_unwind(&u);
+    for (size_t i = 0; i + 1 < u.count; i++) {
+        if (loops.result == WALK_FRAME
+            && native_mix_holds(&frames[i], loops.place)) {
+            native_loop_part = platform_find_start(frames[i].pc - 1);
+        }
+    }
+    mem_end(&session);
+}
+
 /* What c_stack= asks for.  Returns -1 with an exception. */
 static int
 fatal_parse_c_stack(PyObject *argument, struct request *request)
@@ -8223,7 +8468,7 @@ faulthandler_enable(PyObject *module, PyObject *args, PyObject *kwargs)
         request.max_threads = file_max_threads(max_threads);
         request.details = details;
         if (request.mixed) {
-            platform_unwind_init();
+            fatal_learn_loop();
         }
         else if (request.c_stack) {
             platform_backtrace_init();

@@ -83,7 +83,11 @@ CALLS = {
                              until=(3, 12)),
     "_Unwind_Backtrace": call("what backtrace() calls; its library was opened"
                               " when arming", stack=8 * 1024, optional=True),
+    "_Unwind_FindEnclosingFunction": call(
+        "finds the tables as _Unwind_Backtrace does", stack=4 * 1024,
+        optional=True),
     "_Unwind_GetCFA": call("loads a word of its argument", optional=True),
+    "_Unwind_GetGR": call("loads a saved register", optional=True),
     "_Unwind_GetIPInfo": call("loads a word of its argument", optional=True),
     "__errno_location": call("errno: an address in the thread's own block"),
     "__libc_current_sigrtmax": call("SIGRTMAX: returns a number"),
@@ -106,6 +110,7 @@ CALLS = {
     "gnu_dev_minor": call("shifts the bits of its argument"),
     "memcmp": call("on the list"),
     "memcpy": call("on the list"),
+    "memmove": call("on the list"),
     "memset": call("on the list"),
     "mmap": call("a bare system call"),
     "mremap": call("a bare system call"),
@@ -180,7 +185,9 @@ if LIBBACKTRACE:
 # caller is one of our functions, or an outside one that calls us back.
 INDIRECT = {
     "_Unwind_Backtrace": ["platform_on_frame"],
-    "platform_on_frame": ["_Unwind_GetCFA", "_Unwind_GetIPInfo"],
+    "platform_on_frame": [
+        "_Unwind_GetCFA", "_Unwind_GetGR", "_Unwind_GetIPInfo"],
+    "platform_find_start": ["_Unwind_FindEnclosingFunction"],
     "platform_unwind": ["_Unwind_Backtrace"],
     "report_step": [
         "report_activities", "report_c_stack", "report_cause",
