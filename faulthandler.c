@@ -4477,40 +4477,6 @@ fault_write_reason(struct out *o, const siginfo_t *info,
     }
 }
 
-/* A fault at an address that the kernel told. */
-static void
-fault_write_memory(struct out *o, const siginfo_t *info, const void *context,
-                   const struct platform_fault *f)
-{
-    const ucontext_t *uc = context;
-    struct fault_place p;
-    stack_t alternate = uc->uc_stack;
-    memset(&p, 0, sizeof p);
-    p.address = (uintptr_t)info->si_addr;
-    p.pc = platform_get_place(context).pc;
-    p.sp = platform_get_place(context).sp;
-    p.access = f->address == p.address ? f->access : ACCESS_UNKNOWN;
-    if (alternate.ss_flags & SS_DISABLE) {
-        alternate.ss_sp = NULL;
-    }
-    fault_read_map(&p, (uintptr_t)alternate.ss_sp);
-    if (info->si_signo == SIGSEGV && info->si_code <= 2
-        && fault_overflowed(&p, &alternate)) {
-        out_text(o, "  The stack of this thread overflowed (");
-        out_decimal(o, fault_stack_size(&p) / 1024);
-        out_text(o, " KiB, address ");
-        out_address(o, p.address);
-        out_text(o, "): ");
-        out_text(o, fault_access_word(p.access));
-        out_text(o, " below its end");
-    }
-    else {
-        fault_write_address(o, p.access, p.address);
-        out_text(o, ": ");
-        fault_write_reason(o, info, &p);
-    }
-    fault_end(o, info);
-}
 /* Exceptions of the processor, by its numbers. */
 enum {
     FAULT_TRAP_DIVISION = 0, FAULT_TRAP_OPCODE = 6, FAULT_TRAP_STACK = 12,
@@ -4909,6 +4875,57 @@ fault_write_pattern(struct out *o, const char *name, uintptr_t value)
     return false;
 }
 
+/* Did the address come from a register that holds a pattern?  On processors
+   that take any number for an address; some ignore its upper byte. */
+static void
+fault_write_origin(struct out *o, const struct platform_fault *f,
+                   uintptr_t address)
+{
+    for (size_t i = 0; !PLATFORM_IS_X86_64 && i < PLATFORM_REGISTERS; i++) {
+        uintptr_t offset = address - f->registers[i] + FAULT_PATTERN_MAX;
+        if ((offset & (UINTPTR_MAX >> 8)) <= 2 * FAULT_PATTERN_MAX
+            && fault_write_pattern(o, platform_register_name(i),
+                                   f->registers[i])) {
+            return;
+        }
+    }
+}
+
+/* A fault at an address that the kernel told. */
+static void
+fault_write_memory(struct out *o, const siginfo_t *info, const void *context,
+                   const struct platform_fault *f)
+{
+    const ucontext_t *uc = context;
+    struct fault_place p;
+    stack_t alternate = uc->uc_stack;
+    memset(&p, 0, sizeof p);
+    p.address = (uintptr_t)info->si_addr;
+    p.pc = platform_get_place(context).pc;
+    p.sp = platform_get_place(context).sp;
+    p.access = f->address == p.address ? f->access : ACCESS_UNKNOWN;
+    if (alternate.ss_flags & SS_DISABLE) {
+        alternate.ss_sp = NULL;
+    }
+    fault_read_map(&p, (uintptr_t)alternate.ss_sp);
+    if (info->si_signo == SIGSEGV && info->si_code <= 2
+        && fault_overflowed(&p, &alternate)) {
+        out_text(o, "  The stack of this thread overflowed (");
+        out_decimal(o, fault_stack_size(&p) / 1024);
+        out_text(o, " KiB, address ");
+        out_address(o, p.address);
+        out_text(o, "): ");
+        out_text(o, fault_access_word(p.access));
+        out_text(o, " below its end");
+    }
+    else {
+        fault_write_address(o, p.access, p.address);
+        out_text(o, ": ");
+        fault_write_reason(o, info, &p);
+    }
+    fault_end(o, info);
+    fault_write_origin(o, f, p.address);
+}
 /* Write bytes of code, in hex. */
 static void
 fault_write_code(struct out *o, uintptr_t pc)

@@ -3132,6 +3132,21 @@ class DetailsTests(CrashCase):
                 self.dies("folder = %r\n" % folder + block(code), signum,
                           *lines)
 
+    @unittest.skipUnless(X86_64, "needs addresses that are not canonical")
+    def test_use_after_free(self):
+        """An object that was freed, under CPython's debug allocator."""
+        child = python(block(self.START) + block("""
+            class Thing:
+                pass
+            thing = Thing()
+            ctypes.pythonapi.PyObject_GC_Del(ctypes.c_void_p(id(thing)))
+            thing.name
+        """), env=environment(PYTHONMALLOC="debug"))
+        self.assertRegex(child.err, (
+            r"(?m)^  \w+ing address 0xdddddddddddd[0-9a-f]{4}: a non-canonical "
+            r"address, no memory can be there \(SI_KERNEL\)\n"
+            r"  register r\w+ is 0xdd\w+, .*: likely a use after free\n"))
+
     def test_all_codes(self):
         """Every si_code of each signal, sent with it, has its words."""
         for signum, rows in CODES.items():
