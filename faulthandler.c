@@ -4526,7 +4526,7 @@ fault_code_next(struct fault_instruction *in, size_t n)
         value |= byte << (8 * i);
     }
     unsigned unused = 64 - 8 * (unsigned)n;
-    return (int64_t)(value << unused) >> unused;
+    return n == 0 ? 0 : (int64_t)(value << unused) >> unused;
 }
 
 static uint8_t
@@ -7164,7 +7164,7 @@ sig_reraise(int signum, siginfo_t *info, const struct sigaction *action)
    _thread's start functions; so does the thread that imports or enables. */
 
 /* What the handlers need of their stack, beyond what the kernel puts there:
-   .ci/callgraph.py bounds it at 10 KiB; the rest is for unwinding. */
+   .ci/callgraph.py bounds it at 12 KiB; the rest is for unwinding. */
 #define STACK_NEED (64 * 1024)
 
 /* Forbidden memory above: what is mapped first often lies right below the
