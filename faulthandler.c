@@ -7434,95 +7434,99 @@ static PyMethodDef stack_run_thread_def = {
     METH_VARARGS | METH_KEYWORDS, NULL
 };
 
-/* A start function: the original, with the first argument wrapped.  What is
-   not callable goes to the original as it is, to be refused there. */
+/* The arguments of a start function, with the first one wrapped.  What is not
+   callable stays as it is, to be refused.  Returns NULL with an exception. */
 static PyObject *
-stack_start_thread(PyObject *original, PyObject *args, PyObject *kwargs)
+stack_wrap_function(PyObject *args)
 {
     if (PyTuple_GET_SIZE(args) < 1
         || !PyCallable_Check(PyTuple_GET_ITEM(args, 0))) {
-        return PyObject_Call(original, args, kwargs);
+        Py_INCREF(args);
+        return args;
     }
-    PyObject *result = NULL;
-    PyObject *wrapped = PyTuple_New(PyTuple_GET_SIZE(args));
     PyObject *run = PyCFunction_New(&stack_run_thread_def,
                                     PyTuple_GET_ITEM(args, 0));
-    if (wrapped != NULL && run != NULL) {
-        Py_INCREF(run);
-        PyTuple_SET_ITEM(wrapped, 0, run);
-        for (Py_ssize_t i = 1; i < PyTuple_GET_SIZE(args); i++) {
-            Py_INCREF(PyTuple_GET_ITEM(args, i));
-            PyTuple_SET_ITEM(wrapped, i, PyTuple_GET_ITEM(args, i));
-        }
-        result = PyObject_Call(original, wrapped, kwargs);
+    PyObject *wrapped = run == NULL ? NULL
+                        : PyTuple_New(PyTuple_GET_SIZE(args));
+    if (wrapped == NULL) {
+        Py_XDECREF(run);
+        return NULL;
     }
-    Py_XDECREF(wrapped);
-    Py_XDECREF(run);
-    return result;
+    PyTuple_SET_ITEM(wrapped, 0, run);
+    for (Py_ssize_t i = 1; i < PyTuple_GET_SIZE(args); i++) {
+        Py_INCREF(PyTuple_GET_ITEM(args, i));
+        PyTuple_SET_ITEM(wrapped, i, PyTuple_GET_ITEM(args, i));
+    }
+    return wrapped;
 }
 
-/* The functions that start threads, by the names that _thread gives them. */
-static PyMethodDef stack_starters[] = {
-    {"start_new_thread", (PyCFunction)(void (*)(void))stack_start_thread,
-     METH_VARARGS | METH_KEYWORDS,
-     "start_new_thread(function, args[, kwargs])\n\n"
-     "Call the function in a new thread; return the thread's identity."},
-    {"start_new", (PyCFunction)(void (*)(void))stack_start_thread,
-     METH_VARARGS | METH_KEYWORDS,
-     "start_new(function, args[, kwargs])\n\n"
-     "The old name of start_new_thread()."},
-    {"start_joinable_thread",
-     (PyCFunction)(void (*)(void))stack_start_thread,
-     METH_VARARGS | METH_KEYWORDS,
-     "start_joinable_thread(function[, handle[, daemon]])\n\n"
-     "Call the function in a new thread; return a handle to join it by."},
-};
+/* The interpreter's start functions: start_new_thread() and its older name
+   take no keywords, start_joinable_thread() of 3.13+ does. */
+static PyCFunction stack_start_plain;
+static PyCFunctionWithKeywords stack_start_joinable;
 
-/* Make a start function of the interpreter's ours: the object itself, since
-   threading, gevent and others took it before we came.  What it was becomes
-   its self.  Its way of being called must not change with that.  Returns -1
-   with an exception. */
-static int
-stack_wrap_starter(PyObject *thread, PyMethodDef *def)
+static PyObject *
+stack_call_plain(PyObject *module, PyObject *args)
 {
-    PyObject *object = PyObject_GetAttrString(thread, def->ml_name);
-    int result = 0;
-    if (object == NULL) {
-        PyErr_Clear();          /* this version has none of that name */
-    }
-    else if (PyCFunction_Check(object)
-             && PyCFunction_GET_FUNCTION(object) != def->ml_meth
-             && (PyCFunction_GET_FLAGS(object) & ~METH_KEYWORDS)
-                == METH_VARARGS) {
-        PyCFunctionObject *starter = (PyCFunctionObject *)object;
-        PyObject *original = PyCFunction_NewEx(
-            starter->m_ml, starter->m_self, starter->m_module);
-        if (original == NULL) {
-            result = -1;
-        }
-        else {
-            PyObject *self = starter->m_self;
-            starter->m_self = original;
-            starter->m_ml = def;
-            Py_XDECREF(self);
-        }
-    }
-    Py_XDECREF(object);
+    PyObject *wrapped = stack_wrap_function(args);
+    PyObject *result = wrapped == NULL ? NULL
+                       : stack_start_plain(module, wrapped);
+    Py_XDECREF(wrapped);
     return result;
 }
 
-/* Wrap this interpreter's start functions.  Returns -1 with an exception. */
+static PyObject *
+stack_call_joinable(PyObject *module, PyObject *args, PyObject *kwargs)
+{
+    PyObject *wrapped = stack_wrap_function(args);
+    PyObject *result = wrapped == NULL ? NULL
+                       : stack_start_joinable(module, wrapped, kwargs);
+    Py_XDECREF(wrapped);
+    return result;
+}
+
+/* Put ours in the place of one, if it is called as we know it. */
+static void
+stack_wrap_starter(PyMethodDef *def)
+{
+    PyCFunction joinable =
+        (PyCFunction)(void (*)(void))stack_call_joinable;
+    bool is_plain = strcmp(def->ml_name, "start_new_thread") == 0
+                    || strcmp(def->ml_name, "start_new") == 0;
+    bool is_joinable = strcmp(def->ml_name, "start_joinable_thread") == 0;
+    if (is_plain && def->ml_flags == METH_VARARGS
+        && def->ml_meth != stack_call_plain
+        && (stack_start_plain == NULL || stack_start_plain == def->ml_meth)) {
+        stack_start_plain = def->ml_meth;
+        def->ml_meth = stack_call_plain;
+    }
+    else if (is_joinable && def->ml_flags == (METH_VARARGS | METH_KEYWORDS)
+             && def->ml_meth != joinable) {
+        stack_start_joinable =
+            (PyCFunctionWithKeywords)(void (*)(void))def->ml_meth;
+        def->ml_meth = joinable;
+    }
+}
+
+/* Wrap the interpreter's start functions, in the table of _thread's methods:
+   threading, gevent and others keep copies of the function objects, or have
+   put their own in the module.  Returns -1 with an exception. */
 static int
 stack_wrap_starters(void)
 {
     PyObject *thread = PyImport_ImportModule("_thread");
-    int result = thread == NULL ? -1 : 0;
-    for (size_t i = 0; result == 0
-         && i < sizeof stack_starters / sizeof *stack_starters; i++) {
-        result = stack_wrap_starter(thread, &stack_starters[i]);
+    if (thread == NULL) {
+        return -1;
     }
-    Py_XDECREF(thread);
-    return result;
+    PyModuleDef *module = PyModule_Check(thread) ? PyModule_GetDef(thread)
+                                                 : NULL;
+    PyMethodDef *def = module == NULL ? NULL : module->m_methods;
+    while (def != NULL && def->ml_name != NULL) {
+        stack_wrap_starter(def++);
+    }
+    PyErr_Clear();
+    Py_DECREF(thread);
+    return 0;
 }
 
 /* ==== 16. File arguments ==== */

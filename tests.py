@@ -4094,6 +4094,7 @@ class StackTests(CrashCase):
             "large": "threading.stack_size(1 << 26); "
                      "_thread.start_new_thread(work, ())",
             "taken before": "taken(work, ())",
+            "replaced before": "_thread.start_new_thread(work, ())",
             "thread in thread": "_thread.start_new_thread("
                                 "_thread.start_new_thread, (work, ()))",
         }
@@ -4101,21 +4102,25 @@ class StackTests(CrashCase):
             with self.subTest(name):
                 child = python("""
                     import _thread, threading; taken = _thread.start_new_thread
+                    %s
                     import concurrent.futures as futures, faulthandler, machine
                     def work():
                         machine.run("50ebfd")()
                     lock = _thread.allocate_lock()
                     lock.acquire()
                     %s; lock.acquire()
-                """ % start)
+                """ % (
+                    # As gevent does.
+                    "_thread.start_new_thread = lambda *a: taken(*a)"
+                    if name == "replaced before" else "", start))
                 self.assertEqual(status_name(child.status), "-SIGSEGV")
-                first = report('  File "<string>", line 4 in work\n')
+                first = report('  File "<string>", line 5 in work\n')
                 self.assertEqual(child.err[:len(first)], first)
                 self.assertRegex(
                     child.err[len(first):],
                     r'\A(  File "…/.*", line … in \w+\n)*\n'
                     r'Thread 0x… \(most recent call first\):\n(.*\n)*'
-                    r'  File "<string>", line 7 in <module>\n\Z')
+                    r'  File "<string>", line 8 in <module>\n\Z')
 
     def test_many_threads(self):
         """Threads that have ended leave no stack behind."""
