@@ -9885,32 +9885,37 @@ class GuardTests(CrashCase):
         """))
         self.assertEqual((child.status, child.out), (7, "1\n0\n"), child)
 
-    def test_signals_in_many_threads(self):
+    def test_signals_in_two_threads(self):
         """Threads that are dumped at once take turns."""
-        child = python("""
-            import _thread, faulthandler, re, signal, tempfile, threading, time
-            def victim():
-                idents.append(threading.get_ident())
-                time.sleep(60)
-            file = tempfile.TemporaryFile("w+")
-            faulthandler.register(signal.SIGUSR1, file, all_threads=False)
+        child = python(block(self.FULL_PIPE) + block("""
+            import _thread, threading
             idents = []
-            for n in range(8):
-                _thread.start_new_thread(victim, ())
-            while len(idents) < 8:
-                time.sleep(0.001)
-            for n in range(200):
-                for ident in idents:
-                    signal.pthread_kill(ident, signal.SIGUSR1)
-            time.sleep(0.5)
-            file.seek(0)
-            text = file.read()
-            one = ('Stack (most recent call first):\\n'
-                   '  File "<string>", line 4 in victim\\n')
-            print(text.count(one) > 50, text.replace(one, ""), flush=True)
-            __import__("os")._exit(7)
-        """)
-        self.assertEqual((child.status, child.out), (7, "True \n"), child)
+            def first():
+                idents.append(threading.get_ident())
+                time.sleep(20)
+            def second():
+                idents.append(threading.get_ident())
+                time.sleep(20)
+            for function in first, second:
+                before = len(idents)
+                _thread.start_new_thread(function, ())
+                while len(idents) == before:
+                    time.sleep(0.001)
+            time.sleep(0.1)
+            faulthandler.register(signal.SIGUSR1, theirs, all_threads=False)
+            for ident in idents:
+                signal.pthread_kill(ident, signal.SIGUSR1)
+                time.sleep(0.1)
+            empty()
+            time.sleep(1)
+            os._exit(7)
+        """))
+        self.assertEqual((child.status, child.out), (7, block("""
+            Stack (most recent call first):
+              File "<string>", line 27 in first
+            Stack (most recent call first):
+              File "<string>", line 30 in second
+        """)), child)
 
     def test_dump_while_disarmed(self):
         """Without our handlers the kernel reads damaged memory for us."""
