@@ -2063,7 +2063,7 @@ out_write_some(int *fd, enum out_way *way, const char *text, size_t n)
         *fd = mine < 0 ? *fd : mine;
         return out_write_some(fd, way, text, n);
     case OUT_SOCKET:
-        return send(*fd, text, n, MSG_DONTWAIT | MSG_NOSIGNAL);
+        return send(*fd, text, n, MSG_DONTWAIT);
     case OUT_SMALL:
         return write(*fd, text, n < 512 ? n : 512);
     default:
@@ -3307,6 +3307,7 @@ frame_write_stack(struct out *o, uintptr_t tstate, bool show_oldest,
     while (result == WALK_FRAME
            && (result = frame_walk_next(&w)) == WALK_FRAME) {
         if (w.bridged) {
+            m->unknown = true;      /* or the thread runs */
             out_room(o, OUT_LINE_MAX);
             out_text(o, shown < newest ? FRAME_GAP : "");
             w.bridged = false;

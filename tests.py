@@ -43,6 +43,7 @@ Where is the test for ...?
     PYTHONFAULTHANDLER=…                        OptionTests
     context()                                   ContextTests
     pytest, IDEs, process pools, and others     NeighbourTests
+    locks held, no memory, vfork() children     PlaceTests
     what each guard is for (see .ci/guards)     GuardTests
     bugs that came back once                    RegressionTests
     the C file, the README                      SourceTests
@@ -99,6 +100,7 @@ SIGNALS = [
 ]
 
 X86_64 = os.uname().machine == "x86_64"
+DEBUG = hasattr(sys, "gettotalrefcount")
 SANITIZED = "libasan" in os.environ.get("LD_PRELOAD", "")
 
 
@@ -9473,6 +9475,185 @@ class NeighbourTests(DropInCase):
         self.assertEqual((child.status, child.out),
                          (0, "-11 1\n" * 5 + "11\n7\n"), child)
         self.assertEqual(child.err.count("Fatal Python error"), 1, child)
+
+
+# ---- Places ----------------------------------------------------------------
+
+PLACES = r"""
+#include <dlfcn.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* malloc() finds its own data damaged, and aborts with its lock held. */
+void
+corrupt_heap(void)
+{
+    char *volatile last = malloc(24);
+
+    for (int i = 0; i < 4000; i++)
+        last = malloc(40000);
+    memset(last + 40000, 0x41, 64);
+    for (int i = 0; i < 10; i++)
+        last = malloc(100000);
+}
+
+static void *
+load(void *path)
+{
+    dlopen(path, RTLD_NOW);
+    return NULL;
+}
+
+/* Another thread holds the loader's lock, in a library's constructor. */
+void
+load_in_thread(const char *path)
+{
+    pthread_t thread;
+
+    pthread_create(&thread, NULL, load, strdup(path));
+    usleep(500000);
+}
+
+/* The child shares our memory. Returns the signal that it died of. */
+int
+crash_in_vfork(void)
+{
+    int status = 0;
+    pid_t pid = vfork();
+
+    if (pid == 0) {
+        *(volatile int *)8 = 1;
+        _exit(1);
+    }
+    waitpid(pid, &status, 0);
+    return WTERMSIG(status);
+}
+"""
+
+SLOW_LIBRARY = r"""
+#include <unistd.h>
+
+__attribute__((constructor)) static void
+begin(void)
+{
+    sleep(20);
+}
+"""
+
+
+class PlaceTests(CrashCase):
+    """Crashes where little works.  .ci/stress places has many more."""
+
+    def setUp(self):
+        """Compile the library, once."""
+        compile_library(self, "places", PLACES)
+
+    @unittest.skipIf(SANITIZED, "the sanitizer needs the address space")
+    @unittest.skipIf(DEBUG, "the interpreter asserts that there is some")
+    def test_no_memory_left(self):
+        """Not a byte can be allocated."""
+        child = python("""
+            import ctypes, resource, sys, faulthandler
+            strlen = ctypes.CDLL(None).strlen
+            def eat(kept, size):
+                while size > 16:
+                    try:
+                        kept.append(bytearray(size))
+                    except MemoryError:
+                        size //= 2
+                strlen(None)
+            with open("/proc/self/statm") as file:
+                size = int(file.read().split()[0]) * 4096 + (64 << 20)
+            resource.setrlimit(resource.RLIMIT_AS, (size, size))
+            eat([], 1 << 22)
+        """)
+        # 3.15.0 itself crashes in bytearray().
+        child.err = child.err.replace("line 6 in eat", "line 9 in eat")
+        self.check(child, SIGSEGV, report(
+            '  File "<string>", line 9 in eat\n'
+            '  File "<string>", line 13 in <module>\n'))
+
+    @unittest.skipIf(SANITIZED, "the sanitizer has its own malloc()")
+    def test_lock_of_malloc(self):
+        """malloc() aborts, and its lock is held."""
+        for arm in ("", "faulthandler.enable(all_threads=False, c_stack=True)"):
+            with self.subTest(arm=arm):
+                child = python("""
+                    import ctypes, faulthandler; %s
+                    def f():
+                        ctypes.CDLL("./places.so").corrupt_heap()
+                    f()
+                """ % arm)
+                self.assertEqual(status_name(child.status), "-SIGABRT", child)
+                self.assertLess(child.seconds, LIMIT)
+                # The first line is the C library's.
+                self.assertRegex(child.err, (
+                    r'\A.*\nFatal Python error: Aborted\n\n.*\n'
+                    r'  File "<string>", line 3 in f\n'
+                    r'  File "<string>", line 4 in <module>\n'
+                    + (r"\nCurrent thread's C stack trace .*\n(  .*\n)+"
+                       if arm else "") + r"\Z"))
+
+    def test_lock_of_the_loader(self):
+        """Another thread is in a library's constructor."""
+        compile_library(self, "slow", SLOW_LIBRARY)
+        for arm in ("", "faulthandler.enable(all_threads=False, c_stack=True)"):
+            with self.subTest(arm=arm):
+                child = python("""
+                    import ctypes, faulthandler; %s
+                    places = ctypes.CDLL("./places.so")
+                    def f():
+                        places.load_in_thread(b"./slow.so")
+                        faulthandler.sigsegv()
+                    f()
+                """ % arm)
+                self.assertEqual(status_name(child.status), "-SIGSEGV", child)
+                self.assertLess(child.seconds, 5)
+                self.assertRegex(child.err, (
+                    r'\AFatal Python error: Segmentation fault\n\n.*\n'
+                    r'  File "<string>", line 5 in f\n'
+                    r'  File "<string>", line 6 in <module>\n'
+                    + (r"\nCurrent thread's C stack trace .*\n(  .*\n)+"
+                       if arm else "") + r"\Z"))
+
+    @unittest.skipIf(DEBUG, "the collector asserts that there is none")
+    def test_collector(self):
+        """The collector meets a damaged object."""
+        child = python("""
+            import ctypes, faulthandler, gc
+            kept = [[object()] for n in range(10)]
+            items = ctypes.c_void_p.from_address(id(kept[3]) + 24).value
+            def f():
+                ctypes.c_void_p.from_address(items).value = 0x10
+                gc.collect()
+            f()
+        """)
+        self.assertEqual(status_name(child.status), "-SIGSEGV", child)
+        self.assertEqual(child.err, report(
+            '  Garbage-collecting\n'
+            '  File "<string>", line 6 in f\n'
+            '  File "<string>", line 7 in <module>\n'))
+
+    def test_vfork_child(self):
+        """A vfork() child crashes, then the parent."""
+        child = python("""
+            import ctypes, faulthandler
+            def f():
+                print(ctypes.CDLL("./places.so").crash_in_vfork(), flush=True)
+            f()
+            faulthandler.sigfpe()
+        """)
+        self.assertEqual((status_name(child.status), child.out),
+                         ("-SIGFPE", "11\n"), child)
+        self.assertEqual(child.err, report(
+            '  File "<string>", line 3 in f\n'
+            '  File "<string>", line 4 in <module>\n') + report(
+            '  File "<string>", line 5 in <module>\n',
+            "Floating point exception"))
+        self.assertLess(child.seconds, 5)
 
 
 # ---- Guards ----------------------------------------------------------------
