@@ -2973,7 +2973,9 @@ OVERFLOW = r"""
 #define _GNU_SOURCE
 #include <alloca.h>
 #include <pthread.h>
+#include <setjmp.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <ucontext.h>
@@ -3064,6 +3066,98 @@ null_call(int unused)
     (void)unused;
     function();
     return 1;
+}
+
+/* A thread whose stack has a neighbour: from above the stack, forbidden
+   memory, another stack, forbidden memory. */
+
+#define KIB(n) ((size_t)(n) << 10)
+static char *base;
+
+static void
+write_upwards(void)
+{
+    static volatile char *at;
+    volatile char here = 0;
+    for (at = &here;;) {
+        *++at = 1;
+    }
+}
+
+__attribute__((noinline)) static int
+reach_over(int unused)
+{
+    volatile char frame[KIB(1800)];
+    frame[0] = (char)unused;
+    return frame[unused];
+}
+
+static void *
+beside(void *kind)
+{
+    stack_t handler = {.ss_sp = malloc(KIB(128)), .ss_size = KIB(128)};
+    char *other = base + KIB(2560);
+    size_t size = KIB(512) - 4096;
+    if (*(int *)kind == 1) {
+        handler.ss_sp = other;
+        handler.ss_size = size;
+    }
+    sigaltstack(&handler, NULL);
+    switch (*(int *)kind) {
+    case 1:
+        alternate(0);
+        break;
+    case 2:
+        reach_over(0);
+        break;
+    default:
+        getcontext(&inside);
+        inside.uc_stack.ss_sp = other;
+        inside.uc_stack.ss_size = size;
+        inside.uc_link = &before;
+        makecontext(&inside, *(int *)kind == 0 ? overflow_here
+                                               : write_upwards, 0);
+        swapcontext(&before, &inside);
+    }
+    return NULL;
+}
+
+int
+neighbour(int kind)
+{
+    pthread_attr_t attributes;
+    pthread_t thread;
+    base = mmap(NULL, KIB(4096), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+                0);
+    mprotect(base + KIB(3072), KIB(1024), PROT_READ | PROT_WRITE);
+    mprotect(base + KIB(2560), KIB(512) - 4096, PROT_READ | PROT_WRITE);
+    pthread_attr_init(&attributes);
+    pthread_attr_setstack(&attributes, base + KIB(3072), KIB(1024));
+    pthread_create(&thread, &attributes, beside, &kind);
+    return pthread_join(thread, NULL);
+}
+
+/* A fault that somebody's handler has dealt with. */
+
+static sigjmp_buf repaired;
+
+static void
+on_repair(int signum)
+{
+    siglongjmp(repaired, signum);
+}
+
+int
+repair(int unused)
+{
+    struct sigaction action, former;
+    memset(&action, 0, sizeof action);
+    action.sa_handler = on_repair;
+    sigaction(SIGSEGV, &action, &former);
+    if (sigsetjmp(repaired, 1) == 0) {
+        *(volatile char *)16 = (char)unused;
+    }
+    return sigaction(SIGSEGV, &former, NULL);
 }
 """
 
@@ -3314,6 +3408,57 @@ class DetailsTests(CrashCase):
                                               argument)
                         self.assertRegex(line, (
                             r"^  (reading|writing|executing) address 0x"))
+
+    @unittest.skipUnless(X86_64, "the frame's size is read from the code")
+    def test_neighbour_of_the_stack(self):
+        """A full stack below this one, a frame over it, a write from it."""
+        for kind, expected in [
+                (0, "writing address 0x"),      # a coroutine's
+                (1, "writing address 0x"),      # the signal handlers'
+                (2, "The stack of this thread overflowed (1024 KiB, "),
+                (3, "writing address 0x")]:
+            for flags in self.BUILDS[:2]:
+                with self.subTest(kind=kind, flags=flags):
+                    line, = self.overflow(flags, "neighbour", "main", kind)
+                    self.assertEqual(line[:2 + len(expected)],
+                                     "  " + expected)
+
+    def test_around_the_alternate_stack(self):
+        """Large frames do not come to rest on the handlers' stack."""
+        child = python("""
+            import ctypes, faulthandler, threading
+            class Stack(ctypes.Structure):
+                _fields_ = [("start", ctypes.c_size_t),
+                            ("flags", ctypes.c_int),
+                            ("size", ctypes.c_size_t)]
+            def look():
+                stack = Stack()
+                ctypes.CDLL(None).sigaltstack(None, ctypes.byref(stack))
+                end = 0
+                for line in open("/proc/self/maps"):
+                    first, last = (int(n, 16)
+                                   for n in line.split()[0].split("-"))
+                    if first == stack.start:
+                        end = last
+                    elif first == end:
+                        print(line.split()[1], last - first >= 1 << 20)
+            thread = threading.Thread(target=look)
+            thread.start()
+            thread.join()
+        """)
+        self.assertEqual(child.out, "---p True\n", child)
+
+    def test_fault_long_ago(self):
+        """What the processor said of an older fault is not told again."""
+        self.dies("""
+            import struct
+            ctypes.CDLL(%r).repair(0)
+            info = struct.pack("iiiiQ", 11, 0, 1, 0, 0x700000000000)
+            info = ctypes.create_string_buffer(info, 128)
+            me = os.getpid(), threading.get_native_id()
+            libc.syscall(297 if %r else 240, *me, 11, info)
+        """ % (self.overflow_library("-O2"), X86_64), SIGSEGV,
+                  "accessing address 0x0000700000000000" + NOWHERE)
 
     @unittest.skipUnless(X86_64, "needs machine code of x86-64")
     def test_smashed_stack_pointer(self):
@@ -3579,6 +3724,7 @@ class DetailsTests(CrashCase):
         for damage, shown in [
                 ("words(id(error))[1] = forbidden", "???"),
                 ("words(id(error))[1] = id(int)", "???"),
+                ("words(id(error))[1] = id(type)", "???"),
                 ("replace(words(id(error), 12), id(error.args), 1)",
                  "ValueError"),
                 ("replace(words(id(error), 12), id(error.args), forbidden)",
