@@ -4282,25 +4282,28 @@ fault_is_inner_guard(const struct fault_place *p)
 }
 
 /* Was a large frame made right before, that begins on this thread's stack?
-   Looks for the instruction, sub $size,%rsp, in the code before. */
+   Looks back for the instruction, sub $size,%rsp.  One of a small frame is
+   another function's end of the search, and so is a ret. */
 static bool
 fault_made_frame(const struct fault_place *p)
 {
-    uint8_t code[FAULT_PROLOGUE];
-    for (size_t n = sizeof code; PLATFORM_IS_X86_64 && n >= 64; n /= 2) {
-        if (mem_read(code, p->pc - n, n) < 0) {
-            continue;
+    uint8_t code[FAULT_PROLOGUE + 7] = {0};
+    size_t n = PLATFORM_IS_X86_64 ? FAULT_PROLOGUE : 0;
+    while (n >= 16 && mem_read(code, p->pc - n, n) < 0) {
+        n /= 2;
+    }
+    for (size_t i = n < 16 ? 0 : n; i-- > 0;) {
+        const uint8_t *at = code + i;
+        if (at[0] == 0xc3
+            || (at[0] == 0x48 && at[1] == 0x83 && at[2] == 0xec)) {
+            return false;
         }
-        for (size_t i = 0; i + 7 <= n; i++) {
+        if (at[0] == 0x48 && at[1] == 0x81 && at[2] == 0xec) {
             int32_t size;
-            memcpy(&size, code + i + 3, sizeof size);
+            memcpy(&size, at + 3, sizeof size);
             uintptr_t begin = p->sp + (uintptr_t)size;
-            if (code[i] == 0x48 && code[i + 1] == 0x81 && code[i + 2] == 0xec
-                && size > 0 && p->low < begin && begin < p->high) {
-                return true;
-            }
+            return size > 0 && p->low < begin && begin < p->high;
         }
-        return false;
     }
     return false;
 }
