@@ -5026,12 +5026,14 @@ fault_write_sender(struct out *o, const siginfo_t *info, const void *context)
                                           : words;
     }
     else {
-        out_text(o, info->si_pid == 0 ? "sent by a process of another"
-                    " namespace" : "sent by process ");
+        /* A process that has no number here is not in our namespace. */
+        out_text(o, info->si_pid == 0 ? "sent by a process from outside, "
+                    : "sent by process ");
         if (info->si_pid != 0) {
             out_decimal(o, (uint64_t)info->si_pid);
+            out_char(o, ' ');
         }
-        out_text(o, " of user ");
+        out_text(o, "of user ");
         out_decimal(o, info->si_uid);
     }
     out_text(o, words);

@@ -3239,8 +3239,9 @@ class DetailsTests(CrashCase):
             thing.name
         """), env=environment(PYTHONMALLOC="debug"))
         self.assertRegex(child.err, (
-            r"(?m)^  \w+ing address 0xdddddddddddd[0-9a-f]{4}: a non-canonical "
-            r"address, no memory can be there \(SI_KERNEL\)\n"
+            r"(?m)^  \w+ing address 0xdddddddddddd[0-9a-f]{4}: "
+            r"a non-canonical address, no memory can be there "
+            r"\(SI_KERNEL\)\n"
             r"  register r\w+ is 0xdd\w+, .*: likely a use after free\n"))
 
     def test_all_codes(self):
@@ -3282,6 +3283,17 @@ class DetailsTests(CrashCase):
             "sent by process %s of user %s with kill() (SI_USER)"
             % tuple(child.out.split())], 'Stack (most recent call first):\n'
             '  File "<string>", line 16 in <module>\n')
+
+    def test_process_from_outside(self):
+        """One that has no number in this process's namespace."""
+        self.dies("""
+            import struct
+            info = struct.pack("iiiiii", 11, 0, 0, 0, 0, 1000)
+            info = ctypes.create_string_buffer(info, 128)
+            me = os.getpid(), threading.get_native_id()
+            libc.syscall(297 if %r else 240, *me, 11, info)
+        """ % X86_64, SIGSEGV, "sent by a process from outside, of user 1000 "
+                  "with kill() (SI_USER)")
 
     def test_fatal_error(self):
         """Py_FatalError() reports by itself: what it does not say follows."""
