@@ -5147,13 +5147,16 @@ native_read_dynamic(struct native_object *object, uintptr_t dynamic)
             || entry.d_tag == DT_NULL) {
             break;
         }
-        uintptr_t value = entry.d_un.d_ptr;
+        uintptr_t value = entry.d_un.d_ptr, at = value;
+        if (value < object->base) {
+            at += object->base;     /* not relocated: the vdso's, or musl's */
+        }
         switch (entry.d_tag) {
-        case DT_SYMTAB: object->symbols = value; break;
-        case DT_STRTAB: object->names = value; break;
+        case DT_SYMTAB: object->symbols = at; break;
+        case DT_STRTAB: object->names = at; break;
         case DT_STRSZ: object->names_size = value; break;
-        case DT_GNU_HASH: gnu_hash = value; break;
-        case DT_HASH: hash = value; break;
+        case DT_GNU_HASH: gnu_hash = at; break;
+        case DT_HASH: hash = at; break;
         default: break;
         }
     }

@@ -7345,6 +7345,21 @@ class SymbolTests(CrashCase):
                 with open(os.path.join(folder, name), "rb") as file:
                     self.assertIs(self.MESSAGE in file.read(), expected)
 
+    def test_kernel_code(self):
+        """A fault in the code that the kernel maps, which has no file."""
+        child = python("""
+            import ctypes, faulthandler
+            faulthandler.enable(2, c_stack="mixed")
+            ctypes.CDLL(None).clock_gettime(1, ctypes.c_void_p(8))
+        """)
+        if child.status == 0:
+            self.skipTest("the kernel's code makes a system call here")
+        self.assertEqual(child.status, -SIGSEGV)
+        lines = child.err.splitlines()
+        at = lines.index("Traceback (most recent call first):")
+        self.assertRegex(lines[at + 1], r"^  C File \?\?\?, line \?\?\? in "
+                         r"(__vdso_)?clock_gettime \(linux-\S+\+0x\w+\)$")
+
     # ---- what is not there, or wrong ----
 
     def test_replaced_file(self):
