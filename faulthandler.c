@@ -5219,11 +5219,11 @@ native_find_record(uintptr_t pc, uintptr_t *start)
     return 0;
 }
 
-static bool
-native_is_code(uintptr_t pc)
+static uintptr_t
+native_record(uintptr_t pc)
 {
     uintptr_t start;
-    return native_find_record(pc, &start) != 0;
+    return native_find_record(pc, &start);
 }
 
 /* Find the object that holds an address.  Returns -1 if there is none. */
@@ -5302,7 +5302,7 @@ struct native_seen {
 static void
 native_see(struct native_seen *seen, uintptr_t pc)
 {
-    uintptr_t start, record = native_find_record(pc, &start);
+    uintptr_t record = native_record(pc);
     size_t i = 0;
     while (record != 0 && i < seen->count && seen->records[i] != record) {
         i++;
@@ -5669,7 +5669,7 @@ native_ask(const struct native_frame *frame)
 {
     struct native_object object;
     uintptr_t pc = frame->pc - (frame->is_return ? 1 : 0);
-    uintptr_t start, record = native_find_record(pc, &start);
+    uintptr_t record = native_record(pc);
     struct native_source *sources = native_question.sources;
     size_t i = 0;
     while (i < native_question.source_count && sources[i].record != record) {
@@ -5933,8 +5933,8 @@ native_leave_nowhere(void *context)
 {
     struct platform_place place = platform_get_place(context);
     uintptr_t caller;
-    if (native_is_code(place.pc) || mem_word(place.sp, &caller) < 0
-        || !native_is_code(caller)) {
+    if (native_record(place.pc) != 0 || mem_word(place.sp, &caller) < 0
+        || native_record(caller) == 0) {
         return false;
     }
     place.pc = caller;
@@ -6169,11 +6169,9 @@ native_mix_is_loop(struct native_mix *m, size_t i)
                   || (native_loop_part != 0
                       && platform_find_start(pc) == native_loop_part);
     }
-    uintptr_t start;
     return m->told
            || (m->loop_size != 0 && native_mix_size(m, i) == m->loop_size
-               && native_find_record(pc, &start)
-                  == native_find_record(native_loop.start, &start));
+               && native_record(pc) == native_record(native_loop.start));
 }
 
 /* The loop that a C frame is, NULL if it is none.  Several thread states may
@@ -6393,14 +6391,14 @@ native_mix_resume(struct native_mix *m, void *context)
 {
     uintptr_t sp = m->frames[m->count - 1].sp & ~(uintptr_t)PLATFORM_BITS;
     uintptr_t loop = native_mix_next_place(m, sp);
-    uintptr_t start, code = native_find_record(native_loop.start, &start);
+    uintptr_t code = native_record(native_loop.start);
     struct platform_place kept = {0, 0, m->fp};
     uintptr_t fp;
     int tries = 0;
     for (uintptr_t at = sp; at < loop && at - sp < NATIVE_MIX_SEARCH
          && tries < NATIVE_MIX_TRIES; at += sizeof at) {
         if (mem_word(at, &kept.pc) < 0
-            || native_find_record(kept.pc, &start) != code) {
+            || native_record(kept.pc) != code) {
             continue;
         }
         tries++;
