@@ -2871,13 +2871,13 @@ struct frame_walk {
     uintptr_t seen[FRAME_MAX];  /* the last ones */
 };
 
-enum walk_result { WALK_FRAME, WALK_END, WALK_CUT };
+enum frame_walk_result { FRAME_WALK_ON, FRAME_WALK_END, FRAME_WALK_CUT };
 
-static enum walk_result
+static enum frame_walk_result
 frame_walk_begin(struct frame_walk *w, uintptr_t tstate)
 {
     memset(w, 0, offsetof(struct frame_walk, seen));
-    return frame_newest(tstate, &w->next) < 0 ? WALK_CUT : WALK_FRAME;
+    return frame_newest(tstate, &w->next) < 0 ? FRAME_WALK_CUT : FRAME_WALK_ON;
 }
 
 /* How far the C stack is searched for frame objects, and how many links are
@@ -2976,8 +2976,8 @@ frame_scan(struct frame_walk *w)
 
 /* Find the frame behind a link that leads nowhere, or to what is no frame.
    Where there is none, the link is taken as it is. */
-static enum walk_result
-frame_bridge(struct frame_walk *w, enum walk_result result)
+static enum frame_walk_result
+frame_bridge(struct frame_walk *w, enum frame_walk_result result)
 {
     if (LAYOUT_FRAME_OBJECTS) {
         w->bridges = false;     /* once: what it finds must be new */
@@ -2986,7 +2986,7 @@ frame_bridge(struct frame_walk *w, enum walk_result result)
         }
     }
     else if (w->stack.base == 0) {
-        return w->code.at == 0 ? WALK_END : result;
+        return w->code.at == 0 ? FRAME_WALK_END : result;
     }
     else if (frame_stack_below(&w->stack, &w->frame, &w->code) < 0) {
         return result;
@@ -2995,18 +2995,18 @@ frame_bridge(struct frame_walk *w, enum walk_result result)
         frame_stack_pass(&w->stack, w->frame.at);
     }
     w->bridged = true;
-    return WALK_FRAME;
+    return FRAME_WALK_ON;
 }
 
 /* May a link lead to what was found there?  A shim or a generator's frame may
    be anywhere: what comes behind it is checked. */
 static bool
-frame_is_sound(struct frame_walk *w, enum walk_result result)
+frame_is_sound(struct frame_walk *w, enum frame_walk_result result)
 {
-    if (result != WALK_FRAME) {
+    if (result != FRAME_WALK_ON) {
         /* Before 3.11 no frame can be told from the last one of a greenlet,
            behind which another's frames lie on the C stack. */
-        return result == WALK_END && w->stack.base == 0
+        return result == FRAME_WALK_END && w->stack.base == 0
                && !(LAYOUT_FRAME_OBJECTS && w->seen_count == 0);
     }
     for (size_t i = 0; i < w->seen_count && i < FRAME_MAX; i++) {
@@ -3025,15 +3025,15 @@ frame_is_sound(struct frame_walk *w, enum walk_result result)
 }
 
 /* Read the frame that the last one names, and its code object. */
-static enum walk_result
+static enum frame_walk_result
 frame_follow(struct frame_walk *w)
 {
     if (w->next == 0) {
-        return WALK_END;
+        return FRAME_WALK_END;
     }
     if (mem_chain_step(&w->chain, w->next) < 0
         || frame_read(w->next, &w->frame) < 0) {
-        return WALK_CUT;
+        return FRAME_WALK_CUT;
     }
     /* In a recursion the code object is known. */
     if (!frame_is_shim(&w->frame)
@@ -3041,42 +3041,43 @@ frame_follow(struct frame_walk *w)
         && code_read(w->frame.code, &w->code) < 0) {
         w->code.at = 0;
     }
-    return WALK_FRAME;
+    return FRAME_WALK_ON;
 }
 
 /* Go to the next frame, and tell whether it is one that is shown. */
-static enum walk_result
+static enum frame_walk_result
 frame_walk_step(struct frame_walk *w, bool *shown)
 {
-    enum walk_result result = frame_follow(w);
+    enum frame_walk_result result = frame_follow(w);
     if (w->bridges && !frame_is_sound(w, result)) {
         result = frame_bridge(w, result);
     }
-    if (result != WALK_FRAME) {
+    if (result != FRAME_WALK_ON) {
         return result;
     }
     w->next = w->frame.previous;
     w->seen[w->seen_count++ % FRAME_MAX] = w->frame.at;
     *shown = !frame_is_shim(&w->frame);
     if (*shown && w->code.at == 0) {
-        return ++w->strangers > FRAME_STRANGERS_MAX ? WALK_CUT : WALK_FRAME;
+        return ++w->strangers > FRAME_STRANGERS_MAX ? FRAME_WALK_CUT
+                                                    : FRAME_WALK_ON;
     }
     if (*shown) {
         w->strangers = 0;
         *shown = !frame_is_incomplete(&w->frame, &w->code);
     }
-    return WALK_FRAME;
+    return FRAME_WALK_ON;
 }
 
 /* Go to the next frame that is shown. */
-static enum walk_result
+static enum frame_walk_result
 frame_walk_next(struct frame_walk *w)
 {
-    enum walk_result result;
+    enum frame_walk_result result;
     bool shown = false;
     do {
         result = frame_walk_step(w, &shown);
-    } while (result == WALK_FRAME && !shown);
+    } while (result == FRAME_WALK_ON && !shown);
     return result;
 }
 
@@ -3088,7 +3089,7 @@ struct frame_loops {
     size_t shown;               /* of its frames */
     uintptr_t place;            /* in its C frame; 0: not known */
     uintptr_t link;             /* the next loop's place, 3.10 and 3.11 */
-    enum walk_result result;    /* WALK_FRAME: there is a loop */
+    enum frame_walk_result result;    /* FRAME_WALK_ON: there is a loop */
 };
 
 /* Go to the next loop. */
@@ -3100,7 +3101,8 @@ frame_loops_next(struct frame_loops *l)
     l->place = l->link;
     l->shown = 0;
     while (!last
-           && (l->result = frame_walk_step(&l->walk, &shown)) == WALK_FRAME) {
+           && (l->result = frame_walk_step(&l->walk, &shown))
+              == FRAME_WALK_ON) {
         any = true;
         l->shown += shown;
         last = LAYOUT_LOOP_SHIMS ? frame_is_shim(&l->walk.frame)
@@ -3113,8 +3115,8 @@ frame_loops_next(struct frame_loops *l)
              && mem_word(l->link + LAYOUT_LOOP_PREVIOUS, &l->link) < 0) {
         l->link = 0;
     }
-    if (l->result == WALK_END && any) {
-        l->result = WALK_FRAME;
+    if (l->result == FRAME_WALK_END && any) {
+        l->result = FRAME_WALK_ON;
     }
 }
 
@@ -3128,7 +3130,7 @@ frame_loops_begin(struct frame_loops *l, uintptr_t tstate)
         && mem_word(tstate + LAYOUT_TSTATE_LOOP, &l->link) < 0) {
         l->link = 0;
     }
-    if (l->result == WALK_FRAME) {
+    if (l->result == FRAME_WALK_ON) {
         frame_loops_next(l);
     }
 }
@@ -3300,12 +3302,12 @@ frame_write_stack(struct out *o, uintptr_t tstate, bool show_oldest,
         out_text(o, FRAME_UNREADABLE);
         return true;
     }
-    enum walk_result result = frame_walk_begin(&w, tstate);
+    enum frame_walk_result result = frame_walk_begin(&w, tstate);
     if (show_oldest && frame_bridge_begin(&w, tstate, sp) == 0) {
-        result = WALK_FRAME;
+        result = FRAME_WALK_ON;
     }
-    while (result == WALK_FRAME
-           && (result = frame_walk_next(&w)) == WALK_FRAME) {
+    while (result == FRAME_WALK_ON
+           && (result = frame_walk_next(&w)) == FRAME_WALK_ON) {
         if (w.bridged) {
             m->unknown = true;      /* or the thread runs */
             out_room(o, OUT_LINE_MAX);
@@ -3325,8 +3327,9 @@ frame_write_stack(struct out *o, uintptr_t tstate, bool show_oldest,
     }
     frame_write_ring(o, &ring, m);
     out_room(o, OUT_LINE_MAX);
-    out_text(o, result == WALK_CUT ? FRAME_CUT : shown == 0 ? FRAME_NONE : "");
-    return result != WALK_CUT && !m->unknown;
+    out_text(o, result == FRAME_WALK_CUT ? FRAME_CUT
+                : shown == 0 ? FRAME_NONE : "");
+    return result != FRAME_WALK_CUT && !m->unknown;
 }
 
 /* ==== 9. Threads ==== */
@@ -3592,14 +3595,14 @@ thread_is_shadow(const struct thread_list *list, size_t i,
 {
     struct frame_walk w;
     struct thread other;
-    enum walk_result result = frame_walk_begin(&w, t->at);
-    if (result == WALK_FRAME) {
+    enum frame_walk_result result = frame_walk_begin(&w, t->at);
+    if (result == FRAME_WALK_ON) {
         result = frame_walk_next(&w);
     }
     if (t->ident == 0) {
-        return result != WALK_FRAME || w.code.at == 0;
+        return result != FRAME_WALK_ON || w.code.at == 0;
     }
-    if (!layout.frames_known || result != WALK_END) {
+    if (!layout.frames_known || result != FRAME_WALK_END) {
         return false;
     }
     for (size_t j = 0; j < list->count; j++) {
@@ -6130,7 +6133,7 @@ native_mix_python(struct native_mix *m, struct frame_loops *loop)
 {
     struct frame_walk *w = &loop->start;
     for (size_t i = 0; i < loop->shown; i++) {
-        if (frame_walk_next(w) != WALK_FRAME) {
+        if (frame_walk_next(w) != FRAME_WALK_ON) {
             return;
         }
         if (native_mix_shows(m) && m->writes) {
@@ -6182,7 +6185,7 @@ native_mix_find(struct native_mix *m, size_t i)
     const struct platform_frame *frame = &m->frames[i];
     for (size_t j = 0; j < m->states; j++) {
         struct frame_loops *loop = &m->loops[j];
-        if (loop->result != WALK_FRAME) {
+        if (loop->result != FRAME_WALK_ON) {
             continue;
         }
         if (!LAYOUT_LOOP_PLACES && native_mix_is_loop(m, i)) {
@@ -6229,7 +6232,7 @@ native_mix_rest(struct native_mix *m)
     }
     for (size_t i = 0; i < m->states; i++) {
         struct frame_loops *loop = &m->loops[i];
-        for (; loop->result == WALK_FRAME; frame_loops_next(loop)) {
+        for (; loop->result == FRAME_WALK_ON; frame_loops_next(loop)) {
             if (m->whole) {
                 m->lost += loop->shown;
             }
@@ -6237,7 +6240,7 @@ native_mix_rest(struct native_mix *m)
                 native_mix_python(m, loop);
             }
         }
-        m->lost += loop->result == WALK_CUT ? loop->shown : 0;
+        m->lost += loop->result == FRAME_WALK_CUT ? loop->shown : 0;
     }
 }
 
@@ -6283,7 +6286,7 @@ native_mix_agrees(struct native_mix *m, const uintptr_t *states)
     size_t frames = 0, loops = native_mix_count_loops(m, &size);
     for (size_t i = 0; i < m->states; i++) {
         struct frame_loops *loop = &m->loops[i];
-        for (frame_loops_begin(loop, states[i]); loop->result == WALK_FRAME;
+        for (frame_loops_begin(loop, states[i]); loop->result == FRAME_WALK_ON;
              frame_loops_next(loop)) {
             frames++;
         }
@@ -6346,10 +6349,11 @@ native_mix_next_place(struct native_mix *m, uintptr_t sp)
     uintptr_t next = 0;
     for (size_t i = 0; i < m->states; i++) {
         struct frame_loops *loop = &m->loops[i];
-        while (loop->result == WALK_FRAME && loop->place < sp) {
+        while (loop->result == FRAME_WALK_ON && loop->place < sp) {
             frame_loops_next(loop);
         }
-        if (loop->result == WALK_FRAME && (next == 0 || loop->place < next)) {
+        if (loop->result == FRAME_WALK_ON
+            && (next == 0 || loop->place < next)) {
             next = loop->place;
         }
     }
@@ -8436,7 +8440,7 @@ fatal_learn_loop(void)
     frame_loops_begin(&loops, (uintptr_t)PyThreadState_Get());
     platform_unwind(&u);
     for (size_t i = 0; i + 1 < u.count; i++) {
-        if (loops.result == WALK_FRAME
+        if (loops.result == FRAME_WALK_ON
             && native_mix_holds(&frames[i], loops.place)) {
             native_loop_part = platform_find_start(frames[i].pc - 1);
         }
@@ -9751,16 +9755,16 @@ module_walk_agrees(void)
 {
     struct frame_walk w;
     PyObject *frame = (PyObject *)PyEval_GetFrame();
-    enum walk_result result = frame_walk_begin(&w,
+    enum frame_walk_result result = frame_walk_begin(&w,
                                               (uintptr_t)PyThreadState_Get());
     bool agrees = frame != NULL;
     Py_XINCREF(frame);
     for (int i = 0; agrees && i < MODULE_TEST_FRAMES; i++) {
-        if (result == WALK_FRAME) {
+        if (result == FRAME_WALK_ON) {
             result = frame_walk_next(&w);
         }
-        if (frame == NULL || frame == Py_None || result != WALK_FRAME) {
-            agrees = frame == Py_None && result == WALK_END;
+        if (frame == NULL || frame == Py_None || result != FRAME_WALK_ON) {
+            agrees = frame == Py_None && result == FRAME_WALK_END;
             break;
         }
         agrees = module_frame_agrees(frame, &w)
