@@ -691,6 +691,15 @@ platform_child_begin(pid_t parent, rlim_t cpu_seconds, size_t more_memory)
 }
 #endif
 
+/* The upper end of the main thread's stack, 0 where it is not known. */
+extern void *__libc_stack_end __attribute__((weak));
+
+static uintptr_t
+platform_main_stack_end(void)
+{
+    return &__libc_stack_end == NULL ? 0 : (uintptr_t)__libc_stack_end;
+}
+
 /* A timer that sends signum to the calling thread.  Made when it is needed:
    one that was made before a fork does not exist in the child. */
 static int
@@ -959,6 +968,7 @@ static struct {
     size_t tstate_next, tstate_prev, tstate_interp, tstate_frame;
     size_t tstate_ident, tstate_native;
     size_t frame_code, frame_previous, frame_instr, frame_owner;
+    size_t gen_frame, gen_state;    /* of a generator, from 3.11 */
     bool frames_known;              /* the self-test agreed */
 } layout = {
     .interp_collecting = LAYOUT_UNKNOWN,
@@ -992,6 +1002,12 @@ static struct {
     .frame_previous = offsetof(PyFrameObject, f_back),
     .frame_instr = offsetof(PyFrameObject, f_lasti),
     .frame_owner = LAYOUT_UNKNOWN,
+#endif
+#if PY_VERSION_HEX >= 0x030E0000
+    .gen_frame = 72, .gen_state = 67,
+#elif PY_VERSION_HEX >= 0x030B0000
+    .gen_frame = offsetof(PyGenObject, gi_iframe),
+    .gen_state = offsetof(PyGenObject, gi_frame_state),
 #endif
 };
 
@@ -1068,12 +1084,16 @@ enum { LAYOUT_LINES_38, LAYOUT_LINES_310, LAYOUT_LINES_311 };
 #  define LAYOUT_TSTATE_TOP offsetof(PyThreadState, datastack_top)
 #  define LAYOUT_CODE_LOCALS offsetof(PyCodeObject, co_nlocalsplus)
 #  define LAYOUT_FRAME_HEAD (PY_VERSION_HEX >= 0x030E0000 ? 80 : 72)
+#  define LAYOUT_FRAME_TOP 64
 #  define LAYOUT_FRAME_STATE 0
+#  define LAYOUT_GEN_RUNS (PY_VERSION_HEX >= 0x030F0000 ? 4 : 0)
 #else
 #  define LAYOUT_TSTATE_CHUNK 0
 #  define LAYOUT_TSTATE_TOP 0
 #  define LAYOUT_CODE_LOCALS 0
 #  define LAYOUT_FRAME_HEAD 0
+#  define LAYOUT_FRAME_TOP 0
+#  define LAYOUT_GEN_RUNS 0
 #  if PY_VERSION_HEX >= 0x030A0000
 #    define LAYOUT_FRAME_STATE offsetof(PyFrameObject, f_state)
 #    define LAYOUT_FRAME_RUNS 0
@@ -1193,6 +1213,23 @@ layout_attached_thread(void)
 #endif
 }
 
+/* How many words of a frame's locals and value stack are in use, -1 where only
+   the evaluation loop knows: up to 3.13, while the frame runs or waits for C.
+   top is the head's word for it. */
+static intptr_t
+layout_frame_depth(uintptr_t frame, uintptr_t top)
+{
+#if PY_VERSION_HEX >= 0x030E0000
+    return top == 0 ? -1 : ((intptr_t)(top - frame) - LAYOUT_FRAME_HEAD)
+                           / (intptr_t)sizeof top;
+#else
+    (void)frame;
+    return (int)top;
+#endif
+}
+
+#define LAYOUT_KEEPS_DEPTH (PY_VERSION_HEX >= 0x030E0000)
+
 /* Is Python being finalised?  A bare load. */
 static bool
 layout_is_finalizing(void)
@@ -1293,14 +1330,14 @@ layout_probe_interpreter(void)
 static const struct {
     size_t next, id, threads, gc, collecting;
     size_t tstate_next, tstate_interp, tstate_frame, ident, native;
-    size_t previous, code, instr, owner;
+    size_t previous, code, instr, owner, gen_frame;
 } layout_words =
 #  if PY_VERSION_HEX >= 0x030F0000
-    {8, 7, 9, 11, 95, 24, 25, 26, 30, 31, 40, 41, 42, 44};
+    {8, 7, 9, 11, 95, 24, 25, 26, 30, 31, 40, 41, 42, 44, 101};
 #  elif PY_VERSION_HEX >= 0x030E0000
-    {8, 7, 9, 11, 82, 24, 25, 26, 27, 28, 32, 33, 34, 36};
+    {8, 7, 9, 11, 82, 24, 25, 26, 27, 28, 32, 33, 34, 36, 85};
 #  else
-    {8, 7, 9, 10, 72, 21, 22, 23, 24, 25, 29, 30, 31, 33};
+    {8, 7, 9, 10, 72, 21, 22, 23, 24, 25, 29, 30, 31, 33, 0};
 #  endif
 
 /* Take the interpreter's word for what it publishes: a micro release may
@@ -1308,7 +1345,7 @@ static const struct {
 static void
 layout_read_debug_offsets(void)
 {
-    uint64_t words[100];
+    uint64_t words[103];
     if (_PyRuntime == NULL || memcmp(_PyRuntime, "xdebugpy", 8) != 0) {
         return;
     }
@@ -1330,6 +1367,10 @@ layout_read_debug_offsets(void)
     layout.frame_code = words[layout_words.code];
     layout.frame_instr = words[layout_words.instr];
     layout.frame_owner = words[layout_words.owner];
+    if (layout_words.gen_frame != 0) {
+        layout.gen_frame = words[layout_words.gen_frame];
+        layout.gen_state = words[layout_words.gen_frame + 1];
+    }
     const size_t last = LAYOUT_FRAME_SIZE - sizeof(uintptr_t);
     if (layout.frame_owner >= LAYOUT_FRAME_SIZE || layout.frame_code > last
         || layout.frame_previous > last || layout.frame_instr > last) {
@@ -2463,6 +2504,7 @@ struct code {
     uintptr_t start;            /* of the instructions, 3.11+ */
     intptr_t length;            /* of the instructions, in bytes */
     uintptr_t frame_size;       /* bytes in the data stack, 3.11+ */
+    int locals, stack_size;     /* words in a frame, 3.11+ */
 };
 
 static uintptr_t
@@ -2503,13 +2545,15 @@ code_read(uintptr_t at, struct code *c)
     c->start = 0;
     c->length = INT_MAX;
     c->frame_size = 0;
+    c->locals = c->stack_size = 0;
     if (LAYOUT_CODE_START != 0) {
         c->first_traceable = 2 * (intptr_t)code_int(head.bytes,
                                                     LAYOUT_CODE_TRACEABLE);
+        c->locals = code_int(head.bytes, LAYOUT_CODE_LOCALS);
+        c->stack_size = code_int(head.bytes,
+                                 offsetof(PyCodeObject, co_stacksize));
         c->frame_size = LAYOUT_FRAME_HEAD + sizeof(uintptr_t)
-            * ((uintptr_t)code_int(head.bytes, LAYOUT_CODE_LOCALS)
-               + (uintptr_t)code_int(head.bytes,
-                                     offsetof(PyCodeObject, co_stacksize)));
+            * ((uintptr_t)c->locals + (uintptr_t)c->stack_size);
         c->start = at + LAYOUT_CODE_START;
         c->length = 2 * (intptr_t)code_field(head.bytes,
                                              offsetof(PyVarObject, ob_size));
@@ -2686,6 +2730,7 @@ code_line(const struct code *c, intptr_t offset)
 struct frame {
     uintptr_t at, previous, code;
     uintptr_t instr;            /* address, 3.11+; offset before */
+    intptr_t depth;             /* of its locals and values, 3.11+; or -1 */
     int owner;
     int traced_line;            /* known by the tracer, else 0; before 3.11 */
     bool runs;                  /* is being evaluated; before 3.11 */
@@ -2736,6 +2781,8 @@ frame_read(uintptr_t at, struct frame *f)
     f->instr = code_field(raw.bytes, layout.frame_instr);
     f->owner = raw.bytes[layout.frame_owner];
     f->entry = LAYOUT_FRAME_ENTRY != 0 && raw.bytes[LAYOUT_FRAME_ENTRY] == 1;
+    f->depth = layout_frame_depth(at, code_field(raw.bytes,
+                                                 LAYOUT_FRAME_TOP));
     return 0;
 }
 
@@ -2855,19 +2902,27 @@ frame_stack_below(const struct frame_stack *s, struct frame *f,
     return -1;
 }
 
+#define FRAME_KNOWN 64
+
 /* A walk down a stack, frame by frame, hiding what traceback hides. */
 struct frame_walk {
-    uintptr_t next;
+    uintptr_t tstate, next;
     struct frame frame;
     struct code code;           /* code.at is 0 where there is none */
     struct mem_chain chain;
     int strangers;              /* frames in a row without a code object */
     bool bridges;               /* links are checked, and bridged */
     bool bridged;               /* this frame was found behind a bad link */
+    bool direct;                /* the last one was not called from C, 3.11+ */
+    uintptr_t last;             /* the last one that is no shim */
+    uintptr_t landing;          /* where the links lead to: already checked */
     struct frame_stack stack;   /* 3.11+ */
-    uintptr_t c_stack;          /* where the C stack may hold frames, */
-    uintptr_t c_stack_end;      /* before 3.11 */
+    uintptr_t c_stack;          /* the C stack, as far as it is searched */
+    uintptr_t c_stack_end;
+    uintptr_t found;            /* up to 3.10: where the last one was found */
+    bool suspect;               /* up to 3.10: the links lead astray */
     size_t seen_count;
+    uintptr_t known[FRAME_KNOWN];   /* words that are nothing new */
     uintptr_t seen[FRAME_MAX];  /* the last ones */
 };
 
@@ -2877,43 +2932,72 @@ static enum frame_walk_result
 frame_walk_begin(struct frame_walk *w, uintptr_t tstate)
 {
     memset(w, 0, offsetof(struct frame_walk, seen));
-    return frame_newest(tstate, &w->next) < 0 ? FRAME_WALK_CUT : FRAME_WALK_ON;
+    w->tstate = tstate;
+    return frame_newest(tstate, &w->next) < 0 ? FRAME_WALK_CUT
+                                              : FRAME_WALK_ON;
 }
 
-/* How far the C stack is searched for frame objects, and how many links are
-   followed to put them in order. */
+static bool
+frame_was_seen(const struct frame_walk *w, uintptr_t at)
+{
+    for (size_t i = 0; i < w->seen_count && i < FRAME_MAX; i++) {
+        if (w->seen[i] == at) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* How far the C stack is searched, how far from its end for the oldest frame
+   object, and how many links are followed to put them in order. */
 #define FRAME_SCAN_BYTES (8 * 1024 * 1024)
+#define FRAME_OLDEST_BYTES (64 * 1024)
 #define FRAME_SCAN_LINKS (4 * 1024 * 1024)
 
-/* Look behind damaged links from now on: for a crash only, when the thread
-   does not run.  sp is its stack pointer, 0 where it is not known.  Returns
-   -1 if there is nothing to be found. */
-static int
-frame_bridge_begin(struct frame_walk *w, uintptr_t tstate, uintptr_t sp)
+/* The words of a piece of memory that may be pointers, one by one.  The piece
+   may begin before what can be read, and end behind it. */
+struct frame_words {
+    uintptr_t at, end;          /* of the next block */
+    bool begun;
+    size_t used, filled;
+    uintptr_t block[64];
+};
+
+static void
+frame_words_open(struct frame_words *words, uintptr_t at, uintptr_t end)
 {
-    uintptr_t chunk, top, ident;
-    if (LAYOUT_FRAME_OBJECTS) {
-        if (mem_word(tstate + layout.tstate_ident, &ident) < 0) {
-            ident = 0;
+    words->at = at;
+    words->end = end;
+    words->begun = false;
+    words->used = words->filled = 0;
+}
+
+/* The next pointer without its tag, 0 at the end. */
+static uintptr_t
+frame_words_next(struct frame_words *words)
+{
+    for (;;) {
+        while (words->used < words->filled) {
+            uintptr_t word = layout_untag(words->block[words->used++]);
+            if (word >= 4096 && word % sizeof word == 0) {
+                return word;
+            }
         }
-        /* glibc's pthread_t is at the upper end of the thread's stack. */
-        w->c_stack = sp != 0 ? sp / sizeof sp * sizeof sp
-                     : ident - FRAME_SCAN_BYTES / 8;
-        w->c_stack_end = sp != 0 ? sp + FRAME_SCAN_BYTES : ident;
-        w->bridges = w->c_stack < w->c_stack_end;
-    }
-    else if (mem_word(tstate + LAYOUT_TSTATE_CHUNK, &chunk) == 0
-             && mem_word(tstate + LAYOUT_TSTATE_TOP, &top) == 0) {
-        frame_stack_open(&w->stack, chunk);
-        if (top >= w->stack.base && top <= w->stack.limit) {
-            frame_stack_pass(&w->stack, top);
-            w->bridges = w->stack.base != 0;
+        if (words->at >= words->end) {
+            return 0;
         }
+        size_t n = words->end - words->at;
+        n = n < sizeof words->block ? n : sizeof words->block;
+        words->used = words->filled = 0;
+        if (mem_read(words->block, words->at, n) == 0) {
+            words->filled = n / sizeof *words->block;
+            words->begun = true;
+        }
+        else if (words->begun) {
+            return 0;
+        }
+        words->at += n;
     }
-    if (w->bridges && frame_newest(tstate, &w->next) < 0) {
-        w->next = 1;            /* a link that leads nowhere */
-    }
-    return w->bridges ? 0 : -1;
 }
 
 /* Does the chain of frame objects from one lead to another? */
@@ -2937,8 +3021,132 @@ frame_runs(uintptr_t at)
 {
     struct frame f;
     struct code c;
-    return at >= 4096 && frame_read(at, &f) == 0 && f.owner == 0 && f.runs
+    uintptr_t type;
+    return mem_word(at + offsetof(PyObject, ob_type), &type) == 0
+           && type == (uintptr_t)&PyFrame_Type
+           && frame_read(at, &f) == 0 && f.owner == 0 && f.runs
            && code_read(f.code, &c) == 0;
+}
+
+/* Does this frame, or frame object, belong to another thread? */
+static bool
+frame_is_foreign(const struct frame_walk *w, uintptr_t at)
+{
+    const size_t links[] = {layout.tstate_next, layout.tstate_prev};
+    for (size_t i = 0; i < 2; i++) {
+        struct mem_chain chain = {0, 0, 0};
+        uintptr_t tstate = w->tstate;
+        while (mem_word(tstate + links[i], &tstate) == 0 && tstate != 0
+               && mem_chain_step(&chain, tstate) == 0) {
+            uintptr_t first;
+            size_t steps = FRAME_SCAN_LINKS;
+            struct frame_stack s;
+            if (LAYOUT_FRAME_OBJECTS) {
+                if (frame_newest(tstate, &first) == 0
+                    && frame_leads_to(first, at, &steps)) {
+                    return true;
+                }
+            }
+            else if (mem_word(tstate + LAYOUT_TSTATE_CHUNK, &first) == 0) {
+                frame_stack_open(&s, first);
+                s.top = s.limit;
+                if (frame_stack_find(&s, at) == 0) {
+                    return true;
+                }
+            }
+        }
+    }
+    return false;
+}
+
+/* pthread_self() of the main thread, 0 if it did not import the module. */
+static uintptr_t frame_main_ident;
+
+/* Where is the thread's C stack?  glibc's pthread_t is at the upper end of it,
+   but for the main thread. */
+static void
+frame_find_c_stack(struct frame_walk *w, uintptr_t tstate, uintptr_t sp)
+{
+    uintptr_t ends[] = {0, platform_main_stack_end()};
+    if (mem_word(tstate + layout.tstate_ident, &ends[0]) < 0) {
+        ends[0] = 0;
+    }
+    w->c_stack = sp / sizeof sp * sizeof sp;
+    w->c_stack_end = sp + FRAME_SCAN_BYTES;
+    for (size_t i = 0; sp != 0 && i < 2; i++) {
+        if (ends[i] - sp < w->c_stack_end - sp) {
+            w->c_stack_end = ends[i];
+        }
+    }
+    if (sp == 0) {
+        w->c_stack_end = ends[0] == frame_main_ident ? ends[1] : ends[0];
+        w->c_stack = w->c_stack_end - FRAME_SCAN_BYTES / 8;
+    }
+}
+
+/* Is this word worth a try?  A bad one costs a fault, so what lies far from
+   the thread state and from a frame is not looked at, nor an end of a mapping:
+   behind it the collector's head comes first. */
+static bool
+frame_is_likely(const struct frame_walk *w, uintptr_t at, uintptr_t frame)
+{
+    return at % 16 == 0 && at % 4096 != 0
+           && (at >> 36 == frame >> 36 || at >> 36 == w->tstate >> 36)
+           && at - w->c_stack >= w->c_stack_end - w->c_stack;
+}
+
+/* Has greenlet been loaded, by the paths of the shared objects? */
+static bool
+frame_has_greenlets(void)
+{
+    static const char word[] = "greenlet";
+    struct mem_chain chain = {0, 0, 0};
+    struct link_map map;
+    uintptr_t at = platform_first_object();
+    for (; at != 0; at = (uintptr_t)map.l_next) {
+        if (mem_chain_step(&chain, at) < 0
+            || mem_read(&map, at, sizeof map) < 0) {
+            return false;
+        }
+        size_t matched = 0;
+        char c = '\1';
+        for (uintptr_t name = (uintptr_t)map.l_name;
+             c != '\0' && mem_read(&c, name, 1) == 0; name++) {
+            matched = c == word[matched] ? matched + 1 : c == word[0];
+            if (word[matched] == '\0') {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+/* Do the links not lead to the oldest frame object that the C stack holds?
+   It is near the end.  A greenlet's do not: behind its oldest frame there are
+   those of the one that started it. */
+static bool
+frame_is_astray(const struct frame_walk *w)
+{
+    uintptr_t block[64], newest;
+    size_t links = FRAME_SCAN_LINKS;
+    if (frame_newest(w->tstate, &newest) < 0) {
+        return true;
+    }
+    for (size_t n = 1; n <= FRAME_OLDEST_BYTES / sizeof block; n++) {
+        if (w->c_stack_end - w->c_stack < n * sizeof block
+            || mem_read(block, w->c_stack_end - n * sizeof block,
+                        sizeof block) < 0) {
+            return false;
+        }
+        for (size_t i = sizeof block / sizeof *block; i-- > 0; ) {
+            if (frame_is_likely(w, block[i], newest)
+                && frame_runs(block[i])) {
+                return !frame_leads_to(newest, block[i], &links)
+                       && !frame_has_greenlets();
+            }
+        }
+    }
+    return false;
 }
 
 /* Find the newest frame object behind the last one that was seen, by the
@@ -2947,81 +3155,392 @@ frame_runs(uintptr_t at)
 static int
 frame_scan(struct frame_walk *w)
 {
-    uintptr_t block[64], best = 0, rejected = 0;
-    uintptr_t last = w->seen_count == 0 ? 1
-                     : w->seen[(w->seen_count - 1) % FRAME_MAX];
+    struct frame_words words;
+    uintptr_t at, best = 0, rejected = 0;
+    uintptr_t last = w->seen_count == 0 ? 1 : w->last;
     size_t links = FRAME_SCAN_LINKS;
-    for (uintptr_t at = w->c_stack; at < w->c_stack_end && links > 0;
-         at += sizeof block) {
-        if (mem_read(block, at, sizeof block) < 0) {
+    frame_words_open(&words, w->c_stack, w->c_stack_end);
+    while (links > 0 && (at = frame_words_next(&words)) != 0) {
+        if (at == best || at == rejected || !frame_runs(at)) {
             continue;
         }
-        for (size_t i = 0; i < sizeof block / sizeof *block; i++) {
-            if (block[i] == best || block[i] == rejected
-                || !frame_runs(block[i])) {
-                continue;
-            }
-            if (!frame_leads_to(block[i], last, &links)
-                && (best == 0 || frame_leads_to(block[i], best, &links))) {
-                best = block[i];
-            }
-            else {
-                rejected = block[i];
-            }
+        if (!frame_leads_to(at, last, &links)
+            && (best == 0 || frame_leads_to(at, best, &links))
+            && !frame_is_foreign(w, at)) {
+            best = at;
+        }
+        else {
+            rejected = at;
         }
     }
     return best != 0 && frame_read(best, &w->frame) == 0
            && code_read(w->frame.code, &w->code) == 0 ? 0 : -1;
 }
 
-/* Find the frame behind a link that leads nowhere, or to what is no frame.
-   Where there is none, the link is taken as it is. */
-static enum frame_walk_result
-frame_bridge(struct frame_walk *w, enum frame_walk_result result)
+/* Does a link to a frame object pass over another one?  Then that one is found
+   on the C stack before the one that the link leads to. */
+static bool
+frame_passes_over(struct frame_walk *w)
 {
-    if (LAYOUT_FRAME_OBJECTS) {
-        w->bridges = false;     /* once: what it finds must be new */
-        if (frame_scan(w) < 0) {
-            return result;
+    struct frame_words words;
+    uintptr_t at, newest, to = w->frame.at;
+    size_t links = FRAME_SCAN_LINKS;
+    if (w->found == 0 || w->seen_count >= FRAME_MAX
+        || frame_newest(w->tstate, &newest) < 0) {
+        return false;
+    }
+    frame_words_open(&words, w->found, w->c_stack_end);
+    while ((at = frame_words_next(&words)) != 0) {
+        uintptr_t *known = &w->known[at / 16 % FRAME_KNOWN];
+        if (at == to) {
+            /* The block is looked at again: the next one may be in it. */
+            w->found = words.at - words.filled * sizeof at
+                       + (words.used - 1) * sizeof at;
+            *known = at;
+            return false;
+        }
+        if (at != *known && frame_is_likely(w, at, to)) {
+            *known = at;
+            if (frame_runs(at) && !frame_was_seen(w, at)
+                && !frame_leads_to(newest, at, &links)
+                && !frame_is_foreign(w, at)) {
+                return true;
+            }
         }
     }
-    else if (w->stack.base == 0) {
-        return w->code.at == 0 ? FRAME_WALK_END : result;
-    }
-    else if (frame_stack_below(&w->stack, &w->frame, &w->code) < 0) {
-        return result;
-    }
-    else {
-        frame_stack_pass(&w->stack, w->frame.at);
-    }
-    w->bridged = true;
-    return FRAME_WALK_ON;
+    return false;
 }
 
-/* May a link lead to what was found there?  A shim or a generator's frame may
-   be anywhere: what comes behind it is checked. */
-static bool
-frame_is_sound(struct frame_walk *w, enum frame_walk_result result)
+/* Read the frame of the generator, coroutine or asynchronous generator at
+   this address.  Returns -1 if there is none, or it does not run. */
+static int
+frame_of_generator(uintptr_t at, struct frame *f)
 {
-    if (result != FRAME_WALK_ON) {
-        /* Before 3.11 no frame can be told from the last one of a greenlet,
-           behind which another's frames lie on the C stack. */
-        return result == FRAME_WALK_END && w->stack.base == 0
-               && !(LAYOUT_FRAME_OBJECTS && w->seen_count == 0);
-    }
-    for (size_t i = 0; i < w->seen_count && i < FRAME_MAX; i++) {
-        if (w->seen[i] == w->frame.at) {
+    uintptr_t type;
+    char state;
+    return mem_word(at + offsetof(PyObject, ob_type), &type) == 0
+           && (type == (uintptr_t)&PyGen_Type
+               || type == (uintptr_t)&PyCoro_Type
+               || type == (uintptr_t)&PyAsyncGen_Type)
+           && mem_read(&state, at + layout.gen_state, 1) == 0
+           && state == LAYOUT_GEN_RUNS
+           && frame_read(at + layout.gen_frame, f) == 0
+           && f->owner == LAYOUT_OWNER_GENERATOR ? 0 : -1;
+}
+
+/* Was this frame called from that one, perhaps from C? */
+static bool
+frame_is_called_by(struct frame f, uintptr_t caller)
+{
+    struct mem_chain chain = {0, 0, 0};
+    while (f.previous != caller) {
+        if (mem_chain_step(&chain, f.at) < 0 || frame_read(f.previous, &f) < 0
+            || !frame_is_shim(&f)) {
             return false;
         }
     }
-    if (LAYOUT_FRAME_OBJECTS) {
-        return w->frame.owner == 0;
+    return true;
+}
+
+/* Find, among some words, the generator that a frame runs: one whose frame
+   was called by it, and was not passed. */
+static int
+frame_find_generator(const struct frame_walk *w, struct frame_words *words,
+                     uintptr_t caller, struct frame *found)
+{
+    uintptr_t at;
+    while ((at = frame_words_next(words)) != 0) {
+        if (at + layout.gen_frame != w->last
+            && frame_of_generator(at, found) == 0
+            && !frame_was_seen(w, found->at)
+            && frame_is_called_by(*found, caller)) {
+            return 0;
+        }
     }
-    if (frame_is_shim(&w->frame)
-        || w->frame.owner == LAYOUT_OWNER_GENERATOR) {
+    return -1;
+}
+
+/* Find the generator that a frame runs among its values, where it lies while
+   it is iterated over, awaited, or passed to a C function. */
+static int
+frame_find_value(const struct frame_walk *w, const struct frame *f,
+                 const struct code *c, struct frame *found)
+{
+    struct frame_words words;
+    intptr_t depth = f->depth < 0 ? c->locals + c->stack_size : f->depth;
+    if (depth <= c->locals || depth > c->locals + c->stack_size) {
+        return -1;
+    }
+    uintptr_t values = f->at + LAYOUT_FRAME_HEAD;
+    frame_words_open(&words, values + sizeof values * (uintptr_t)c->locals,
+                     values + sizeof values * (uintptr_t)depth);
+    return frame_find_generator(w, &words, f->at, found);
+}
+
+/* Go from a frame to the newest of the generators that it runs, in each other.
+   C functions that run one keep it on the C stack.  Returns -1 if there is
+   none. */
+static int
+frame_climb(const struct frame_walk *w, struct frame *f, struct code *c,
+            bool c_stack)
+{
+    struct mem_chain chain = {0, 0, 0};
+    struct frame_words words;
+    struct frame found;
+    struct code code;
+    int result = -1;
+    for (;;) {
+        frame_words_open(&words, w->c_stack, w->c_stack_end);
+        if ((frame_find_value(w, f, c, &found) < 0
+             && (!c_stack
+                 || frame_find_generator(w, &words, f->at, &found) < 0))
+            || mem_chain_step(&chain, found.at) < 0
+            || code_read(found.code, &code) < 0) {
+            return result;
+        }
+        *f = found;
+        *c = code;
+        result = 0;
+    }
+}
+
+/* Find the newest frame behind the last one: the first one of the data stack
+   that was not passed, or a generator that it runs. */
+static int
+frame_find_behind(const struct frame_walk *w, struct frame *f, struct code *c,
+                  uintptr_t *landing)
+{
+    if (frame_stack_below(&w->stack, f, c) < 0) {
+        return -1;
+    }
+    *landing = f->at;
+    frame_climb(w, f, c, true);
+    return 0;
+}
+
+/* Look behind damaged links from now on: for a crash only, when the thread
+   does not run.  sp is its stack pointer, 0 where it is not known.  Returns
+   -1 if there is nothing to be found. */
+static int
+frame_bridge_begin(struct frame_walk *w, uintptr_t tstate, uintptr_t sp)
+{
+    uintptr_t chunk, top;
+    frame_find_c_stack(w, tstate, sp);
+    if (LAYOUT_FRAME_OBJECTS) {
+        w->bridges = w->c_stack < w->c_stack_end;
+        w->suspect = w->bridges && frame_is_astray(w);
+    }
+    else if (mem_word(tstate + LAYOUT_TSTATE_CHUNK, &chunk) == 0
+             && mem_word(tstate + LAYOUT_TSTATE_TOP, &top) == 0) {
+        frame_stack_open(&w->stack, chunk);
+        if (top >= w->stack.base && top <= w->stack.limit) {
+            frame_stack_pass(&w->stack, top);
+            w->bridges = w->stack.base != 0;
+        }
+    }
+    if (w->bridges && frame_newest(tstate, &w->next) < 0) {
+        w->next = 1;            /* a link that leads nowhere */
+    }
+    return w->bridges ? 0 : -1;
+}
+
+/* Find the frame behind a link that leads nowhere, to what is no frame, or
+   past frames that are in use.  Where there is none, the link is taken as it
+   is. */
+static enum frame_walk_result
+frame_bridge(struct frame_walk *w, enum frame_walk_result result)
+{
+    struct frame f;
+    struct code c;
+    if (LAYOUT_FRAME_OBJECTS) {
+        uintptr_t at = result == FRAME_WALK_ON ? w->frame.at : 0;
+        w->bridges = false;     /* once: what it finds must be new */
+        if (frame_scan(w) < 0) {
+            return w->seen_count == 0 || result == FRAME_WALK_END
+                   ? result : FRAME_WALK_CUT;
+        }
+        w->bridged = w->frame.at != at;
+        return FRAME_WALK_ON;
+    }
+    if (w->stack.base == 0) {
+        return result == FRAME_WALK_END ? result : FRAME_WALK_CUT;
+    }
+    if (frame_find_behind(w, &f, &c, &w->landing) < 0) {
+        return result;
+    }
+    if (result != FRAME_WALK_ON || f.at != w->frame.at) {
+        w->bridged = true;
+        w->frame = f;
+        w->code = c;
+    }
+    if (f.at == w->landing) {
+        frame_stack_pass(&w->stack, f.at);
+        w->landing = 0;
+    }
+    return FRAME_WALK_ON;
+}
+
+/* Is this frame of the data stack in use?  One that has not begun, or has
+   ended and whose locals are being freed, has no values.  The trampoline of a
+   specialised __init__ has one, but no line. */
+static bool
+frame_is_used(const struct frame *f, const struct code *c)
+{
+    return (f->depth == -1 || (f->depth > c->locals
+                               && f->depth <= c->locals + c->stack_size))
+           && frame_line(f, c) >= 0;
+}
+
+/* Does a link to a frame of the data stack pass over another one that is in
+   use?  Calls within the evaluation loop lie side by side.  Between others
+   one frame may lie that has just ended. */
+static bool
+frame_skips(const struct frame_walk *w, const struct frame *to)
+{
+    struct frame_stack s = w->stack;
+    struct frame f;
+    struct code c;
+    if (code_read(to->code, &c) < 0 || to->at + c.frame_size == s.top) {
+        return false;
+    }
+    while (s.base != 0 && frame_stack_below(&s, &f, &c) == 0
+           && f.at != to->at) {
+        size_t links = FRAME_SCAN_LINKS;
+        if ((w->direct && to->at == w->frame.at)
+            || (frame_is_used(&f, &c)
+                && frame_leads_to(f.at, to->at, &links))) {
+            return true;
+        }
+        frame_stack_pass(&s, f.at);
+    }
+    return false;
+}
+
+/* Is a generator's frame the next one, though a link behind it is damaged?
+   Then the frame that is found there knows the generator; or, where that link
+   leads nowhere, a C function. */
+static bool
+frame_is_ours(const struct frame_walk *w, uintptr_t at, bool leads_nowhere)
+{
+    struct frame_words words;
+    struct frame f;
+    struct code c;
+    uintptr_t word, landing, generator = at - layout.gen_frame;
+    if (frame_find_behind(w, &f, &c, &landing) == 0) {
+        frame_words_open(&words, f.at, f.at + c.frame_size);
+        while ((word = frame_words_next(&words)) != 0) {
+            if (word == generator) {
+                return true;
+            }
+        }
+    }
+    frame_words_open(&words, w->c_stack, w->c_stack_end);
+    while (leads_nowhere && (word = frame_words_next(&words)) != 0) {
+        if (word == generator) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Does a frame that is reached say that another one than the last one was
+   called from it: that it waits for C though the last one was not called from
+   there, or that a generator runs? */
+static bool
+frame_calls_other(const struct frame_walk *w)
+{
+    struct frame f;
+    if (w->code.at == 0 || w->frame.depth == w->code.locals) {
+        return false;
+    }
+    if (frame_find_value(w, &w->frame, &w->code, &f) < 0) {
+        return w->direct && w->frame.depth == -1;
+    }
+    struct code c;
+    if (w->direct || code_read(f.code, &c) < 0) {
+        return w->direct;
+    }
+    frame_climb(w, &f, &c, false);
+    return f.depth == -1
+           || (LAYOUT_KEEPS_DEPTH && frame_is_used(&f, &c)
+               && !(w->last == 0 && f.previous == w->frame.at));
+}
+
+/* Follow shims and generators' frames to the frame of a data stack.  Returns
+   -1 if they do not lead there, 1 if they are the end of a stack. */
+static int
+frame_land(struct frame *f)
+{
+    struct mem_chain chain = {0, 0, 0};
+    while (frame_is_shim(f) || f->owner == LAYOUT_OWNER_GENERATOR) {
+        if (f->previous == 0) {
+            return 1;
+        }
+        if (mem_chain_step(&chain, f->at) < 0
+            || frame_read(f->previous, f) < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+/* May the frame that a link names be there?  A shim, which is not shown, may
+   lie anywhere; a generator's frame too, but it leads to this thread's data
+   stack, or ends it. */
+static bool
+frame_is_next(struct frame_walk *w)
+{
+    if (frame_is_shim(&w->frame)) {
         return true;
     }
+    if (frame_calls_other(w)) {
+        return false;
+    }
+    if (w->landing == 0
+        && (w->code.at == 0 || w->frame.owner != LAYOUT_OWNER_THREAD
+            || w->frame.at + w->code.frame_size != w->stack.top)) {
+        struct frame f = w->frame;
+        struct frame_stack s = w->stack;
+        struct code c;
+        int found = frame_land(&f);
+        bool is_in_stack = found == 0 && frame_stack_find(&s, f.at) == 0;
+        if (is_in_stack && !frame_skips(w, &f)) {
+            w->landing = f.at;
+        }
+        else if (w->stack.base != 0 || found < 0) {
+            return w->frame.owner == LAYOUT_OWNER_GENERATOR
+                   && frame_is_ours(w, w->frame.at, !is_in_stack);
+        }
+        else {
+            /* A greenlet's stack may go on in its parent's. */
+            return found == 1 || (code_read(f.code, &c) == 0
+                                  && !frame_is_foreign(w, f.at));
+        }
+    }
+    if (w->frame.owner == LAYOUT_OWNER_GENERATOR) {
+        return true;
+    }
+    w->landing = 0;
     return frame_stack_find(&w->stack, w->frame.at) == 0;
+}
+
+/* May a link lead to what was found there? */
+static bool
+frame_is_sound(struct frame_walk *w, enum frame_walk_result result)
+{
+    if (result == FRAME_WALK_END) {
+        return LAYOUT_FRAME_OBJECTS ? w->seen_count > 0 && !w->suspect
+                                    : w->stack.base == 0;
+    }
+    if (result != FRAME_WALK_ON || frame_was_seen(w, w->frame.at)) {
+        return false;
+    }
+    if (LAYOUT_FRAME_OBJECTS) {
+        return w->frame.owner == 0
+               && !(w->suspect && frame_is_foreign(w, w->frame.at))
+               && !frame_passes_over(w);
+    }
+    return frame_is_next(w);
 }
 
 /* Read the frame that the last one names, and its code object. */
@@ -3058,6 +3577,10 @@ frame_walk_step(struct frame_walk *w, bool *shown)
     w->next = w->frame.previous;
     w->seen[w->seen_count++ % FRAME_MAX] = w->frame.at;
     *shown = !frame_is_shim(&w->frame);
+    w->direct = w->frame.owner == LAYOUT_OWNER_THREAD && !w->frame.entry;
+    if (*shown) {
+        w->last = w->frame.at;
+    }
     if (*shown && w->code.at == 0) {
         return ++w->strangers > FRAME_STRANGERS_MAX ? FRAME_WALK_CUT
                                                     : FRAME_WALK_ON;
@@ -3283,13 +3806,36 @@ frame_write_ring(struct out *o, const struct frame_ring *ring,
 #define FRAME_NONE "  <no Python frame>\n"
 #define FRAME_GAP "  <a damaged link: frames may be missing here>\n"
 
+/* Do links of a crashed thread that look sound pass over frame objects?  Only
+   a search of its C stack tells, which takes longer than the report. */
+static bool
+frame_some_passed_over(uintptr_t tstate, uintptr_t sp)
+{
+    struct frame_walk w;
+    frame_walk_begin(&w, tstate);
+    if (!layout.frames_known || sp == 0
+        || frame_bridge_begin(&w, tstate, sp) < 0 || w.suspect) {
+        return false;
+    }
+    w.found = w.c_stack;
+    while (w.seen_count < FRAME_MAX && frame_follow(&w) == FRAME_WALK_ON
+           && w.frame.owner == 0 && !frame_was_seen(&w, w.frame.at)) {
+        if (frame_passes_over(&w)) {
+            return true;
+        }
+        w.next = w.frame.previous;
+        w.last = w.seen[w.seen_count++] = w.frame.at;
+    }
+    return false;
+}
+
 /* Write a thread's Python stack, the newest frame first.  Of more than 100
    frames: 90, a count, the 10 oldest; or, as the standard library's module
    does, 100 and "  ...".  Returns false if it was cut short, or
    has something unknown in it: in a thread that runs, it may be known now. */
 static bool
 frame_write_stack(struct out *o, uintptr_t tstate, bool show_oldest,
-                  uintptr_t sp, struct frame_memory *m)
+                  uintptr_t sp, bool again, struct frame_memory *m)
 {
     struct frame_walk w;
     struct frame_ring ring;
@@ -3305,6 +3851,11 @@ frame_write_stack(struct out *o, uintptr_t tstate, bool show_oldest,
     enum frame_walk_result result = frame_walk_begin(&w, tstate);
     if (show_oldest && frame_bridge_begin(&w, tstate, sp) == 0) {
         result = FRAME_WALK_ON;
+        w.found = again ? w.c_stack : 0;
+        if (again && frame_scan(&w) == 0 && w.frame.at != w.next) {
+            w.next = w.frame.at;
+            w.bridged = true;
+        }
     }
     while (result == FRAME_WALK_ON
            && (result = frame_walk_next(&w)) == FRAME_WALK_ON) {
@@ -3313,6 +3864,7 @@ frame_write_stack(struct out *o, uintptr_t tstate, bool show_oldest,
             out_room(o, OUT_LINE_MAX);
             out_text(o, shown < newest ? FRAME_GAP : "");
             w.bridged = false;
+            m->unknown = true;  /* or the thread runs, and has moved */
         }
         if (shown++ < newest) {
             frame_write(o, &w.frame, &w.code, m);
@@ -3432,6 +3984,14 @@ thread_list_unique(struct thread_list *list)
     }
 }
 
+/* Does this state's link lead to that one? */
+static bool
+thread_is_neighbour(uintptr_t at, uintptr_t to, size_t link)
+{
+    uintptr_t word;
+    return at != 0 && mem_word(at + link, &word) == 0 && word == to;
+}
+
 /* Append the states from one on, along next or prev.  The other link must
    lead back, or the state name its interpreter. */
 static void
@@ -3448,8 +4008,13 @@ thread_list_follow(struct thread_list *list, uintptr_t interp, uintptr_t from,
             thread_list_unique(list);
             return;
         }
-        bool linked = from != 0 && mem_word(at + other, &back) == 0
-                      && back == from;
+        if (mem_word(at + other, &back) < 0) {
+            back = from;
+        }
+        bool linked = from != 0 && back == from;
+        if (back != from && thread_is_neighbour(back, at, link)) {
+            list->damaged = true;       /* one was passed over */
+        }
         if (thread_list_append(list, interp, at, linked) < 0) {
             return;
         }
@@ -3923,7 +4488,8 @@ thread_write_stack(struct out *o, uintptr_t at, bool show_oldest,
                    uintptr_t sp, int retries, struct frame_memory *m)
 {
     size_t start = o->used, flushes = o->flushes;
-    while (!frame_write_stack(o, at, show_oldest, sp, m) && retries-- > 0
+    while (!frame_write_stack(o, at, show_oldest, sp, false, m)
+           && retries-- > 0
            && o->flushes == flushes) {
         o->used = start;
         flushes = ++o->flushes;     /* what was taken back is forgotten */
@@ -6928,6 +7494,19 @@ report_thread_marks(struct report *r)
     }
 }
 
+/* Up to 3.10, where only a long search finds frames that a damaged link passes
+   over: the report is out, search, and write the stack again if need be. */
+static void
+report_missing_frames(struct report *r)
+{
+    uintptr_t sp = r->context == NULL ? 0 : platform_get_place(r->context).sp;
+    if (r->has_current && frame_some_passed_over(r->current.at, sp)) {
+        out_room(&r->out, OUT_LINE_MAX);
+        out_text(&r->out, "\nTraceback (most recent call first):\n");
+        frame_write_stack(&r->out, r->current.at, true, sp, true, r->lines);
+    }
+}
+
 static void
 report_modules(struct report *r)
 {
@@ -7060,6 +7639,10 @@ report_write(struct report *r)
         if (request->details) {
             report_step(r, report_objects, "list of shared objects");
         }
+    }
+    if (LAYOUT_FRAME_OBJECTS) {
+        report_step(r, report_flush, "output");
+        report_step(r, report_missing_frames, "search for frames");
     }
 }
 
@@ -9882,6 +10465,9 @@ module_exec(PyObject *module)
     }
     if (!layout.frames_known) {
         thread_importer = (uintptr_t)PyThreadState_Get();
+        if (platform_thread_id() == getpid()) {
+            frame_main_ident = (uintptr_t)pthread_self();
+        }
         layout.frames_known = module_self_test();
     }
     return stack_wrap_starters();

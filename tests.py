@@ -992,8 +992,8 @@ class MemoryTests(CrashCase):
         """Behind a damaged link the next frame is found, and marked."""
         for name, value in dict(self.VALUES, cycle="damage.place(frame)",
                                 itself="damage.place(frame)").items():
-            if name in ("NULL", "another object"):
-                continue        # looks like the outermost frame, or like one
+            if name == "another object":
+                continue        # may look like a frame
             with self.subTest(value=name):
                 self.crash("""
                     import sys, damage, faulthandler
@@ -1013,6 +1013,68 @@ class MemoryTests(CrashCase):
                       <a damaged link: frames may be missing here>
                       File "<string>", line 8 in <module>
                 """)
+
+    def test_damaged_link_to_generator(self):
+        """Generators that run behind a damaged link are found."""
+        calls = {"next": "next(generator())",
+                 "for": "for _ in generator(): pass",
+                 "yield from": "next(outer_generator())",
+                 "C": "list(map(next, [generator()]))"}
+        middle = {"yield from":
+                  '  File "<string>", line 9 in outer_generator\n'}
+        for name, call in calls.items():
+            with self.subTest(call=name):
+                child = python("""
+                    import sys, damage, faulthandler
+                    def inner():
+                        damage.damage(sys._getframe(), "link",
+                                      damage.forbidden)
+                        faulthandler.sigsegv()
+                    def generator():
+                        yield inner()
+                    def outer_generator():
+                        yield from generator()
+                    def caller():
+                        %s
+                    caller()
+                """ % call)
+                self.check(child, SIGSEGV, report(
+                    '  File "<string>", line 5 in inner\n'
+                    '  <a damaged link: frames may be missing here>\n'
+                    '  File "<string>", line 7 in generator\n'
+                    + middle.get(name, "")
+                    + '  File "<string>", line 11 in caller\n'
+                    '  File "<string>", line 12 in <module>\n'))
+
+    def test_link_past_frames(self):
+        """A link to an older frame does not hide those between."""
+        first = report(
+            '  File "<string>", line 5 in inner\n'
+            '  File "<string>", line 13 in <module>\n')
+        whole = report(
+            '  File "<string>", line 5 in inner\n'
+            '  <a damaged link: frames may be missing here>\n'
+            '  File "<string>", line 7 in generator\n'
+            '  File "<string>", line 9 in middle\n'
+            '  File "<string>", line 11 in outer\n'
+            '  File "<string>", line 13 in <module>\n')
+        # Up to 3.10 they are found after the report.
+        again = first + whole[whole.index("\nTraceback"):]
+        self.crash("""
+            import sys, damage, faulthandler
+            def inner():
+                damage.damage(sys._getframe(), "link",
+                              damage.place(sys._getframe(4)))
+                faulthandler.sigsegv()
+            def generator():
+                yield inner()
+            def middle():
+                return next(generator())
+            def outer():
+                return middle()
+
+            outer()
+        """, whole if sys.version_info >= (3, 11) else again)
 
     def test_long_cycle(self):
         """A cycle of many frames is found, and both ends are shown."""
@@ -4039,14 +4101,17 @@ class StepTests(CrashCase):
         self.assertEqual(self.steps(), [
             "C stack", "activities", "cause", "context", "exceptions",
             "extension modules", "list of shared objects", "list of threads",
-            "note", "output", "search for the thread", "threads", "title",
+            "note", "output", "search for frames", "search for the thread",
+            "threads", "title",
             "traceback"])
 
     def test_two_threads(self):
         """A fault in one step leaves the blocks of the other steps."""
         for step in self.steps():
             if step in ("C stack", "extension modules",
-                        "list of shared objects"):
+                        "list of shared objects") \
+                    or (step == "search for frames"
+                        and sys.version_info >= (3, 11)):
                 continue
             code = block(self.THREADS)
             if step in self.DETAILS:
