@@ -558,15 +558,26 @@ platform_find_object(uintptr_t pc, uintptr_t *record, uintptr_t *start)
     return false;
 }
 
-/* The first record of the loader's list, to be searched where it has no such
-   function; 0 where it has. */
+/* The first record of the loader's list, 0 where it is not known. */
 static uintptr_t
-platform_first_object(void)
+platform_all_objects(void)
 {
-#if defined(__GLIBC__) && !HAVE_DL_FIND_OBJECT
+#if defined(__GLIBC__)
     return (uintptr_t)_r_debug.r_map;
 #else
     return 0;
+#endif
+}
+
+/* The same, to be searched where the loader has no such function; 0 where it
+   has. */
+static uintptr_t
+platform_first_object(void)
+{
+#if HAVE_DL_FIND_OBJECT
+    return 0;
+#else
+    return platform_all_objects();
 #endif
 }
 
@@ -3102,7 +3113,7 @@ frame_has_greenlets(void)
     static const char word[] = "greenlet";
     struct mem_chain chain = {0, 0, 0};
     struct link_map map;
-    uintptr_t at = platform_first_object();
+    uintptr_t at = platform_all_objects();
     for (; at != 0; at = (uintptr_t)map.l_next) {
         if (mem_chain_step(&chain, at) < 0
             || mem_read(&map, at, sizeof map) < 0) {
@@ -3814,7 +3825,8 @@ frame_some_passed_over(uintptr_t tstate, uintptr_t sp)
     struct frame_walk w;
     frame_walk_begin(&w, tstate);
     if (!layout.frames_known || sp == 0
-        || frame_bridge_begin(&w, tstate, sp) < 0 || w.suspect) {
+        || frame_bridge_begin(&w, tstate, sp) < 0 || w.suspect
+        || frame_has_greenlets()) {
         return false;
     }
     w.found = w.c_stack;
