@@ -3329,6 +3329,35 @@ frame_find_behind(const struct frame_walk *w, struct frame *f, struct code *c,
     return 0;
 }
 
+/* Follow shims and generators' frames to the frame of a data stack.  Returns
+   -1 if they do not lead there, 1 if they are the end of a stack. */
+static int
+frame_land(struct frame *f)
+{
+    struct mem_chain chain = {0, 0, 0};
+    while (frame_is_shim(f) || f->owner == LAYOUT_OWNER_GENERATOR) {
+        if (f->previous == 0) {
+            return 1;
+        }
+        if (mem_chain_step(&chain, f->at) < 0
+            || frame_read(f->previous, f) < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+/* Is the top of the data stack damaged?  Then frames lie above it. */
+static bool
+frame_top_is_wrong(uintptr_t tstate, const struct frame_stack *s,
+                   uintptr_t top)
+{
+    struct frame f;
+    uintptr_t newest;
+    return frame_newest(tstate, &newest) == 0 && frame_read(newest, &f) == 0
+           && frame_land(&f) == 0 && f.at >= top && f.at < s->limit;
+}
+
 /* Look behind damaged links from now on: for a crash only, when the thread
    does not run.  sp is its stack pointer, 0 where it is not known.  Returns
    -1 if there is nothing to be found. */
@@ -3344,7 +3373,8 @@ frame_bridge_begin(struct frame_walk *w, uintptr_t tstate, uintptr_t sp)
     else if (mem_word(tstate + LAYOUT_TSTATE_CHUNK, &chunk) == 0
              && mem_word(tstate + LAYOUT_TSTATE_TOP, &top) == 0) {
         frame_stack_open(&w->stack, chunk);
-        if (top >= w->stack.base && top <= w->stack.limit) {
+        if (top >= w->stack.base && top <= w->stack.limit
+            && !frame_top_is_wrong(tstate, &w->stack, top)) {
             frame_stack_pass(&w->stack, top);
             w->bridges = w->stack.base != 0;
         }
@@ -3475,24 +3505,6 @@ frame_calls_other(const struct frame_walk *w)
     return f.depth == -1
            || (LAYOUT_KEEPS_DEPTH && frame_is_used(&f, &c)
                && !(w->last == 0 && f.previous == w->frame.at));
-}
-
-/* Follow shims and generators' frames to the frame of a data stack.  Returns
-   -1 if they do not lead there, 1 if they are the end of a stack. */
-static int
-frame_land(struct frame *f)
-{
-    struct mem_chain chain = {0, 0, 0};
-    while (frame_is_shim(f) || f->owner == LAYOUT_OWNER_GENERATOR) {
-        if (f->previous == 0) {
-            return 1;
-        }
-        if (mem_chain_step(&chain, f->at) < 0
-            || frame_read(f->previous, f) < 0) {
-            return -1;
-        }
-    }
-    return 0;
 }
 
 /* May the frame that a link names be there?  A shim, which is not shown, may
