@@ -2931,6 +2931,7 @@ struct frame_walk {
     uintptr_t c_stack;          /* the C stack, as far as it is searched */
     uintptr_t c_stack_end;
     uintptr_t found;            /* up to 3.10: where the last one was found */
+    uintptr_t objects;          /* and where small objects are */
     bool suspect;               /* up to 3.10: the links lead astray */
     size_t seen_count;
     uintptr_t known[FRAME_KNOWN];   /* words that are nothing new */
@@ -2963,6 +2964,7 @@ frame_was_seen(const struct frame_walk *w, uintptr_t at)
    object, and how many links are followed to put them in order. */
 #define FRAME_SCAN_BYTES (8 * 1024 * 1024)
 #define FRAME_OLDEST_BYTES (64 * 1024)
+#define FRAME_OLDEST_TRIES 4
 #define FRAME_SCAN_LINKS (4 * 1024 * 1024)
 
 /* The words of a piece of memory that may be pointers, one by one.  The piece
@@ -3039,32 +3041,59 @@ frame_runs(uintptr_t at)
            && code_read(f.code, &c) == 0;
 }
 
-/* Does this frame, or frame object, belong to another thread? */
+/* Is this frame, or frame object, in the stack of a thread state? */
+static bool
+frame_is_of(uintptr_t tstate, uintptr_t at)
+{
+    uintptr_t first;
+    size_t steps = FRAME_SCAN_LINKS;
+    struct frame_stack s;
+    if (LAYOUT_FRAME_OBJECTS) {
+        return frame_newest(tstate, &first) == 0
+               && frame_leads_to(first, at, &steps);
+    }
+    if (mem_word(tstate + LAYOUT_TSTATE_CHUNK, &first) < 0) {
+        return false;
+    }
+    frame_stack_open(&s, first);
+    s.top = s.limit;
+    return frame_stack_find(&s, at) == 0;
+}
+
+/* Is it in the stack of one of the states that a link leads to? */
+static bool
+frame_is_of_any(uintptr_t tstate, size_t link, uintptr_t but, uintptr_t at)
+{
+    struct mem_chain chain = {0, 0, 0};
+    while (tstate != 0 && mem_chain_step(&chain, tstate) == 0) {
+        if (tstate != but && frame_is_of(tstate, at)) {
+            return true;
+        }
+        if (mem_word(tstate + link, &tstate) < 0) {
+            return false;
+        }
+    }
+    return false;
+}
+
+/* Does this frame, or frame object, belong to another thread state: of
+   another thread, or of another interpreter that this one runs in? */
 static bool
 frame_is_foreign(const struct frame_walk *w, uintptr_t at)
 {
-    const size_t links[] = {layout.tstate_next, layout.tstate_prev};
-    for (size_t i = 0; i < 2; i++) {
-        struct mem_chain chain = {0, 0, 0};
-        uintptr_t tstate = w->tstate;
-        while (mem_word(tstate + links[i], &tstate) == 0 && tstate != 0
-               && mem_chain_step(&chain, tstate) == 0) {
-            uintptr_t first;
-            size_t steps = FRAME_SCAN_LINKS;
-            struct frame_stack s;
-            if (LAYOUT_FRAME_OBJECTS) {
-                if (frame_newest(tstate, &first) == 0
-                    && frame_leads_to(first, at, &steps)) {
-                    return true;
-                }
-            }
-            else if (mem_word(tstate + LAYOUT_TSTATE_CHUNK, &first) == 0) {
-                frame_stack_open(&s, first);
-                s.top = s.limit;
-                if (frame_stack_find(&s, at) == 0) {
-                    return true;
-                }
-            }
+    struct mem_chain chain = {0, 0, 0};
+    uintptr_t states, interp = (uintptr_t)PyInterpreterState_Head();
+    if (frame_is_of_any(w->tstate, layout.tstate_prev, w->tstate, at)
+        || frame_is_of_any(w->tstate, layout.tstate_next, w->tstate, at)) {
+        return true;
+    }
+    while (interp != 0 && mem_chain_step(&chain, interp) == 0
+           && mem_word(interp + layout.interp_threads, &states) == 0) {
+        if (frame_is_of_any(states, layout.tstate_next, w->tstate, at)) {
+            return true;
+        }
+        if (mem_word(interp + layout.interp_next, &interp) < 0) {
+            return false;
         }
     }
     return false;
@@ -3096,13 +3125,14 @@ frame_find_c_stack(struct frame_walk *w, uintptr_t tstate, uintptr_t sp)
 }
 
 /* Is this word worth a try?  A bad one costs a fault, so what lies far from
-   the thread state and from a frame is not looked at, nor an end of a mapping:
-   behind it the collector's head comes first. */
+   the thread state, a frame and a code object is not looked at, nor an end of
+   a mapping: behind it the collector's head comes first. */
 static bool
 frame_is_likely(const struct frame_walk *w, uintptr_t at, uintptr_t frame)
 {
     return at % 16 == 0 && at % 4096 != 0
-           && (at >> 36 == frame >> 36 || at >> 36 == w->tstate >> 36)
+           && (at >> 36 == frame >> 36 || at >> 36 == w->tstate >> 36
+               || at >> 36 == w->objects >> 36)
            && at - w->c_stack >= w->c_stack_end - w->c_stack;
 }
 
@@ -3132,14 +3162,15 @@ frame_has_greenlets(void)
     return false;
 }
 
-/* Do the links not lead to the oldest frame object that the C stack holds?
-   It is near the end.  A greenlet's do not: behind its oldest frame there are
-   those of the one that started it. */
+/* Do the links not lead to the oldest frame object that the C stack holds, but
+   for those of another interpreter that runs this one?  It is near the end.
+   A greenlet's do not: behind its oldest frame there are those of the one that
+   started it. */
 static bool
 frame_is_astray(const struct frame_walk *w)
 {
-    uintptr_t block[64], newest;
-    size_t links = FRAME_SCAN_LINKS;
+    uintptr_t block[64], newest, last = 0;
+    size_t links = FRAME_SCAN_LINKS, tries = 0;
     if (frame_newest(w->tstate, &newest) < 0) {
         return true;
     }
@@ -3150,10 +3181,17 @@ frame_is_astray(const struct frame_walk *w)
             return false;
         }
         for (size_t i = sizeof block / sizeof *block; i-- > 0; ) {
-            if (frame_is_likely(w, block[i], newest)
-                && frame_runs(block[i])) {
-                return !frame_leads_to(newest, block[i], &links)
-                       && !frame_has_greenlets();
+            if (block[i] == last || !frame_is_likely(w, block[i], newest)
+                || !frame_runs(block[i])) {
+                continue;
+            }
+            last = block[i];
+            if (frame_leads_to(newest, last, &links)
+                || ++tries == FRAME_OLDEST_TRIES) {
+                return false;
+            }
+            if (!frame_is_foreign(w, last)) {
+                return !frame_has_greenlets();
             }
         }
     }
@@ -3364,9 +3402,13 @@ frame_top_is_wrong(uintptr_t tstate, const struct frame_stack *s,
 static int
 frame_bridge_begin(struct frame_walk *w, uintptr_t tstate, uintptr_t sp)
 {
-    uintptr_t chunk, top;
+    uintptr_t chunk, top, newest;
     frame_find_c_stack(w, tstate, sp);
     if (LAYOUT_FRAME_OBJECTS) {
+        if (frame_newest(tstate, &newest) < 0
+            || mem_word(newest + layout.frame_code, &w->objects) < 0) {
+            w->objects = 0;
+        }
         w->bridges = w->c_stack < w->c_stack_end;
         w->suspect = w->bridges && frame_is_astray(w);
     }

@@ -7563,13 +7563,13 @@ class SymbolTests(CrashCase):
     def test_heap_lock(self):
         """Nobody can allocate."""
         self.copy("heap")
-        self.build("stuck", STUCK_HEAP)
+        self.build("stuck_heap", STUCK_HEAP)
         child = python("""
             import faulthandler; faulthandler.enable(2, c_stack="mixed")
             import ctypes; boom = ctypes.CDLL("./heap.so").boom
             stuck = ctypes.c_int.in_dll(ctypes.CDLL(None), "heap_is_stuck")
             stuck.value = 1; boom(None)
-        """, env=environment(LD_PRELOAD=os.path.join(FOLDER, "stuck.so")))
+        """, env=environment(LD_PRELOAD=os.path.join(FOLDER, "stuck_heap.so")))
         self.expect(child, "heap",
                     self.LINES if self.complete else self.EXPORTED, 3)
 

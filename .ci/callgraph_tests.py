@@ -158,7 +158,7 @@ class CallgraphTests(unittest.TestCase):
         errors = self.check(indirect=dict(INDIRECT, frame_walk=["code_old"]),
                             NOT_CALLED={"frame_walk": "sample"},
                             THREADS=["on_thread"],
-                            ASSEMBLY={"on_thread": ["frame_walk"]})
+                            ASSEMBLY={"on_stack": ["frame_walk"]})
         self.assertEqual(len(errors), 4, errors)
 
     def test_recursion_without_a_bound(self):
