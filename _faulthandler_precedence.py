@@ -105,7 +105,7 @@ def apply_options(faulthandler, value):
             file = word
     try:
         if options:
-            faulthandler.enable()
+            faulthandler.enable(**options)
     except Exception as error:
         if options.pop('file', None) is not None:
             wrong.append((file, getattr(error, 'strerror', None) or error))

@@ -38,7 +38,7 @@
     7. Code objects        code_     name, file and line
     8. Frames              frame_    one Python stack
     9. Threads             thread_   all of them, and which one is ours
-   10. Fault               fault_    the signal table
+   10. Fault               fault_    the signal table, and why one came
    11. C stack             native_   C frames and their symbols
    12. Extension modules   modules_  the list of sys.modules
    13. Report              report_   the one door
@@ -612,7 +612,12 @@ platform_is_copied_soon(void)
             }
         }
     }
-    return kib <= PLATFORM_COPIED_KIB;
+    /* Not known: a page of 4 KiB takes 8 bytes. */
+    struct rusage usage;
+    if (kib == 0 && getrusage(RUSAGE_SELF, &usage) == 0) {
+        kib = (uint64_t)usage.ru_maxrss / 512;
+    }
+    return kib > 0 && kib <= PLATFORM_COPIED_KIB;
 }
 
 /* Run a function in a process of its own: a copy of this one, with the calling
@@ -3926,7 +3931,6 @@ frame_write_stack(struct out *o, uintptr_t tstate, bool show_oldest,
     while (result == FRAME_WALK_ON
            && (result = frame_walk_next(&w)) == FRAME_WALK_ON) {
         if (w.bridged) {
-            m->unknown = true;      /* or the thread runs */
             out_room(o, OUT_LINE_MAX);
             out_text(o, shown < newest ? FRAME_GAP : "");
             w.bridged = false;
@@ -4806,7 +4810,7 @@ fault_map_next(struct fault_map_reader *r, struct fault_mapping *m)
     fault_map_number(r, 16);    /* the device */
     fault_map_number(r, 16);
     m->inode = fault_map_number(r, 10);
-    int c = r->text[r->at - 1];
+    int c = r->at > 0 ? r->text[r->at - 1] : -1;
     size_t n = 0;
     while (c >= 0 && c != '\n') {
         c = fault_map_char(r);
@@ -4980,7 +4984,11 @@ fault_stack_size(const struct fault_place *p)
         && limit.rlim_cur < p->high && p->address < p->high - limit.rlim_cur) {
         return (uintptr_t)limit.rlim_cur;
     }
-    while (low < p->high && low < p->low + 256 * page
+    if (p->address >= low) {
+        low = p->address / page * page;     /* of several threads' stacks */
+    }
+    const uintptr_t first = low;
+    while (low < p->high && low < first + 256 * page
            && mem_read(&byte, low, 1) < 0) {
         low += page;
     }
@@ -5100,8 +5108,7 @@ fault_write_reason(struct out *o, const siginfo_t *info,
 {
     const struct fault_code *code = fault_find_code(info);
     bool segv = info->si_signo == SIGSEGV;
-    if (p->at.end != 0 && segv
-        && (info->si_code == 2 || (info->si_code == 1 && p->at.end != 0))) {
+    if (p->at.end != 0 && segv && info->si_code <= 2) {
         fault_write_mapping(o, &p->at, p->access);
     }
     else if (!segv && info->si_code == 2 && p->at.path[0] == '/') {
@@ -5293,7 +5300,13 @@ fault_decode(struct fault_instruction *in, uintptr_t pc,
     }
     int result = fault_has_operands(in)
                  ? fault_read_operands(in, registers) : 0;
-    in->address += in->relative ? pc + in->at : 0;
+    /* Counted from the instruction's end: behind an immediate byte, if any. */
+    bool immediate = in->map == 3
+                     || (in->map == 1
+                         && ((in->opcode >= 0x70 && in->opcode <= 0x73)
+                             || (in->opcode >= 0xc2 && in->opcode <= 0xc6
+                                 && in->opcode != 0xc3)));
+    in->address += in->relative ? pc + in->at + immediate : 0;
     return result;
 }
 
@@ -5473,7 +5486,8 @@ fault_is_misaligned(const struct fault_instruction *in)
     }
     return in->address % 16 != 0
            && (in->map > 1 || aligned_move || (b >= 0x51 && b <= 0x76)
-               || b == 0xc6 || b >= 0xd0);
+               || b == 0x14 || b == 0x15 || b == 0xae || b == 0xc2
+               || b == 0xc6 || b == 0xc7 || b >= 0xd0);
 }
 
 /* What CPython's debug allocator fills memory with.  Windows' debug heap and
@@ -5556,6 +5570,11 @@ fault_write_memory(struct out *o, const siginfo_t *info, const void *context,
         out_text(o, "): ");
         out_text(o, fault_access_word(p.access));
         out_text(o, " below its end");
+    }
+    else if (info->si_signo == SIGSEGV && p.address == 0
+             && (info->si_code == 8 || info->si_code == 10)) {
+        out_text(o, "  ");      /* the kernel tells no address */
+        fault_write_reason(o, info, &p);
     }
     else {
         fault_write_address(o, p.access, p.address);
@@ -5872,9 +5891,10 @@ native_find_object(uintptr_t pc, struct native_object *object)
     if (mem_read(&map, record, sizeof map) < 0) {
         return -1;
     }
-    mem_read(&first, (uintptr_t)map.l_name, 1);
-    object->is_program = first == '\0';
-    object->path = first != '\0' ? map.l_name : program_invocation_name;
+    bool known = mem_read(&first, (uintptr_t)map.l_name, 1) == 0;
+    object->is_program = known && first == '\0';
+    object->path = object->is_program ? program_invocation_name
+                   : known ? map.l_name : "";
     object->base = map.l_addr;
     native_read_dynamic(object, (uintptr_t)map.l_ld);
     return 0;
@@ -6234,14 +6254,16 @@ static void
 native_end_child(void)
 {
     pid_t child = native_question.child;
-    native_question.child = 0;
-    if (child <= 0 || platform_child_has_ended(child)) {
-        return;
+    bool ended = child <= 0 || platform_child_has_ended(child);
+    if (!ended) {
+        kill(child, SIGKILL);
     }
-    kill(child, SIGKILL);
-    for (int i = 0; i < NATIVE_REAP_POLLS
-         && !platform_child_has_ended(child); i++) {
+    for (int i = 0; i < NATIVE_REAP_POLLS && !ended; i++) {
         platform_sleep(NATIVE_POLL_NS);
+        ended = platform_child_has_ended(child);
+    }
+    if (ended) {
+        native_question.child = 0;
     }
 }
 
@@ -6339,6 +6361,7 @@ native_look_up(struct native_symbols *symbols,
 {
     symbols->found = NULL;
 #if FAULTHANDLER_LIBBACKTRACE
+    native_end_child();         /* an earlier report's, if it ended late */
     int64_t limit = platform_now() + NATIVE_LOOKUP_NS;
     struct native_found *found = mmap(NULL, sizeof *found,
                                       PROT_READ | PROT_WRITE,
@@ -6722,6 +6745,8 @@ struct native_mix {
     struct frame_loops loops[NATIVE_MIX_STATES];
 };
 
+static struct native_mix native_mixed;
+
 /* Is the next frame one of those that are written? */
 static bool
 native_mix_shows(struct native_mix *m)
@@ -6729,7 +6754,7 @@ native_mix_shows(struct native_mix *m)
     size_t i = m->shown++;
     size_t max = NATIVE_MIX_NEWEST + NATIVE_MIX_OLDEST;
     if (m->total <= max) {
-        return m->total > 0;
+        return i < m->total;
     }
     if (i == NATIVE_MIX_NEWEST && m->writes) {
         out_room(m->o, OUT_LINE_MAX);
@@ -6738,7 +6763,8 @@ native_mix_shows(struct native_mix *m)
         out_text(m->o, m->full ? " or more" : "");
         out_text(m->o, " frames not shown ...\n");
     }
-    return i < NATIVE_MIX_NEWEST || i >= m->total - NATIVE_MIX_OLDEST;
+    return i < NATIVE_MIX_NEWEST
+           || (i >= m->total - NATIVE_MIX_OLDEST && i < m->total);
 }
 
 /* A C frame that is shown: noted to be looked up with the others, or
@@ -7090,8 +7116,7 @@ native_write_mixed(struct out *o, void *context, const uintptr_t *states,
                    size_t count, struct frame_memory *lines, int64_t until,
                    struct native_seen *seen)
 {
-    static struct native_mix mix;
-    struct native_mix *m = &mix;
+    struct native_mix *m = &native_mixed;
     memset(m, 0, sizeof *m);
     m->o = o;
     m->lines = lines;
@@ -7111,7 +7136,10 @@ native_write_mixed(struct out *o, void *context, const uintptr_t *states,
     }
     m->writes = true;
     native_mix_pass(m, states);
-    native_forget(&m->symbols);
+    if (m->shown != m->total) {
+        out_room(o, OUT_LINE_MAX);
+        out_text(o, NATIVE_MIX_GAP);    /* a frame changed meanwhile */
+    }
     m->lost += m->unplaced;
     if (m->strays > 0 || m->lost > 0) {
         out_room(o, OUT_LINE_MAX);
@@ -7702,6 +7730,7 @@ report_write(struct report *r)
         report_step(r, report_flush, "output");
         report_step(r, request->mixed ? report_mixed_stack : report_c_stack,
                     "C stack");
+        native_forget(&native_mixed.symbols);   /* also of a broken lookup */
         if (request->details) {
             report_step(r, report_objects, "list of shared objects");
         }
@@ -8615,13 +8644,18 @@ fatal_is_inside(struct fault_signal *fault, const void *context)
 {
     const ucontext_t *uc = context;
     struct sigaction there;
+    const stack_t *alternate = &uc->uc_stack;
     uintptr_t caller = atomic_load(&fault->caller);
+    uintptr_t base = (uintptr_t)alternate->ss_sp;
+    uintptr_t sp = platform_get_place(context).sp;
     if (!atomic_load(&fault->given_back)
         || atomic_load(&fault->giver) != platform_thread_id()) {
         return false;
     }
+    /* On one stack: a handler that was left by a jump leaves its frame. */
     return sigismember(&uc->uc_sigmask, fault->signum) == 1
-           || (platform_get_place(context).sp < caller
+           || (sp < caller && (sp - base < alternate->ss_size)
+                              == (caller - base < alternate->ss_size)
                && platform_read_self(getpid(), &there, (void *)caller,
                                      sizeof there) == 0
                && there.sa_sigaction == fault->previous.sa_sigaction
@@ -8766,6 +8800,13 @@ on_fatal_signal(int signum, siginfo_t *info, void *context)
         errno = saved_errno;
         return;                 /* sent to us while we report: we die anyway */
     }
+    if (came.turn && info->si_code > 0
+        && platform_handler_is(signum, on_older_signal)) {
+        /* Reported while we waited: the fault comes again, to the older. */
+        atomic_store(&fatal_claim, 0);
+        errno = saved_errno;
+        return;
+    }
     if (!came.turn || !stack_is_small(context)
         || !stack_call_on_spare(&stack_fatal_spare, fatal_handle, &came)) {
         fatal_handle(&came);
@@ -8795,7 +8836,8 @@ on_older_signal(int signum, siginfo_t *info, void *context)
 {
     struct mem_session *session = mem_here;
     struct fault_signal *fault = fault_find(signum);
-    struct sigaction older = fault->previous, now;
+    struct sigaction older = fault->previous, then, now;
+    sigset_t pending;
     if (session != NULL && session->recover != NULL
         && fault_is_synchronous(info) && session->pid == getpid()) {
         siglongjmp(*session->recover, 1);
@@ -8807,6 +8849,7 @@ on_older_signal(int signum, siginfo_t *info, void *context)
         atomic_store(&fault->giver, reported ? platform_thread_id() : 0);
         atomic_store(&fault->caller, (uintptr_t)&older);
     }
+    sigaction(signum, NULL, &then);
     fatal_call_older(&older, signum, info, context);
     int saved_errno = errno;
     if (!nested) {
@@ -8814,7 +8857,8 @@ on_older_signal(int signum, siginfo_t *info, void *context)
         atomic_store(&fault->caller, 0);
     }
     sigaction(signum, NULL, &now);
-    bool left = now.sa_sigaction != on_older_signal
+    bool left = now.sa_sigaction != then.sa_sigaction
+                && now.sa_sigaction != on_older_signal
                 && now.sa_sigaction != on_fatal_signal
                 && atomic_load(&fatal_request) != NULL;
     if (left && now.sa_sigaction == older.sa_sigaction) {
@@ -8825,7 +8869,10 @@ on_older_signal(int signum, siginfo_t *info, void *context)
         fault->previous = now;
         atomic_store(&fault->given_back, false);
         sig_install(signum, on_fatal_signal, SA_ONSTACK, NULL);
-        on_fatal_signal(signum, info, context);
+        /* A fault that it left comes again.  What it raised is here. */
+        if (sigpending(&pending) == 0 && sigismember(&pending, signum) == 1) {
+            on_fatal_signal(signum, info, context);
+        }
     }
     errno = saved_errno;
 }
@@ -8836,11 +8883,18 @@ static bool
 fatal_is_due(const struct fault_signal *fault)
 {
     struct sigaction now;
-    if (!fault->armed || atomic_load(&fault->given_back)) {
+    if (!fault->armed) {
         return true;
     }
-    return sigaction(fault->signum, NULL, &now) == 0
-           && !(now.sa_flags & SA_SIGINFO)
+    if (sigaction(fault->signum, NULL, &now) < 0) {
+        return false;
+    }
+    if (atomic_load(&fault->given_back)
+        && (now.sa_sigaction == on_older_signal
+            || now.sa_sigaction == fault->previous.sa_sigaction)) {
+        return true;
+    }
+    return !(now.sa_flags & SA_SIGINFO)
            && (now.sa_handler == SIG_DFL || now.sa_handler == SIG_IGN);
 }
 
@@ -8856,7 +8910,8 @@ fatal_install(void)
             continue;
         }
         /* Known before it can be needed. */
-        if (!platform_handler_is(fault->signum, on_older_signal)) {
+        if (!platform_handler_is(fault->signum, on_older_signal)
+            && !platform_handler_is(fault->signum, on_fatal_signal)) {
             sigaction(fault->signum, NULL, &fault->previous);
         }
         atomic_store(&fault->given_back, false);
@@ -9116,6 +9171,23 @@ fatal_parse_c_stack(PyObject *argument, struct request *request)
     return truth < 0 ? -1 : 0;
 }
 
+/* The sink of enable().  A path from the environment that was good at start-up
+   and is not any more does not make the program's own call fail: then it is
+   standard error. */
+static int
+fatal_resolve(PyObject *file, bool is_option, struct sink *sink,
+              PyObject **keep)
+{
+    if (file_resolve(file, sink, keep) == 0) {
+        return 0;
+    }
+    if (!is_option || !PyErr_ExceptionMatches(PyExc_OSError)) {
+        return -1;
+    }
+    PyErr_Clear();
+    return file_resolve(NULL, sink, keep);
+}
+
 static PyObject *
 faulthandler_enable(PyObject *module, PyObject *args, PyObject *kwargs)
 {
@@ -9128,12 +9200,15 @@ faulthandler_enable(PyObject *module, PyObject *args, PyObject *kwargs)
     Py_ssize_t max_threads = 100;
     struct sink sink;
     PyObject *all = fatal_add_options(args, kwargs);
+    bool is_option = PyTuple_GET_SIZE(args) == 0
+                     && (kwargs == NULL
+                         || PyDict_GetItemString(kwargs, "file") == NULL);
     if (all == NULL
         || !PyArg_ParseTupleAndKeywords(args, all, "|OpO$np:enable", names,
                                         &file, &all_threads, &c_stack,
                                         &max_threads, &details)
         || fatal_parse_c_stack(c_stack, &request) < 0
-        || file_resolve(file, &sink, &keep) < 0) {
+        || fatal_resolve(file, is_option, &sink, &keep) < 0) {
         Py_XDECREF(all);
         return NULL;
     }

@@ -160,7 +160,7 @@ class build_ext(_build_ext):
         source = os.path.join(self.build_temp, 'libbacktrace_probe.c')
         with open(source, 'w', encoding='ascii') as file:
             file.write(LIBBACKTRACE_PROBE)
-        command = self.compiler.compiler_so + self.compiler.linker_so[1:]
+        command = list(self.compiler.linker_so)
         command += ['-I' + folder for folder in self.include_dirs]
         command += ['-L' + folder for folder in self.library_dirs]
         command += ['-D_GNU_SOURCE', '-fPIC', '-shared', '-Wl,-z,defs']

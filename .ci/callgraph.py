@@ -173,6 +173,7 @@ if LIBBACKTRACE:
         "backtrace_syminfo": call("in the child", only=CHILD),
         "clone": call("a bare system call"),
         "getppid": call("on the list", only=CHILD),
+        "getrusage": call("a bare system call"),
         "kill": call("on the list"),
         "munmap": call("a bare system call"),
         "pread": call("a bare system call", only=CHILD),
