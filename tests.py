@@ -483,6 +483,50 @@ install_repair(void)
     return sigaction(SIGSEGV, &action, NULL);
 }
 
+static struct sigaction chained;
+
+static void
+on_newer(int signum, siginfo_t *info, void *context)
+{
+    chained.sa_sigaction(signum, info, context);
+}
+
+int
+install_newer(void)
+{
+    struct sigaction action = {0};
+
+    action.sa_sigaction = on_newer;
+    action.sa_flags = SA_SIGINFO | SA_ONSTACK;
+    return sigaction(SIGSEGV, &action, &chained);
+}
+
+int
+remove_newer(void)
+{
+    return sigaction(SIGSEGV, &chained, NULL);
+}
+
+static void
+on_retire(int signum, siginfo_t *info, void *context)
+{
+    static int count;
+
+    on_repair(signum, info, context);
+    if (++count == 2)
+        signal(signum, SIG_DFL);
+}
+
+int
+install_retiring(void)
+{
+    struct sigaction action = {0};
+
+    action.sa_sigaction = on_retire;
+    action.sa_flags = SA_SIGINFO;
+    return sigaction(SIGSEGV, &action, NULL);
+}
+
 void
 crash_at_exit(void)
 {
@@ -4706,6 +4750,35 @@ class SignalTests(CrashCase):
         self.check(child, SIGSEGV, report(
             '  File "<string>", line 10 in <module>\n'))
         self.assertEqual(child.out, "alive\n1\n")
+
+    def test_older_handler_that_repairs_under_a_newer_one(self):
+        """What it repairs kills nobody, whoever comes and goes above."""
+        self.library()
+        for steps in (
+                "older.install_repair() enable() fault() older.install_newer()"
+                " fault() fault()",
+                "older.install_repair() enable() fault() older.install_newer()"
+                " enable(2) fault() fault()",
+                "older.install_repair() enable() older.install_newer()"
+                " disable() older.remove_newer() enable() fault() fault()",
+                "older.install_retiring() enable() fault() fault()"):
+            with self.subTest(steps=steps):
+                child = python("""
+                    import ctypes, faulthandler, sys
+                    from damage import forbidden, libc
+                    older = ctypes.CDLL("./older.so")
+                    enable, disable = faulthandler.enable, faulthandler.disable
+                    disable()
+                    def fault():
+                        libc.mprotect(ctypes.c_void_p(forbidden), 4096, 0)
+                        libc.memchr(ctypes.c_void_p(forbidden), 1, 1)
+                    for step in sys.argv[1].split():
+                        eval(step)
+                    print("alive")
+                """, steps)
+                self.assertEqual((child.status, child.out), (0, "alive\n"),
+                                 child)
+                self.assertEqual(child.err.count("Fatal Python"), 1, child)
 
     def test_crash_in_destructor(self):
         """A library that crashes after Python has ended is reported."""
