@@ -3196,7 +3196,7 @@ frame_is_astray(const struct frame_walk *w)
                 return false;
             }
             if (!frame_is_foreign(w, last)) {
-                return !frame_has_greenlets();
+                return links > 0 && !frame_has_greenlets();
             }
         }
     }
@@ -3256,7 +3256,7 @@ frame_passes_over(struct frame_walk *w)
         if (at != *known && frame_is_likely(w, at, to)) {
             *known = at;
             if (frame_runs(at) && !frame_was_seen(w, at)
-                && !frame_leads_to(newest, at, &links)
+                && !frame_leads_to(newest, at, &links) && links > 0
                 && !frame_is_foreign(w, at)) {
                 return true;
             }
@@ -7794,6 +7794,14 @@ report_use_memory(struct report *r, struct report_memory *memory)
 
 /* ==== 14. Signals ==== */
 
+/* Is the action a handler?  The kernel looks at the address alone: with
+   SA_RESETHAND the flags stay as they were. */
+static bool
+sig_is_handler(const struct sigaction *action)
+{
+    return action->sa_handler != SIG_DFL && action->sa_handler != SIG_IGN;
+}
+
 /* Install a handler, keep what was there.  Returns -1 with errno. */
 static int
 sig_install(int signum, void (*handler)(int, siginfo_t *, void *), int flags,
@@ -8726,10 +8734,7 @@ static struct sigaction
 fatal_next(const struct fault_signal *fault)
 {
     struct sigaction next = fault->previous;
-    bool is_handler = (next.sa_flags & SA_SIGINFO)
-                      || (next.sa_handler != SIG_DFL
-                          && next.sa_handler != SIG_IGN);
-    if (is_handler && !(next.sa_flags & (int)SA_RESETHAND)) {
+    if (sig_is_handler(&next) && !(next.sa_flags & (int)SA_RESETHAND)) {
         next.sa_flags |= SA_SIGINFO;
         next.sa_sigaction = on_older_signal;
     }
@@ -8771,7 +8776,7 @@ fatal_handle(void *argument)
     atomic_store(&fault->given_back, true);
     atomic_store(&fault->handed, true);
     sig_reraise(came->signum, info, &next);
-    bool dies = !(next.sa_flags & SA_SIGINFO) && next.sa_handler == SIG_DFL;
+    bool dies = next.sa_handler == SIG_DFL;
     /* In a vfork() child this memory is the parent's, which lives on. */
     bool borrowed = getpid() != fatal_pid;
     if (borrowed) {
@@ -8894,8 +8899,7 @@ fatal_is_due(const struct fault_signal *fault)
             || now.sa_sigaction == fault->previous.sa_sigaction)) {
         return true;
     }
-    return !(now.sa_flags & SA_SIGINFO)
-           && (now.sa_handler == SIG_DFL || now.sa_handler == SIG_IGN);
+    return !sig_is_handler(&now);
 }
 
 /* Install the handlers that are not installed.  Returns -1 with errno, and
@@ -9794,12 +9798,10 @@ user_chain(int signum, siginfo_t *info, void *context,
 {
     struct sigaction previous = user->previous;
     sigset_t mask;
-    if (!(previous.sa_flags & SA_SIGINFO)
-        && previous.sa_handler == SIG_IGN) {
+    if (previous.sa_handler == SIG_IGN) {
         return;
     }
-    if (!(previous.sa_flags & SA_SIGINFO)
-        && previous.sa_handler == SIG_DFL) {
+    if (previous.sa_handler == SIG_DFL) {
         user_chain_default(signum, &previous);
         return;
     }
@@ -9866,10 +9868,7 @@ user_parse_signal(PyObject *argument)
 static int
 user_flags(const struct sigaction *previous, bool chain)
 {
-    bool has_handler = (previous->sa_flags & SA_SIGINFO)
-                       || (previous->sa_handler != SIG_DFL
-                           && previous->sa_handler != SIG_IGN);
-    if (chain && has_handler) {
+    if (chain && sig_is_handler(previous)) {
         return previous->sa_flags & (SA_RESTART | SA_ONSTACK | SA_NODEFER
                                      | SA_NOCLDSTOP | SA_NOCLDWAIT);
     }

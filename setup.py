@@ -160,7 +160,9 @@ class build_ext(_build_ext):
         source = os.path.join(self.build_temp, 'libbacktrace_probe.c')
         with open(source, 'w', encoding='ascii') as file:
             file.write(LIBBACKTRACE_PROBE)
-        command = list(self.compiler.linker_so)
+        # The compiler may be two words: of the linker only its options.
+        command = self.compiler.compiler_so + [
+            word for word in self.compiler.linker_so if word[0] == '-']
         command += ['-I' + folder for folder in self.include_dirs]
         command += ['-L' + folder for folder in self.library_dirs]
         command += ['-D_GNU_SOURCE', '-fPIC', '-shared', '-Wl,-z,defs']
