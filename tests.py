@@ -10845,12 +10845,14 @@ class RegressionTests(CrashCase):
             file.close()
             dumps = [re.findall("hread (0x\\w+)", dump)
                      for dump in text.split("dump\\n")]
-            print(len(dumps) > 100,
-                  sum(len(set(dump)) < len(dump) for dump in dumps),
+            # One may end, and the next one get its number, during a dump.
+            doubles = sum(len(set(dump)) < len(dump) for dump in dumps)
+            print(len(dumps) > 100, doubles < len(dumps) / 50,
                   sum(int(number, 16) == 0 for dump in dumps
                       for number in dump))
         """)
-        self.assertEqual((child.status, child.out), (0, "True 0 0\n"), child)
+        self.assertEqual((child.status, child.out), (0, "True True 0\n"),
+                         child)
 
 
 # ---- The sources -----------------------------------------------------------
