@@ -5584,6 +5584,7 @@ fault_write_memory(struct out *o, const siginfo_t *info, const void *context,
     fault_end(o, info);
     fault_write_origin(o, f, p.address);
 }
+
 /* Write bytes of code, in hex. */
 static void
 fault_write_code(struct out *o, uintptr_t pc)

@@ -8415,9 +8415,9 @@ class PathTests(DropInCase):
         """, self.folder)
         self.assertEqual((child.status, child.err), (0, ""), child)
 
-    def test_20_workers(self):
-        """20 processes that crash at once leave 20 whole files."""
-        child = python("""
+    def crash_20(self, name):
+        """Crash 20 processes at once that have this path as their file."""
+        return python("""
             import faulthandler, os, sys
             faulthandler.enable(sys.argv[1], c_stack=False)
             read, write = os.pipe()
@@ -8433,7 +8433,11 @@ class PathTests(DropInCase):
             for child in children:
                 assert os.waitpid(child, 0)[1] & 127 == 11
                 print("worker-%d.txt" % child)
-        """, self.path("worker-%p.txt"))
+        """, self.path(name))
+
+    def test_20_workers(self):
+        """20 processes that crash at once leave 20 whole files."""
+        child = self.crash_20("worker-%p.txt")
         self.assertEqual((child.status, child.err), (0, ""), child)
         report = block(self.REPORT % ("<string>", 10))
         self.assertEqual(self.files(), dict.fromkeys(child.out.split(),
@@ -8442,22 +8446,7 @@ class PathTests(DropInCase):
 
     def test_workers_in_one_file(self):
         """20 reports in one file do not mix."""
-        child = python("""
-            import faulthandler, os, sys
-            faulthandler.enable(sys.argv[1], c_stack=False)
-            read, write = os.pipe()
-            children = []
-            for n in range(20):
-                child = os.fork()
-                if child == 0:
-                    os.close(write)
-                    os.read(read, 1)
-                    faulthandler.sigsegv()
-                children.append(child)
-            os.close(write)
-            for child in children:
-                assert os.waitpid(child, 0)[1] & 127 == 11
-        """, self.path("all.txt"))
+        child = self.crash_20("all.txt")
         self.assertEqual((child.status, child.err), (0, ""), child)
         report = block(self.REPORT % ("<string>", 10))
         self.assertEqual(self.files(), {"all.txt": 20 * report})
