@@ -2541,9 +2541,9 @@ class ThreadTests(CrashCase):
         """A crash in a thread that Python never saw."""
         self.crash("""
             import ctypes, faulthandler, time
-            libc, thread = ctypes.CDLL(None), ctypes.c_size_t()
-            libc.pthread_create(ctypes.byref(thread), None, libc.strlen, None)
-            time.sleep(60)
+            libc, where = ctypes.CDLL(None), ctypes.byref(ctypes.c_size_t())
+            create, strlen = libc.pthread_create, libc.strlen
+            create(where, None, strlen, None); time.sleep(60)
         """, """
             Fatal Python error: Segmentation fault
 
