@@ -264,7 +264,7 @@ platform_set_place(void *context, struct platform_place place)
    tried at which address, and the general registers as instructions number
    them.  Of a signal that was sent, what it said last. */
 enum platform_access {
-    ACCESS_UNKNOWN, ACCESS_READ, ACCESS_WRITE, ACCESS_EXECUTE
+    PLATFORM_UNKNOWN, PLATFORM_READ, PLATFORM_WRITE, PLATFORM_EXECUTE
 };
 
 #if defined(__x86_64__)
@@ -304,8 +304,8 @@ platform_get_fault(const void *context, struct platform_fault *fault)
     fault->trap = (int)gregs[REG_TRAPNO];
     fault->address = (uintptr_t)gregs[REG_CR2];
     if (fault->trap == 14) {
-        fault->access = gregs[REG_ERR] & 16 ? ACCESS_EXECUTE
-                        : gregs[REG_ERR] & 2 ? ACCESS_WRITE : ACCESS_READ;
+        fault->access = gregs[REG_ERR] & 16 ? PLATFORM_EXECUTE
+                        : gregs[REG_ERR] & 2 ? PLATFORM_WRITE : PLATFORM_READ;
     }
 #elif defined(__aarch64__)
     for (size_t i = 0; i < PLATFORM_REGISTERS; i++) {
@@ -323,9 +323,9 @@ platform_get_fault(const void *context, struct platform_fault *fault)
         }
         if (head.magic == 0x45535201) {         /* the syndrome register */
             unsigned kind = (unsigned)(head.value >> 26) & 63;
-            fault->access = kind == 0x20 ? ACCESS_EXECUTE
-                            : kind != 0x24 ? ACCESS_UNKNOWN
-                            : head.value & 64 ? ACCESS_WRITE : ACCESS_READ;
+            fault->access = kind == 0x20 ? PLATFORM_EXECUTE
+                            : kind != 0x24 ? PLATFORM_UNKNOWN
+                            : head.value & 64 ? PLATFORM_WRITE : PLATFORM_READ;
         }
         record += head.size;
     }
@@ -4748,7 +4748,7 @@ fault_end(struct out *o, const siginfo_t *info)
 #define FAULT_PATH_MAX 200
 struct fault_mapping {
     uintptr_t start, end;       /* end 0: there is none */
-    bool can[ACCESS_EXECUTE + 1];
+    bool can[PLATFORM_EXECUTE + 1];
     uint64_t offset, inode;
     char path[FAULT_PATH_MAX + 2];      /* one more: it is cut */
 };
@@ -4800,10 +4800,10 @@ fault_map_next(struct fault_map_reader *r, struct fault_mapping *m)
 {
     m->start = (uintptr_t)fault_map_number(r, 16);
     m->end = (uintptr_t)fault_map_number(r, 16);
-    m->can[ACCESS_UNKNOWN] = false;
-    m->can[ACCESS_READ] = fault_map_char(r) == 'r';
-    m->can[ACCESS_WRITE] = fault_map_char(r) == 'w';
-    m->can[ACCESS_EXECUTE] = fault_map_char(r) == 'x';
+    m->can[PLATFORM_UNKNOWN] = false;
+    m->can[PLATFORM_READ] = fault_map_char(r) == 'r';
+    m->can[PLATFORM_WRITE] = fault_map_char(r) == 'w';
+    m->can[PLATFORM_EXECUTE] = fault_map_char(r) == 'x';
     fault_map_char(r);
     fault_map_char(r);
     m->offset = fault_map_number(r, 16);
@@ -4826,7 +4826,8 @@ fault_map_next(struct fault_map_reader *r, struct fault_mapping *m)
 static bool
 fault_is_like_stack(const struct fault_mapping *m)
 {
-    return m->can[ACCESS_READ] && m->can[ACCESS_WRITE] && m->path[0] != '/';
+    return m->can[PLATFORM_READ] && m->can[PLATFORM_WRITE]
+           && m->path[0] != '/';
 }
 
 /* What is known of a fault that has an address, and of the memory around. */
@@ -4917,7 +4918,8 @@ fault_is_inner_guard(const struct fault_place *p)
 {
     const struct fault_mapping *at = &p->at;
     return at->end != 0 && at->start == p->low
-           && at->can[p->access == ACCESS_UNKNOWN ? ACCESS_WRITE : p->access];
+           && at->can[p->access == PLATFORM_UNKNOWN
+                      ? PLATFORM_WRITE : p->access];
 }
 
 /* Was a large frame made right before, that begins on this thread's stack?
@@ -5078,8 +5080,8 @@ fault_write_mapping(struct out *o, const struct fault_mapping *m,
         out_text(o, "allows it, but not this page");
         return;
     }
-    out_text(o, allowed[m->can[ACCESS_READ] + 2 * m->can[ACCESS_WRITE]
-                        + 4 * m->can[ACCESS_EXECUTE]]);
+    out_text(o, allowed[m->can[PLATFORM_READ] + 2 * m->can[PLATFORM_WRITE]
+                        + 4 * m->can[PLATFORM_EXECUTE]]);
 }
 
 /* A file behind a mapping ends before the address, or has no memory for it:
@@ -5137,12 +5139,12 @@ struct fault_instruction {
     uint8_t code[FAULT_CODE_MAX];
     size_t length, at;          /* bytes that could be read, and were used */
     unsigned rex;               /* the bits of REX, or of VEX and EVEX */
-    bool has_rex, narrow, short_address, vector;
+    bool has_rex, narrow, short_address, vector, evex;
     uint8_t segment;            /* its prefix, or 0 */
     unsigned map;               /* 0, or of the opcodes after 0F, 0F38, 0F3A */
     uint8_t opcode;
     unsigned reg;               /* the operand that only a register can be */
-    bool in_memory, relative;   /* the other one */
+    bool in_memory;             /* the other one */
     uintptr_t address;
     int base, index;            /* registers; -1: none */
 };
@@ -5203,6 +5205,7 @@ fault_read_opcode(struct fault_instruction *in)
         /* The bits that extend registers are inverted here. */
         uint8_t first = fault_code_byte(in);
         in->vector = true;
+        in->evex = b == 0x62;
         in->map = b == 0xc5 ? 1 : first & (b == 0x62 ? 7 : 31);
         in->rex = ~(unsigned)first >> 5 & (b == 0xc5 ? 4 : 7);
         if (b == 0xc4 || b == 0x62) {
@@ -5241,12 +5244,31 @@ fault_has_operands(const struct fault_instruction *in)
                 || (b & 0xf7) == 0xa2 || (b >= 0xc8 && b <= 0xcf));
 }
 
+/* How many bytes of a constant stand behind the operands? */
+static size_t
+fault_constant_size(const struct fault_instruction *in)
+{
+    uint8_t b = in->opcode;
+    if (in->map == 0) {
+        bool tests = (b | 1) == 0xf7 && (in->reg & 7) < 2;
+        bool large = b == 0x69 || b == 0x81 || b == 0xc7;
+        bool small = b == 0x6b || b == 0x80 || b == 0x83 || b == 0xc0
+                     || b == 0xc1 || b == 0xc6;
+        return large || (tests && b == 0xf7)
+               ? (in->narrow && !(in->rex & 8) ? 2 : 4) : small || tests;
+    }
+    return in->map == 3
+           || (in->map == 1
+               && ((b >= 0x70 && b <= 0x73) || (b & 0xf7) == 0xa4
+                   || b == 0xba || b == 0xc2 || (b >= 0xc4 && b <= 0xc6)));
+}
+
 /* Read the byte that names the operands, and find out where the one that may
    be in memory is.  Returns -1 where that is not known. */
 static int
-fault_read_operands(struct fault_instruction *in, const uintptr_t *registers)
+fault_read_operands(struct fault_instruction *in, uintptr_t pc,
+                    const uintptr_t *registers)
 {
-    bool evex = in->vector && in->code[0] == 0x62;
     uint8_t b = fault_code_byte(in);
     unsigned mode = b >> 6, low = b & 7;
     in->reg = (b >> 3 & 7) | (in->rex & 4) << 1;
@@ -5265,9 +5287,7 @@ fault_read_operands(struct fault_instruction *in, const uintptr_t *registers)
         }
         low = sib & 7;
     }
-    else if (low == 5 && mode == 0) {
-        in->relative = true;
-    }
+    bool relative = mode == 0 && (b & 7) == 5;
     bool wide = mode == 2 || (mode == 0 && low == 5);
     if (mode == 0 && low == 5) {
         in->base = -1;
@@ -5275,6 +5295,8 @@ fault_read_operands(struct fault_instruction *in, const uintptr_t *registers)
     in->address += (uintptr_t)fault_code_next(in, wide ? 4
                                                   : mode == 1 ? 1 : 0);
     in->address += in->base >= 0 ? registers[in->base] : 0;
+    /* Counted from the instruction's end. */
+    in->address += relative ? pc + in->at + fault_constant_size(in) : 0;
     in->address &= in->short_address ? 0xffffffff : UINTPTR_MAX;
     in->address += in->segment == 0x64 ? (uintptr_t)pthread_self() : 0;
     /* Not known: what the other segment starts at, the scale of EVEX's short
@@ -5283,7 +5305,7 @@ fault_read_operands(struct fault_instruction *in, const uintptr_t *registers)
                    && ((in->opcode & 0xfc) == 0x90
                        || (in->opcode & 0xfc) == 0xa0);
     return in->at > in->length || in->segment == 0x65
-           || (evex && mode == 1) || gathers ? -1 : 0;
+           || (in->evex && mode == 1) || gathers ? -1 : 0;
 }
 
 /* Decode the instruction that was interrupted.  Returns -1 where it is not
@@ -5298,16 +5320,8 @@ fault_decode(struct fault_instruction *in, uintptr_t pc,
     if (in->length == 0 || fault_read_opcode(in) < 0) {
         return -1;
     }
-    int result = fault_has_operands(in)
-                 ? fault_read_operands(in, registers) : 0;
-    /* Counted from the instruction's end: behind an immediate byte, if any. */
-    bool immediate = in->map == 3
-                     || (in->map == 1
-                         && ((in->opcode >= 0x70 && in->opcode <= 0x73)
-                             || (in->opcode >= 0xc2 && in->opcode <= 0xc6
-                                 && in->opcode != 0xc3)));
-    in->address += in->relative ? pc + in->at + immediate : 0;
-    return result;
+    return fault_has_operands(in)
+           ? fault_read_operands(in, pc, registers) : 0;
 }
 
 /* What a division's processor exception meant: it is the same for a divisor
@@ -5347,7 +5361,7 @@ fault_operand_access(const struct fault_instruction *in)
     bool writes = false;
     if (in->map > 1 || (in->map == 0 && b >= 0xd8 && b <= 0xdf)
         || (in->map == 1 && (b == 0x7e || b == 0xae || b == 0xc7))) {
-        return ACCESS_UNKNOWN;
+        return PLATFORM_UNKNOWN;
     }
     if (in->map == 1) {
         writes = b == 0x11 || b == 0x13 || b == 0x17 || b == 0x29
@@ -5368,7 +5382,7 @@ fault_operand_access(const struct fault_instruction *in)
                  || ((b | 1) == 0xf7 && (reg == 2 || reg == 3))
                  || ((b | 1) == 0xff && reg < 2);
     }
-    return writes ? ACCESS_WRITE : ACCESS_READ;
+    return writes ? PLATFORM_WRITE : PLATFORM_READ;
 }
 
 /* Where the instruction was about to go that is no address.  Its operand, the
@@ -5399,8 +5413,8 @@ fault_find_implicit(const struct fault_instruction *in,
     uintptr_t sp = registers[4], target;
     if (b >= 0xa0 && b <= 0xa3 && in->at + sizeof target <= in->length) {
         memcpy(&target, in->code + in->at, sizeof target);
-        return fault_note_odd(odd, target, b < 0xa2 ? ACCESS_READ
-                                                    : ACCESS_WRITE, -1, -1);
+        return fault_note_odd(odd, target, b < 0xa2 ? PLATFORM_READ
+                                                    : PLATFORM_WRITE, -1, -1);
     }
     if ((b >= 0xa4 && b <= 0xa7) || (b >= 0xaa && b <= 0xaf)) {
         bool reads_di = (b & 0xfe) == 0xa6 || (b & 0xfe) == 0xae;
@@ -5408,22 +5422,22 @@ fault_find_implicit(const struct fault_instruction *in,
         bool uses_di = (b & 0xfe) != 0xac;
         return (uses_di
                 && fault_note_odd(odd, registers[7],
-                                  reads_di ? ACCESS_READ : ACCESS_WRITE,
+                                  reads_di ? PLATFORM_READ : PLATFORM_WRITE,
                                   7, -1))
-               || (uses_si && fault_note_odd(odd, registers[6], ACCESS_READ,
+               || (uses_si && fault_note_odd(odd, registers[6], PLATFORM_READ,
                                              6, -1));
     }
     if (b == 0xc2 || b == 0xc3) {
-        return fault_note_odd(odd, sp, ACCESS_READ, 4, -1)
+        return fault_note_odd(odd, sp, PLATFORM_READ, 4, -1)
                || (mem_word(sp, &target) == 0
-                   && fault_note_odd(odd, target, ACCESS_EXECUTE, -1, -1));
+                   && fault_note_odd(odd, target, PLATFORM_EXECUTE, -1, -1));
     }
     bool pushes = (b & 0xf8) == 0x50 || b == 0x68 || b == 0x6a || b == 0x9c
                   || b == 0xe8;
     bool pops = (b & 0xf8) == 0x58 || b == 0x9d;
-    return (pushes && fault_note_odd(odd, sp - 8, ACCESS_WRITE, 4, -1))
-           || (pops && fault_note_odd(odd, sp, ACCESS_READ, 4, -1))
-           || (b == 0xc9 && fault_note_odd(odd, registers[5], ACCESS_READ,
+    return (pushes && fault_note_odd(odd, sp - 8, PLATFORM_WRITE, 4, -1))
+           || (pops && fault_note_odd(odd, sp, PLATFORM_READ, 4, -1))
+           || (b == 0xc9 && fault_note_odd(odd, registers[5], PLATFORM_READ,
                                            5, -1));
 }
 
@@ -5433,7 +5447,7 @@ fault_find_odd(const struct fault_instruction *in, const uintptr_t *registers,
 {
     unsigned what = in->reg & 7;
     uintptr_t target = in->base >= 0 ? registers[in->base] : 0;
-    if (fault_note_odd(odd, pc, ACCESS_EXECUTE, -1, -1)) {
+    if (fault_note_odd(odd, pc, PLATFORM_EXECUTE, -1, -1)) {
         return true;
     }
     if (in->in_memory
@@ -5446,11 +5460,11 @@ fault_find_odd(const struct fault_instruction *in, const uintptr_t *registers,
     }
     if (in->opcode == 0xff && (what == 2 || what == 4)) {
         bool known = !in->in_memory || mem_word(in->address, &target) == 0;
-        return known && fault_note_odd(odd, target, ACCESS_EXECUTE,
+        return known && fault_note_odd(odd, target, PLATFORM_EXECUTE,
                                        in->in_memory ? -1 : in->base, -1);
     }
     if (in->opcode == 0xff && what == 6) {
-        return fault_note_odd(odd, registers[4] - 8, ACCESS_WRITE, 4, -1);
+        return fault_note_odd(odd, registers[4] - 8, PLATFORM_WRITE, 4, -1);
     }
     return fault_find_implicit(in, registers, odd);
 }
@@ -5556,7 +5570,7 @@ fault_write_memory(struct out *o, const siginfo_t *info, const void *context,
     p.address = (uintptr_t)info->si_addr;
     p.pc = platform_get_place(context).pc;
     p.sp = platform_get_place(context).sp;
-    p.access = f->address == p.address ? f->access : ACCESS_UNKNOWN;
+    p.access = f->address == p.address ? f->access : PLATFORM_UNKNOWN;
     if (alternate.ss_flags & SS_DISABLE) {
         alternate.ss_sp = NULL;
     }
@@ -5611,10 +5625,10 @@ fault_write_refused(struct out *o, const siginfo_t *info,
                     const struct platform_fault *f, uintptr_t pc)
 {
     struct fault_instruction in;
-    struct fault_odd odd = {0, ACCESS_UNKNOWN, {-1, -1}};
+    struct fault_odd odd = {0, PLATFORM_UNKNOWN, {-1, -1}};
     bool decoded = fault_decode(&in, pc, f->registers) == 0;
     bool found = fault_find_odd(&in, f->registers, pc, &odd)
-                 && (decoded || odd.access == ACCESS_EXECUTE);
+                 && (decoded || odd.access == PLATFORM_EXECUTE);
     if (found) {
         fault_write_address(o, odd.access, odd.address);
         out_text(o, ": a non-canonical address, no memory can be there");

@@ -100,6 +100,8 @@ SIGNALS = [
 ]
 
 X86_64 = os.uname().machine == "x86_64"
+with open("/proc/cpuinfo") as file:
+    PROCESSOR = file.read()
 DEBUG = hasattr(sys, "gettotalrefcount")
 SANITIZED = "libasan" in os.environ.get("LD_PRELOAD", "")
 
@@ -2808,6 +2810,7 @@ ODD = "0xdddddddddddddddd"
 FILL = ", with which CPython fills "
 FREED = FILL + "freed memory: likely a use after free"
 UNALIGNED = ": this instruction needs an aligned address "
+CHECK_ALIGNMENT = "9c810c24000004009d"      # sets EFLAGS.AC
 
 # What machine code of x86-64 dies of, and the lines that say so.  In them
 # "0x…" stands for an address, and "…" for anything.
@@ -2884,8 +2887,21 @@ MACHINE_CAUSES = [
     ("not aligned for a vector", SIGSEGV, "4889e04883e0f00f284001",
      "reading address 0x…" + UNALIGNED + "(SI_KERNEL)"),
     ("not aligned, alignment checked", SIGBUS,
-     "9c810c24000004009d4889e04883e0f08b4001",
+     CHECK_ALIGNMENT + "4889e04883e0f08b4001",
      "reading address 0x…" + UNALIGNED + "(BUS_ADRALN)"),
+    # At 9 of its page, and counted from its end, with the constant.
+    ("not aligned, behind it a byte", SIGBUS,
+     CHECK_ALIGNMENT + "833d4100000001",
+     "reading address …051" + UNALIGNED + "(BUS_ADRALN)"),
+    ("not aligned, behind it two bytes", SIGBUS,
+     CHECK_ALIGNMENT + "66813d410000000100",
+     "reading address …053" + UNALIGNED + "(BUS_ADRALN)"),
+    ("not aligned, behind it four bytes", SIGBUS,
+     CHECK_ALIGNMENT + "813d4000000001000000",
+     "reading address …053" + UNALIGNED + "(BUS_ADRALN)"),
+    ("not aligned, a test of four bytes", SIGBUS,
+     CHECK_ALIGNMENT + "f7054000000001000000",
+     "reading address …053" + UNALIGNED + "(BUS_ADRALN)"),
     ("halt", SIGSEGV, "f4c3",
      "an instruction that only the kernel may use: f4 c3" + 13 * " 00"
      + " at address 0x… (SI_KERNEL)"),
@@ -3326,6 +3342,19 @@ class DetailsTests(CrashCase):
                     import machine
                     machine.run(%r)()
                 """ % digits, signum, *lines)
+
+    @unittest.skipUnless("avx512f" in PROCESSOR, "needs AVX-512")
+    def test_scaled_displacement(self):
+        """What is not decoded is shown as bytes, also behind a prefix."""
+        for digits in ("62f17c48284801", "6462f17c48284801"):
+            with self.subTest(digits):
+                self.dies("""
+                    import machine
+                    machine.run("b801000000" + %r)()
+                """ % digits, SIGSEGV, "a non-canonical address, or an "
+                          "instruction that is not allowed: %s… "
+                          "at address 0x… (SI_KERNEL)"
+                          % " ".join(re.findall("..", digits)))
 
     def test_causes(self):
         """What Python code can do wrong, with memory and with signals."""
