@@ -4327,7 +4327,11 @@ class StackTests(CrashCase):
                 """)
 
     def overflow(self, code, expected):
-        """Run code that recurses, so often, and to the call or the def."""
+        """Run code that recurses, so often, and to the call or the def.
+
+        It turns the collector off, which may overflow the stack as well: the
+        report says so.
+        """
         child = python(code)
         child.err = re.sub(r"\.\.\. \d{4,} frames", "... N frames", child.err)
         first, second = child.err.splitlines()[3:5]
@@ -4339,7 +4343,7 @@ class StackTests(CrashCase):
     def test_overflow_through_c(self):
         """Python that recurses through C without a limit."""
         self.overflow("""
-            import faulthandler, sys
+            import faulthandler, gc, sys; gc.disable()
             sys.setrecursionlimit(10**9)
             def f(x):
                 list(map(f, "a"))
@@ -4353,7 +4357,7 @@ class StackTests(CrashCase):
     def test_overflow_through_ctypes(self):
         """A ctypes callback that calls itself."""
         self.overflow("""
-            import ctypes, faulthandler, sys
+            import ctypes, faulthandler, gc, sys; gc.disable()
             sys.setrecursionlimit(10**9)
             @ctypes.CFUNCTYPE(None)
             def f():
@@ -4369,7 +4373,7 @@ class StackTests(CrashCase):
     def test_overflow_in_python(self):
         """Plain Python that recurses without a limit."""
         self.overflow("""
-            import faulthandler, sys
+            import faulthandler, gc, sys; gc.disable()
             sys.setrecursionlimit(10**9)
             def f():
                 f()
