@@ -2336,8 +2336,7 @@ class ThreadTests(CrashCase):
             import _thread, faulthandler
             started, never = _thread.allocate_lock(), _thread.allocate_lock()
             def wait():
-                started.release()
-                never.acquire()
+                started.release(); never.acquire()
             started.acquire()
             never.acquire()
             print("Thread 0x%016x" % _thread.start_new_thread(wait, ()),
@@ -2349,10 +2348,10 @@ class ThreadTests(CrashCase):
             Fatal Python error: Segmentation fault
 
             Traceback (most recent call first):
-              File "<string>", line 11 in <module>
+              File "<string>", line 10 in <module>
 
             Thread 0x… (most recent call first):
-              File "<string>", line 5 in wait
+              File "<string>", line 4 in wait
         """))
         self.assertIn("\n%s (most" % child.raw_out.strip(), child.raw_err)
 
@@ -2408,24 +2407,23 @@ class ThreadTests(CrashCase):
         named = " [worker]" if sys.version_info >= (3, 14) else ""
         child = python("""
             import faulthandler, threading
-            started, never = threading.Event(), threading.Lock()
+            started, never = threading.Lock(), threading.Lock()
             def wait():
-                started.set()
-                with never:
-                    pass
+                started.release(); never.acquire()
+            started.acquire()
             never.acquire()
             threading.Thread(target=wait, name="worker").start()
-            started.wait()
+            started.acquire()
             faulthandler.sigsegv()
         """)
         self.check(child, SIGSEGV, block("""
             Fatal Python error: Segmentation fault
 
             Traceback (most recent call first):
-              File "<string>", line 10 in <module>
+              File "<string>", line 9 in <module>
 
             Thread 0x…%s (most recent call first):
-              File "<string>", line 5 in wait
+              File "<string>", line 4 in wait
               File "…/threading.py", line … in run
               File "…/threading.py", line … in _bootstrap_inner
               File "…/threading.py", line … in _bootstrap
@@ -2436,24 +2434,23 @@ class ThreadTests(CrashCase):
         """What a name may hold is escaped; no line is broken by it."""
         child = python("""
             import faulthandler, threading
-            lock = threading.Lock()
-            lock.acquire()
-            started = threading.Event()
+            started, never = threading.Lock(), threading.Lock()
             def wait():
-                started.set()
-                lock.acquire()
+                started.release(); never.acquire()
+            started.acquire()
+            never.acquire()
             threading.Thread(target=wait, name="a\\n] \\xe9\\x1b[").start()
-            started.wait()
+            started.acquire()
             faulthandler.sigsegv()
         """)
         self.check(child, SIGSEGV, block(r"""
             Fatal Python error: Segmentation fault
 
             Traceback (most recent call first):
-              File "<string>", line 10 in <module>
+              File "<string>", line 9 in <module>
 
             Thread 0x… [a\x0a] \xe9\x1b[] (most recent call first):
-              File "<string>", line 7 in wait
+              File "<string>", line 4 in wait
               File "…/threading.py", line … in run
               File "…/threading.py", line … in _bootstrap_inner
               File "…/threading.py", line … in _bootstrap
@@ -2478,18 +2475,16 @@ class ThreadTests(CrashCase):
         """The report of the main thread beside so many others."""
         child = python("""
             import _thread, faulthandler
-            lock = _thread.allocate_lock()
-            lock.acquire()
-            started = []
+            started, never = _thread.allocate_lock(), _thread.allocate_lock()
             def wait():
-                started.append(1)
-                lock.acquire()
+                started.release(); never.acquire()
+            started.acquire()
+            never.acquire()
             for n in range(%d):
                 _thread.start_new_thread(wait, ())
-            while len(started) < %d:
-                pass
+                started.acquire()
             faulthandler.sigsegv()
-        """ % (count, count))
+        """ % count)
         numbers = set(re.findall("Thread (.*) \\(", child.raw_err))
         self.assertEqual(len(numbers), min(count, 99))
         return child
@@ -2497,19 +2492,19 @@ class ThreadTests(CrashCase):
     REST = block("""
 
         Thread 0x… (most recent call first):
-          File "<string>", line 7 in wait
+          File "<string>", line 4 in wait
     """)
 
     def test_100_threads(self):
         """A hundred threads are all shown."""
         self.check(self.many(99), SIGSEGV, report(
-            '  File "<string>", line 12 in <module>\n')
+            '  File "<string>", line 10 in <module>\n')
             + 99 * ("\n" + self.REST))
 
     def test_120_threads(self):
         """After a hundred threads, three dots end the list."""
         self.check(self.many(120), SIGSEGV, report(
-            '  File "<string>", line 12 in <module>\n')
+            '  File "<string>", line 10 in <module>\n')
             + 99 * ("\n" + self.REST) + "\n...\n")
 
     def test_crowd(self):
