@@ -2380,13 +2380,16 @@ class ThreadTests(CrashCase):
     def test_crash_without_the_gil(self):
         """The right thread is blamed while another holds the GIL."""
         child = python("""
-            import _thread, ctypes, faulthandler, time
-            crash = ctypes.CDLL(None).strlen
+            import _thread, ctypes, faulthandler
+            crash, is_busy = ctypes.CDLL(None).strlen, _thread.allocate_lock()
             def work():
+                is_busy.acquire()
                 crash(None)
             def busy():
+                is_busy.release()
                 while True:
                     pass
+            is_busy.acquire()
             _thread.start_new_thread(work, ())
             busy()
         """)
@@ -2395,11 +2398,11 @@ class ThreadTests(CrashCase):
             \AFatal Python error: Segmentation fault
 
             Traceback \(most recent call first\):
-              File "<string>", line 4 in work
+              File "<string>", line 5 in work
 
             Thread 0x… \(most recent call first\):
-              (File "<string>", line [67] in busy
-              )?File "<string>", line [89] in <module>
+              File "<string>", line [789] in busy
+              File "<string>", line 12 in <module>
             \Z"""))
 
     def test_thread_names(self):
