@@ -543,6 +543,67 @@ finish(void)
 }
 '''
 
+# The slow reader of OutputTests.  It is in the child, and in its poll(), and
+# the clock stands still elsewhere: it reads in time on a busy machine too.
+SLOW_READER = r'''
+#define _GNU_SOURCE
+#include <poll.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+static const struct timespec at_once;
+static struct pollfd source = {.fd = -1, .events = POLLIN};
+static long now, when;
+
+/* Read this descriptor so many milliseconds from now, and pass it on. */
+void
+read_later(int fd, int milliseconds)
+{
+    source.fd = fd;
+    when = milliseconds;
+}
+
+static void
+read_all(void)
+{
+    static char text[1 << 20];
+    ssize_t size;
+
+    while (ppoll(&source, 1, &at_once, NULL) > 0
+           && (size = read(source.fd, text, sizeof text)) > 0)
+        if (write(1, text, (size_t)size) < 0 || write(1, "|", 1) < 0)
+            _exit(43);
+}
+
+int
+clock_gettime(clockid_t clock, struct timespec *time)
+{
+    if (source.fd < 0)
+        return (int)syscall(SYS_clock_gettime, clock, time);
+    time->tv_sec = 1000000 + now / 1000;
+    time->tv_nsec = now % 1000 * 1000000;
+    return 0;
+}
+
+int
+poll(struct pollfd *fds, nfds_t count, int timeout)
+{
+    struct timespec wait = {timeout / 1000, timeout % 1000 * 1000000L};
+    int ready;
+
+    if (source.fd < 0)
+        return ppoll(fds, count, timeout < 0 ? NULL : &wait, NULL);
+    ready = ppoll(fds, count, &at_once, NULL);
+    if (ready != 0)
+        return ready;
+    now += timeout;
+    if (now >= when)
+        read_all();
+    return ppoll(fds, count, &at_once, NULL);
+}
+'''
+
 
 # ---- The runner ------------------------------------------------------------
 
@@ -1380,6 +1441,13 @@ class OutputTests(CrashCase):
                     os.write(writer, b"x" * size)
         os.set_blocking(writer, True)
 
+    def with_slow_reader(self, code, reader, **options):
+        """Run code with the slow reader."""
+        compile_library(self, "slow_reader", SLOW_READER)
+        preloaded = os.environ.get("LD_PRELOAD", "").split()
+        return python(code, pass_fds=[reader], env=environment(
+            LD_PRELOAD=" ".join(preloaded + ["./slow_reader.so"])), **options)
+
     def test_slow_reader(self):
         """A pipe that is emptied slowly gets the whole report."""
         for blocking in (True, False):
@@ -1387,46 +1455,38 @@ class OutputTests(CrashCase):
                 reader, writer = os.pipe()
                 self.fill(writer)
                 os.set_blocking(writer, blocking)
-                read = []
-
-                def empty():
-                    time.sleep(1)
-                    with open(reader, "rb") as file:
-                        read.append(file.read())
-                thread = threading.Thread(target=empty)
-                thread.start()
-                child = python("import faulthandler; faulthandler.sigsegv()",
-                               stderr=writer)
+                child = self.with_slow_reader("""
+                    import ctypes, faulthandler
+                    ctypes.CDLL(None).read_later(%d, 1900)
+                    faulthandler.sigsegv()
+                """ % reader, reader, stdout=subprocess.DEVNULL,
+                    stderr=writer)
                 os.close(writer)
-                thread.join()
-                child.err = read[0].lstrip(b"x").decode()
+                with open(reader, "rb") as file:
+                    child.err = file.read().decode()
                 self.check(child, SIGSEGV, report(
-                    '  File "<string>", line 1 in <module>\n'))
+                    '  File "<string>", line 3 in <module>\n'))
 
     def test_small_packets(self):
         """A socket of small packets gets the report in several."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-        packets = []
-
-        def receive():
-            packets.extend(iter(lambda: ours.recv(1 << 20), b""))
-        thread = threading.Thread(target=receive)
         with ours:
             with theirs:
-                thread.start()
-                child = python("""
-                    import faulthandler
+                child = self.with_slow_reader("""
+                    import ctypes, faulthandler
+                    ctypes.CDLL(None).read_later(%d, 0)
                     def f(n):
                         f(n - 1) if n else faulthandler.sigsegv()
                     f.__code__ = f.__code__.replace(co_name="n" * 400)
                     f(89)
-                """, stderr=theirs)
-            thread.join()
-        child.err = b"".join(packets).decode()
+                """ % ours.fileno(), ours.fileno(), stderr=theirs)
+            rest = iter(lambda: ours.recv(1 << 20).decode(), "")
+            packets = child.raw_out.split("|")[:-1] + list(rest)
+        child.err = "".join(packets)
         self.check(child, SIGSEGV, report(
-            90 * ('  File "<string>", line 3 in %s\n' % ("n" * 400))
-            + '  File "<string>", line 5 in <module>\n'))
+            90 * ('  File "<string>", line 4 in %s\n' % ("n" * 400))
+            + '  File "<string>", line 6 in <module>\n'))
         self.assertGreater(len(packets), 1)
 
     def test_file_size_limit(self):
