@@ -3130,14 +3130,21 @@ frame_find_c_stack(struct frame_walk *w, uintptr_t tstate, uintptr_t sp)
 }
 
 /* Is this word worth a try?  A bad one costs a fault, so what lies far from
-   the thread state, a frame and a code object is not looked at, nor an end of
-   a mapping: behind it the collector's head comes first. */
+   the thread state, a frame and a code object is not looked at. */
+#define FRAME_REACH ((uintptr_t)1 << 36)
+
+static bool
+frame_is_near(uintptr_t at, uintptr_t other)
+{
+    return at - other + FRAME_REACH <= 2 * FRAME_REACH;
+}
+
 static bool
 frame_is_likely(const struct frame_walk *w, uintptr_t at, uintptr_t frame)
 {
-    return at % 16 == 0 && at % 4096 != 0
-           && (at >> 36 == frame >> 36 || at >> 36 == w->tstate >> 36
-               || at >> 36 == w->objects >> 36)
+    return at % 16 == 0
+           && (frame_is_near(at, frame) || frame_is_near(at, w->tstate)
+               || frame_is_near(at, w->objects))
            && at - w->c_stack >= w->c_stack_end - w->c_stack;
 }
 
@@ -3637,9 +3644,17 @@ frame_follow(struct frame_walk *w)
 static enum frame_walk_result
 frame_walk_step(struct frame_walk *w, bool *shown)
 {
+    struct mem_chain chain = w->chain;
     enum frame_walk_result result = frame_follow(w);
     if (w->bridges && !frame_is_sound(w, result)) {
+        uintptr_t at = result == FRAME_WALK_ON ? w->frame.at : 0;
         result = frame_bridge(w, result);
+        if (result == FRAME_WALK_ON && w->frame.at != at) {
+            /* What was refused may come later. */
+            w->chain = chain;
+            result = mem_chain_step(&w->chain, w->frame.at) < 0
+                     ? FRAME_WALK_CUT : FRAME_WALK_ON;
+        }
     }
     if (result != FRAME_WALK_ON) {
         return result;

@@ -1183,6 +1183,37 @@ class MemoryTests(CrashCase):
             outer()
         """, whole if sys.version_info >= (3, 11) else again)
 
+    @unittest.skipIf(sys.version_info >= (3, 11), "frames are no objects")
+    def test_link_past_a_page(self):
+        """The frame between may begin where a page does."""
+        first = report(
+            '  File "<string>", line 4 in inner\n'
+            '  File "<string>", line 13 in outer\n'
+            '  File "<string>", line 14 in <module>\n')
+        again = report(
+            '  File "<string>", line 4 in inner\n'
+            '  <a damaged link: frames may be missing here>\n'
+            '  File "<string>", line 8 in middle\n'
+            '  File "<string>", line 13 in outer\n'
+            '  File "<string>", line 14 in <module>\n')
+        self.crash("""
+            import sys, types, damage, faulthandler
+            def inner():
+                damage.damage(sys._getframe(), "link", id(sys._getframe(2)))
+                faulthandler.sigsegv()
+            def middle():
+                if id(sys._getframe()) %% 4096 == 0:
+                    %s = 0
+                    inner()
+            def outer():
+                kept = []
+                while len(kept) < 50000:
+                    kept.append(middle.__code__.replace(co_name="middle"))
+                    types.FunctionType(kept[-1], globals())()
+            outer()
+        """ % " = ".join("a%d" % n for n in range(40)),
+                   first + again[again.index("\nTraceback"):])
+
     def test_long_cycle(self):
         """A cycle of many frames is found, and both ends are shown."""
         child = python("""
