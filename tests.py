@@ -2871,19 +2871,25 @@ class FaultTests(CrashCase):
                 self.crash("""
                     import os, signal, time
                     import faulthandler
+                    def sleeps(pid):
+                        with open("/proc/%%d/stat" %% pid) as file:
+                            return ") S " in file.read()
                     def nap():
+                        parent, (reader, writer) = os.getpid(), os.pipe()
                         if os.fork() == 0:
-                            time.sleep(0.1)
-                            os.kill(os.getppid(), %d)
+                            os.read(reader, 1)
+                            while not sleeps(parent):
+                                time.sleep(0.001)
+                            os.kill(parent, %d)
                             os._exit(0)
-                        time.sleep(60)
+                        os.write(writer, b"."); time.sleep(60)
                     nap()
                 """ % signum, """
                     Fatal Python error: %s
 
                     Traceback (most recent call first):
-                      File "<string>", line 8 in nap
-                      File "<string>", line 9 in <module>
+                      File "<string>", line 14 in nap
+                      File "<string>", line 15 in <module>
                 """ % title, signum)
 
     def test_fork_child(self):
