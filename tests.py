@@ -2899,7 +2899,7 @@ class FaultTests(CrashCase):
             pid = os.fork()
             if pid == 0:
                 faulthandler.sigfpe()
-            print(os.waitpid(pid, 0)[1])
+            print(os.WTERMSIG(os.waitpid(pid, 0)[1]))
         """)
         self.assertEqual((child.status, child.out), (0, "%d\n" % SIGFPE))
         self.assertEqual(child.err, report(
