@@ -3124,7 +3124,8 @@ CAUSES = [
      "sent by this process with sigqueue(), value -5 (SI_QUEUE)"),
 ]
 
-# All that Linux can deliver, by number: si_code, name, words.
+# All that Linux can deliver, by number: si_code, name, words.  No process
+# has the number 4711000: it is beyond Linux's largest one, 4194304.
 CODES = {
     SIGSEGV: [
         (1, "SEGV_MAPERR", "nothing is mapped there"),
@@ -3180,20 +3181,20 @@ CODES = {
     SIGABRT: [
         (1, "si_code 1", "the kernel says no more"),
         (0x80, "SI_KERNEL", "sent by the kernel"),
-        (0, "SI_USER", "sent by process 4711 of user 1000 with kill()"),
-        (-1, "SI_QUEUE", "sent by process 4711 of user 1000 with sigqueue(), "
-                         "value 0"),
+        (0, "SI_USER", "sent by process 4711000 of user 1000 with kill()"),
+        (-1, "SI_QUEUE", "sent by process 4711000 of user 1000 with "
+                         "sigqueue(), value 0"),
         (-2, "SI_TIMER", "a timer of this process has run out"),
-        (-3, "SI_MESGQ", "sent by process 4711 of user 1000, as a message "
+        (-3, "SI_MESGQ", "sent by process 4711000 of user 1000, as a message "
                          "came into a queue"),
-        (-4, "SI_ASYNCIO", "sent by process 4711 of user 1000, as "
+        (-4, "SI_ASYNCIO", "sent by process 4711000 of user 1000, as "
                            "asynchronous input or output was done"),
         (-5, "SI_SIGIO", "a file is ready for input or output"),
-        (-6, "SI_TKILL", "sent by process 4711 of user 1000 with tgkill()"),
+        (-6, "SI_TKILL", "sent by process 4711000 of user 1000 with tgkill()"),
         (-7, "SI_DETHREAD", "execve() ended the process's other threads"),
-        (-60, "SI_ASYNCNL", "sent by process 4711 of user 1000, as a name "
+        (-60, "SI_ASYNCNL", "sent by process 4711000 of user 1000, as a name "
                             "was looked up"),
-        (-99, "si_code -99", "sent by process 4711 of user 1000")],
+        (-99, "si_code -99", "sent by process 4711000 of user 1000")],
 }
 
 OVERFLOW = r"""
@@ -3497,7 +3498,7 @@ class DetailsTests(CrashCase):
                     self.dies("""
                         import struct
                         info = struct.pack("iiii", %d, 0, %d, 0)
-                        who = struct.pack("ii", 4711, 1000)
+                        who = struct.pack("ii", 4711000, 1000)
                         where = struct.pack("Q", 0x700000000000)
                         info += who if %d <= 0 else where
                         info = ctypes.create_string_buffer(info, 128)
