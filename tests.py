@@ -3511,14 +3511,14 @@ class DetailsTests(CrashCase):
     def test_another_process(self):
         """A signal of another process, of another user if that can be."""
         child = python(block(self.START) + block("""
-            parent = os.getpid()
+            parent, (reader, writer) = os.getpid(), os.pipe()
             if os.fork() == 0:
                 print(os.getpid(), os.getuid(), flush=True)
-                time.sleep(0.3)
+                os.read(reader, 1)
                 os.kill(parent, 4)
                 os._exit(0)
             os.setuid(1234) if os.getuid() == 0 else None
-            time.sleep(20)
+            os.write(writer, b"."); time.sleep(60)
         """))
         self.expect(child, SIGILL, [
             "sent by process %s of user %s with kill() (SI_USER)"
