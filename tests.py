@@ -3853,7 +3853,7 @@ class DetailsTests(CrashCase):
         """Names of Python's threads, also where the kernel knows none."""
         class Names:
             worker = "threading.Thread(target=crash, name=%r).start()"
-            raw = "_thread.start_new_thread(crash, ()); time.sleep(5)"
+            raw = "_thread.start_new_thread(crash, ()); time.sleep(60)"
             pool = ("concurrent.futures.ThreadPoolExecutor("
                     "thread_name_prefix='pool').submit(crash)")
         for start, name in [
@@ -4029,7 +4029,7 @@ class DetailsTests(CrashCase):
             import machine
             thread, code = word(), ctypes.c_void_p(machine.code("31c08a00"))
             libc.pthread_create(ctypes.byref(thread), None, code, None)
-            time.sleep(5)
+            time.sleep(60)
         """))
         self.expect(child, SIGSEGV, [
             "reading address 0x0000000000000000 (a NULL pointer)" + NOWHERE],
