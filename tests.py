@@ -4102,7 +4102,7 @@ class ReportTests(CrashCase):
             child = run(
                 compiler(), "-std=gnu11", "-O1", "-fPIC", "-shared", "-D",
                 name, "-I", sysconfig.get_path("include"), C_FILE, "-o",
-                name + ".so", env=environment(LD_PRELOAD=""))
+                name + ".so", env=environment(LD_PRELOAD=""), limit=120)
             if child.status:
                 raise AssertionError(child)
 
