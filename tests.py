@@ -4400,9 +4400,13 @@ class StepTests(CrashCase):
                     self.assertEqual(child.err.count("<fault in the "), 1)
                 with self.subTest(step=step, how=how, report="watchdog"):
                     child = self.inject(step, how, """
-                        import time
-                        faulthandler.dump_traceback_later(0.05)
-                        time.sleep(0.3)
+                        reader, writer = os.pipe()
+                        faulthandler.dump_traceback_later(0.05, file=writer)
+                        text = os.read(reader, 65536)
+                        faulthandler.cancel_dump_traceback_later()
+                        os.close(writer)
+                        with open(reader, "rb") as file:
+                            os.write(2, text + file.read())
                     """)
                     self.assertEqual(child.status, 0, child)
                     self.assertEqual(child.err.count("<fault in the "), 1)
