@@ -4553,7 +4553,7 @@ class StackTests(CrashCase):
     def test_many_threads(self):
         """Threads that have ended leave no stack behind."""
         child = python("""
-            import faulthandler, threading
+            import faulthandler, os, threading, time
             def mappings():
                 with open("/proc/self/maps") as file:
                     return sum(1 for line in file)
@@ -4562,6 +4562,9 @@ class StackTests(CrashCase):
                     thread = threading.Thread(target=int)
                     thread.start()
                     thread.join()
+                    # join() may return before the task is gone.
+                    while len(os.listdir("/proc/self/task")) > 1:
+                        time.sleep(0.0001)
             some(50)
             before = mappings()
             some(2000)
