@@ -6586,119 +6586,133 @@ class EnableTests(DropInCase):
 class LaterTests(DropInCase):
     """The watchdog."""
 
+    # Arm and wait in one line: a dump may come before the next one runs.
+
+    def dumps_once(self, seconds, title):
+        """Armed for so long, it dumps once, to standard error."""
+        self.prints("""
+            import faulthandler as f, os, time
+            (reader, writer), error = os.pipe(), os.dup(2)
+            os.dup2(writer, 2)
+            f.dump_traceback_later(%s); text = os.read(reader, 9999)
+            time.sleep(0.5)
+            f.cancel_dump_traceback_later()
+            os.close(writer), os.dup2(error, 2)
+            os.write(2, text + os.read(reader, 9999))
+        """ % seconds, """
+            %s
+            Thread 0x… (most recent call first):
+              File "<string>", line 4 in <module>
+        """ % title)
+
     def test_once(self):
         """One dump, after the time."""
-        self.prints("""
-            import faulthandler, time
-            faulthandler.dump_traceback_later(0.2)
-            time.sleep(0.7)
-        """, """
-            Timeout (0:00:00.200000)!
-            Thread 0x… (most recent call first):
-              File "<string>", line 3 in <module>
-        """)
+        self.dumps_once(0.2, "Timeout (0:00:00.200000)!")
 
     def test_time_in_the_title(self):
         """Fractions are written only where there are any."""
-        self.prints("""
-            import faulthandler, time
-            faulthandler.dump_traceback_later(1)
-            time.sleep(1.4)
-        """, """
-            Timeout (0:00:01)!
-            Thread 0x… (most recent call first):
-              File "<string>", line 3 in <module>
-        """)
+        self.dumps_once(1, "Timeout (0:00:01)!")
 
     def test_early_enough_and_late_enough(self):
         """The dump comes at the time, not before it."""
         child = python("""
             import faulthandler, os, time
             reader, writer = os.pipe()
-            start = time.monotonic()
-            faulthandler.dump_traceback_later(0.3, file=writer)
-            os.read(reader, 1)
-            print(0.3 <= time.monotonic() - start < 1.3)
+            waited = []
+            for n in range(5):
+                start = time.monotonic()
+                faulthandler.dump_traceback_later(0.2, file=writer)
+                os.read(reader, 9999)
+                waited.append(time.monotonic() - start)
+            # Of the others some may have met a busy machine.
+            print(0.2 <= min(waited) < 1.2, waited)
         """)
-        self.assertEqual(child.out, "True\n")
+        self.assertEqual(child.out.split()[:1], ["True"], child)
 
     def test_repeat_until_cancelled(self):
         """Dumps again and again, with nothing between, until cancelled."""
         self.prints("""
-            import faulthandler, os, sys, time
+            import faulthandler as f, os
             reader, writer = os.pipe()
-            faulthandler.dump_traceback_later(0.05, True, writer)
-            text = b""
-            while text.count(b"Timeout") < 3: text += os.read(reader, 65536)
-            faulthandler.cancel_dump_traceback_later()
-            time.sleep(0.2)
-            os.set_blocking(reader, False)
-            try:
-                text += os.read(reader, 65536)
-            except BlockingIOError:
-                pass
-            time.sleep(0.2)
-            try:
-                os.read(reader, 65536)
-            except BlockingIOError:
-                two = text.split(b"Timeout")[:3]
-                sys.stderr.buffer.write(b"Timeout".join(two))
+            reads = map(os.read, [reader] * 3, [9999] * 3)
+            f.dump_traceback_later(0.05, True, writer); text = list(reads)
+            f.cancel_dump_traceback_later()
+            os.close(writer)
+            # The pipe ends when the watchdog does.
+            text += iter(lambda: os.read(reader, 9999), b"")
+            two = b"".join(text).split(b"Timeout")[:3]
+            os.write(2, b"Timeout".join(two))
         """, 2 * block("""
             Timeout (0:00:00.050000)!
             Thread 0x… (most recent call first):
-              File "<string>", line 5 in <module>
+              File "<string>", line 4 in <module>
         """))
 
     def test_exit(self):
         """exit=True ends the process with status 1, after the dump."""
-        self.prints("""
+        child = self.prints("""
             import atexit, faulthandler, time
             atexit.register(print, "atexit")
-            faulthandler.dump_traceback_later(0.2, exit=True)
-            time.sleep(30)
+            faulthandler.dump_traceback_later(0.2, exit=True); time.sleep(30)
         """, """
             Timeout (0:00:00.200000)!
             Thread 0x… (most recent call first):
-              File "<string>", line 4 in <module>
+              File "<string>", line 3 in <module>
         """, status=1)
+        self.assertEqual(child.out, "")
 
     def test_cancelled(self):
-        """Cancelled in time, it prints nothing."""
-        self.prints("""
-            import faulthandler, time
+        """Cancelled in time, it prints nothing, and closes its file."""
+        child = self.prints("""
+            import faulthandler, os
+            reader, writer = os.pipe()
             faulthandler.cancel_dump_traceback_later()
-            faulthandler.dump_traceback_later(0.2, exit=True)
+            faulthandler.dump_traceback_later(60, file=writer, exit=True)
             faulthandler.cancel_dump_traceback_later()
             faulthandler.cancel_dump_traceback_later()
-            time.sleep(0.4)
+            os.close(writer)
+            print(os.read(reader, 9999))
         """, "")
+        self.assertEqual(child.out, "b''\n")
 
     def test_armed_again(self):
         """Arming again replaces what was armed, arguments and all."""
         self.prints("""
-            import faulthandler, time
-            faulthandler.dump_traceback_later(0.1, True, exit=True)
-            faulthandler.dump_traceback_later(60)
-            faulthandler.dump_traceback_later(0.2)
-            time.sleep(0.7)
+            import faulthandler as f, os, time
+            (old, theirs), (reader, writer) = os.pipe(), os.pipe()
+            arm = f.dump_traceback_later
+            arm(60, True, theirs, exit=True)
+            arm(60, file=theirs)
+            arm(0.2, file=writer); text = os.read(reader, 9999)
+            time.sleep(0.5)
+            f.cancel_dump_traceback_later()
+            os.close(theirs), os.close(writer)
+            os.write(2, text + os.read(reader, 9999) + os.read(old, 9999))
         """, """
             Timeout (0:00:00.200000)!
             Thread 0x… (most recent call first):
-              File "<string>", line 5 in <module>
+              File "<string>", line 6 in <module>
         """)
 
     def test_as_the_builtin(self):
         """The same bytes as from the builtin, with threads."""
         self.as_builtin("""
-            import faulthandler, threading, time
-            never = threading.Lock()
+            import faulthandler, os, threading, time
+            never, waiting = threading.Lock(), []
             never.acquire()
+            def wait():
+                waiting.append(1); never.acquire()
             for n in range(3):
-                threading.Thread(target=never.acquire, daemon=True,
+                threading.Thread(target=wait, daemon=True,
                                  name="worker-%d" % n).start()
-            time.sleep(0.2)
-            faulthandler.dump_traceback_later(0.2)
-            time.sleep(0.6)
+            while len(waiting) < 3:
+                time.sleep(0.001)
+            reader, writer = os.pipe()
+            later = faulthandler.dump_traceback_later
+            end = faulthandler.cancel_dump_traceback_later
+            later(0.2, file=writer); text = os.read(reader, 1); end()
+            os.close(writer)
+            os.write(2, text + os.read(reader, 9999))
         """)
 
     def test_no_exit_at_the_end(self):
@@ -6707,7 +6721,7 @@ class LaterTests(DropInCase):
             child = python("import faulthandler; faulthandler."
                            "dump_traceback_later(60, exit=True); " + code)
             self.assertEqual(child.err, "")
-            self.assertLess(child.seconds, 5)
+            self.assertLess(child.seconds, LIMIT)
 
     def test_cancel_while_stuck(self):
         """cancel returns within a second though the pipe is full."""
@@ -6720,19 +6734,25 @@ class LaterTests(DropInCase):
                     os.write(writer, b"x" * 65536)
             except BlockingIOError:
                 os.set_blocking(writer, True)
-            faulthandler.dump_traceback_later(0.1, True, writer)
-            time.sleep(0.5)
-            start = time.monotonic()
-            faulthandler.cancel_dump_traceback_later()
-            print(time.monotonic() - start < 1)
+            took = []
+            for n in range(3):
+                faulthandler.dump_traceback_later(0.1, True, writer)
+                time.sleep(0.5)
+                start = time.monotonic()
+                faulthandler.cancel_dump_traceback_later()
+                took.append(time.monotonic() - start)
+            # Of the others some may have met a busy machine.
+            print(min(took) < 1, took)
         """)
-        self.assertEqual((child.status, child.out), (0, "True\n"), child)
-        self.assertLess(child.seconds, 5)
+        self.assertEqual((child.status, child.out.split()[:1]), (0, ["True"]),
+                         child)
+        self.assertLess(child.seconds, LIMIT)
 
     def test_threads_run_while_cancelling(self):
         """Other threads run on while a stuck watchdog is cancelled."""
         child = python("""
-            import faulthandler, os, threading, time
+            import faulthandler, os, sys, threading, time
+            sys.setswitchinterval(60)   # nobody loses the GIL who keeps it
             reader, writer = os.pipe()
             os.set_blocking(writer, False)
             try:
@@ -6740,24 +6760,22 @@ class LaterTests(DropInCase):
                     os.write(writer, b"x" * 65536)
             except BlockingIOError:
                 os.set_blocking(writer, True)
-            gap, stop = 0, False
+            beats, most, cancelling = 0, 0, False
             def beat():
-                global gap
-                last = time.monotonic()
-                while not stop:
-                    time.sleep(0.01)
-                    now = time.monotonic()
-                    gap, last = max(gap, now - last), now
-            thread = threading.Thread(target=beat)
-            thread.start()
-            faulthandler.dump_traceback_later(0.1, True, writer)
-            time.sleep(0.3)
-            faulthandler.cancel_dump_traceback_later()
-            stop = True
-            thread.join()
-            print(gap < 1, gap)
+                global beats
+                while most < 5:
+                    time.sleep(0.001)
+                    beats += cancelling
+            threading.Thread(target=beat).start()
+            # Until one takes so long that the other thread is seen to run.
+            while most < 5:
+                faulthandler.dump_traceback_later(0.1, True, writer)
+                time.sleep(0.15)
+                beats, cancelling = 0, True
+                faulthandler.cancel_dump_traceback_later()
+                cancelling, most = False, max(most, beats)
         """)
-        self.assertEqual(child.out.split()[:1], ["True"], child)
+        self.assertEqual((child.status, child.err), (0, ""), child)
 
     def test_descriptor_closed_after_cancel(self):
         """After cancel the caller's descriptor is left alone."""
@@ -6779,12 +6797,15 @@ class LaterTests(DropInCase):
     def test_busy_threads(self):
         """Dumps of threads that run on read lines, and kill nobody."""
         child = python("""
-            import faulthandler, re, tempfile, time
+            import faulthandler, os, re, tempfile, time
             import busy
             file = tempfile.TemporaryFile("w+")
             threads = busy.begin()
             faulthandler.dump_traceback_later(0.002, True, file)
             time.sleep(2)
+            # On a busy machine these are few.
+            while os.pread(file.fileno(), 10**8, 0).count(b"Timeout") < 51:
+                time.sleep(0.1)
             faulthandler.cancel_dump_traceback_later()
             busy.end(threads)
             file.seek(0)
@@ -6820,7 +6841,7 @@ class LaterTests(DropInCase):
                 """ % action)
                 self.assertIn("status 0\n", child.out)
                 self.assertEqual(child.status, 0, child)
-                self.assertLess(child.seconds, 5)
+                self.assertLess(child.seconds, LIMIT)
 
     def test_forked_child_dumps(self):
         """A watchdog armed in a forked child works there."""
