@@ -6204,19 +6204,19 @@ class DumpTests(DropInCase):
         """All threads, in the builtin's order, with its names."""
         child = self.agrees("""
             import threading
-            started, never = threading.Semaphore(0), threading.Lock()
+            import time
+            waiting, never = [], threading.Lock()
             def wait(n):
                 if n:
                     wait(n - 1)
                 else:
-                    started.release()
-                    never.acquire()
+                    waiting.append(1); never.acquire()
             never.acquire()
             for n in range(20):
                 threading.Thread(target=wait, args=(n,), daemon=True,
                                  name="caf\u00e9 %d" % n).start()
-            for n in range(20):
-                started.acquire()
+            while len(waiting) < 20:
+                time.sleep(0.001)
             print(same().count("(most recent call first):"))
             print(same(False).count("(most recent call first):"))
         """)
@@ -6912,12 +6912,15 @@ class UserTests(DropInCase):
             with self.subTest(arguments=arguments):
                 self.as_builtin("""
                     import faulthandler, signal, threading, time
-                    never = threading.Lock()
+                    never, waiting = threading.Lock(), []
                     never.acquire()
+                    def wait():
+                        waiting.append(1); never.acquire()
                     for n in range(3):
-                        threading.Thread(target=never.acquire, daemon=True,
+                        threading.Thread(target=wait, daemon=True,
                                          name="worker-%%d" %% n).start()
-                    time.sleep(0.2)
+                    while len(waiting) < 3:
+                        time.sleep(0.001)
                     faulthandler.register(signal.SIGUSR2%s)
                     signal.raise_signal(signal.SIGUSR2)
                 """ % arguments)
