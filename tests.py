@@ -5901,9 +5901,10 @@ class DropInCase(CrashCase):
         self.assertEqual(ours, builtin)
         return children[0]
 
-    def agrees(self, code):
+    def agrees(self, code, **options):
         """Run code that compares what both modules dump."""
-        child = python("from both import both, same\n" + block(code))
+        child = python("from both import both, same\n" + block(code),
+                       **options)
         self.assertEqual((child.status, child.err), (0, ""), child)
         return child
 
@@ -6364,7 +6365,7 @@ class DumpTests(DropInCase):
             sys.setprofile(None)
             file.close()
             print("done")
-        """)
+        """, limit=120)
         self.assertEqual(child.out, "done\n")
 
     def test_subinterpreter(self):
@@ -7434,6 +7435,8 @@ class SymbolTests(CrashCase):
           C File ???, line ??? in boom (%(name)s.so+0x…)
     """
 
+    # A lookup that hangs is ended after so many seconds.
+    HANG = 5
     # What a module has that was built with libbacktrace.
     MESSAGE = b"no debug info in ELF executable"
 
@@ -7630,7 +7633,8 @@ class SymbolTests(CrashCase):
         child = run(compiler(), "-std=gnu11", "-O1", "-fPIC", "-shared",
                     "-DFAULTHANDLER_TEST_OLD_LOADER", "-I",
                     sysconfig.get_path("include"), C_FILE, "-o",
-                    "old_loader.so", env=environment(LD_PRELOAD=""))
+                    "old_loader.so", limit=120,
+                    env=environment(LD_PRELOAD=""))
         self.assertEqual(child.status, 0, child)
         code = (self.CRASH % "listed").replace(
             "import", "import injected,", 1)
@@ -7801,14 +7805,14 @@ class SymbolTests(CrashCase):
         self.unusual("plain", entries=1000)
         self.crash_in("plain", self.UNUSUAL_LINE)
         self.unusual("deep", entry=2, entries=1000000)
-        self.crash_in("deep", self.NAME, limit=4)
+        self.crash_in("deep", self.NAME, limit=self.HANG)
 
     @unittest.skipUnless(X86_64, "needs the assembler of x86-64")
     def test_slow_debug_data(self):
         """Debug data that take minutes cost 5 s, and their own frames."""
         self.need_libbacktrace()
         self.unusual("slow", units=10000, ranges=1000000)
-        child = self.crash_in("slow", self.NAME, limit=8)
+        child = self.crash_in("slow", self.NAME)
         self.assertGreater(child.seconds, 4)
 
     # ---- the worst moment ----
@@ -7823,7 +7827,7 @@ class SymbolTests(CrashCase):
             library.boom(None)
         """)
         self.expect(child, "loader",
-                    self.LINES if self.complete else self.EXPORTED, 3,
+                    self.LINES if self.complete else self.EXPORTED, self.HANG,
                     report=self.REPORT.replace(
                         "Current thread 0x… (", "Stack ("))
 
@@ -7839,7 +7843,7 @@ class SymbolTests(CrashCase):
             stuck.value = 1; boom(None)
         """, env=environment(LD_PRELOAD=os.path.join(FOLDER, "stuck_heap.so")))
         self.expect(child, "heap",
-                    self.LINES if self.complete else self.EXPORTED, 3)
+                    self.LINES if self.complete else self.EXPORTED, self.HANG)
 
     def limited(self, name, prepare, lines, **options):
         """boom() crashes after some Python code has run."""
