@@ -6788,7 +6788,8 @@ class LaterTests(DropInCase):
                 time.sleep(0.012)
                 faulthandler.cancel_dump_traceback_later()
                 os.close(number)
-                victim = os.open("victim", os.O_CREAT | os.O_RDWR)
+                victim = os.open("victim", os.O_CREAT | os.O_RDWR
+                                 | os.O_TRUNC)
                 time.sleep(0.01)
                 assert os.fstat(victim).st_size == 0
                 os.close(victim)
