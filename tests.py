@@ -8563,7 +8563,7 @@ class PathTests(DropInCase):
             faulthandler.register(signal.SIGUSR1, "user")
             signal.raise_signal(signal.SIGUSR1)
             faulthandler.dump_traceback_later(0.1, file="later")
-            while not os.path.exists("later"):
+            while len(os.listdir("/proc/self/task")) > 1:
                 time.sleep(0.01)
             faulthandler.cancel_dump_traceback_later()
             print(len(os.listdir("/proc/self/fd")))
@@ -8610,6 +8610,9 @@ class PathTests(DropInCase):
                 while time.perf_counter() < end:
                     pass
                 faulthandler.cancel_dump_traceback_later()
+            # One that was writing may still be at it.
+            while len(os.listdir("/proc/self/task")) > 1:
+                time.sleep(0.01)
             for name in os.listdir("."):
                 assert os.path.getsize(name), name
         """, self.folder)
