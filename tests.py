@@ -8904,6 +8904,7 @@ class PathTests(DropInCase):
 
     def test_pipe(self):
         """A named pipe is written to if it is read, and never waited for."""
+        # A wait would last 6.5 s: then the timer breaks it.
         os.mkfifo(self.path("pipe"))
         code = """
             import faulthandler, sys
@@ -8911,11 +8912,11 @@ class PathTests(DropInCase):
             faulthandler.sigsegv()
         """
         child = python(code, self.path("pipe"))
-        self.check(child, SIGSEGV, "", limit=2)
+        self.check(child, SIGSEGV, "", limit=6)
         reader = os.open(self.path("pipe"), os.O_RDONLY | os.O_NONBLOCK)
         self.addCleanup(os.close, reader)
         child = python(code, self.path("pipe"))
-        self.check(child, SIGSEGV, "", limit=2)
+        self.check(child, SIGSEGV, "", limit=6)
         text = os.read(reader, 10000).decode("ascii")
         self.assertEqual(self.unnamed(text),
                          block(self.REPORT % ("<string>", 3)))
