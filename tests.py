@@ -9057,16 +9057,33 @@ class PathTests(DropInCase):
     def test_a_file_a_report(self):
         """With %t a later report has a file of its own."""
         child = python("""
-            import faulthandler, sys, time
-            faulthandler.dump_traceback_later(1.1, True, sys.argv[1])
-            time.sleep(2.6)
+            import faulthandler, os, signal, sys, time
+            os.chdir(sys.argv[1])
+            faulthandler.register(signal.SIGUSR1, "signal-%t")
+            for n in range(2):
+                signal.raise_signal(signal.SIGUSR1)
+                second = int(time.time())
+                while int(time.time()) == second:
+                    time.sleep(0.01)
+            faulthandler.unregister(signal.SIGUSR1)
+            # One that is late may come in the same second as the next.
+            faulthandler.dump_traceback_later(1.1, True, "later-%t")
+            while len(os.listdir(".")) < 4:
+                time.sleep(0.01)
             faulthandler.cancel_dump_traceback_later()
-        """, self.path("report-%t"))
+            while len(os.listdir("/proc/self/task")) > 1:
+                time.sleep(0.01)
+        """, self.folder)
         self.assertEqual((child.status, child.err), (0, ""), child)
-        files = self.files()
-        self.assertEqual(len(files), 2)
-        for text in files.values():
-            self.assertEqual(text.count("Timeout"), 1)
+        texts = {"signal": [], "later": []}
+        for name, text in self.files().items():
+            texts[re.fullmatch(r"(\w+)-\d+", name)[1]].append(text)
+        self.assertEqual(texts["signal"], 2 * [
+            "Current thread 0x… (most recent call first):\n"
+            '  File "<string>", line 5 in <module>\n'])
+        self.assertGreaterEqual(len(texts["later"]), 2)
+        for text in texts["later"]:
+            self.assertRegex(text, r"\A(Timeout .*\nThread .*\n(  .*\n)+)+\Z")
 
     def test_replaced_while_armed(self):
         """Calls with paths and descriptors replace one another."""
