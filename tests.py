@@ -10021,6 +10021,7 @@ class NeighbourTests(DropInCase):
 PLACES = r"""
 #include <dlfcn.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -10046,14 +10047,22 @@ load(void *path)
     return NULL;
 }
 
-/* Another thread holds the loader's lock, in a library's constructor. */
+/* Another thread holds the loader's lock, in a library's constructor, which
+   says so. */
 void
 load_in_thread(const char *path)
 {
+    char number[20], byte;
     pthread_t thread;
+    int begun[2];
 
+    if (pipe(begun) < 0)
+        abort();
+    snprintf(number, sizeof number, "%d", begun[1]);
+    setenv("BEGUN", number, 1);
     pthread_create(&thread, NULL, load, strdup(path));
-    usleep(500000);
+    if (read(begun[0], &byte, 1) != 1)
+        abort();
 }
 
 /* The child shares our memory. Returns the signal that it died of. */
@@ -10073,12 +10082,14 @@ crash_in_vfork(void)
 """
 
 SLOW_LIBRARY = r"""
+#include <stdlib.h>
 #include <unistd.h>
 
 __attribute__((constructor)) static void
 begin(void)
 {
-    sleep(20);
+    if (write(atoi(getenv("BEGUN")), "", 1) == 1)
+        sleep(20);
 }
 """
 
@@ -10192,7 +10203,7 @@ class PlaceTests(CrashCase):
             '  File "<string>", line 4 in <module>\n') + report(
             '  File "<string>", line 5 in <module>\n',
             "Floating point exception"))
-        self.assertLess(child.seconds, 5)
+        self.assertLess(child.seconds, LIMIT)
 
 
 # ---- Guards ----------------------------------------------------------------
