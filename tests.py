@@ -10393,7 +10393,7 @@ class GuardTests(CrashCase):
             def inner():
                 code = sys._getframe(1).f_code
                 copy = ctypes.create_string_buffer(
-                    ctypes.string_at(id(code), 512))
+                    ctypes.string_at(id(code), code.__sizeof__()))
                 damage.words(ctypes.addressof(copy))[1] = id(int)
                 damage.damage(sys._getframe(1), "code",
                               ctypes.addressof(copy))
