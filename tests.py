@@ -10435,11 +10435,14 @@ class GuardTests(CrashCase):
     def test_torn_stacks(self):
         """Of stacks that change while they are read few are cut."""
         child = python("""
-            import busy, faulthandler, tempfile, time
+            import busy, faulthandler, os, tempfile, time
             file = tempfile.TemporaryFile("w+")
             threads = busy.begin()
             faulthandler.dump_traceback_later(0.0005, True, file)
-            time.sleep(2)
+            end = time.monotonic() + 2
+            while (time.monotonic() < end
+                   or os.fstat(file.fileno()).st_size < 1000000):
+                time.sleep(0.1)
             faulthandler.cancel_dump_traceback_later()
             busy.end(threads)
             file.seek(0)
