@@ -10209,10 +10209,11 @@ class PlaceTests(CrashCase):
 # ---- Guards ----------------------------------------------------------------
 
 # Handlers around ours: a newer one that defers nothing and calls ours, an
-# older one that aborts; and what sleeps once Python has ended.
+# older one that aborts; and what looks around once Python has ended.
 AROUND = r"""
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -10258,10 +10259,17 @@ install_older(int signum, int flags)
     return sigaction(signum, &action, NULL);
 }
 
+/* At the end: has every other thread ended, or does it within 5 s? */
 void
-linger(void)
+count_threads(void)
 {
-    usleep(400000);
+    struct stat task;
+
+    for (int i = 0; i < 500; i++) {
+        if (stat("/proc/self/task", &task) == 0 && task.st_nlink == 3)
+            _exit(7);
+        usleep(10000);
+    }
 }
 
 int
@@ -10945,11 +10953,11 @@ class GuardTests(CrashCase):
         child = python("""
             import ctypes
             around = ctypes.PyDLL("./around.so")
-            ctypes.pythonapi.Py_AtExit(around.linger)
+            ctypes.pythonapi.Py_AtExit(around.count_threads)
             import faulthandler
-            faulthandler.dump_traceback_later(0.2)
+            faulthandler.dump_traceback_later(60)
         """)
-        self.assertEqual((child.status, child.err), (0, ""), child)
+        self.assertEqual((child.status, child.err), (7, ""), child)
 
 
 # ---- Bugs that came back once ----------------------------------------------
