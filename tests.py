@@ -10465,18 +10465,11 @@ class GuardTests(CrashCase):
 
     def test_crowd_into_a_slow_pipe(self):
         """A report that takes seconds is whole, and the only one."""
-        ours, theirs = os.pipe()
-        fcntl.fcntl(theirs, 1031, 4096)         # F_SETPIPE_SZ
-        text = []
-
-        def read():
-            for data in iter(lambda: os.read(ours, 2048), b""):
-                text.append(data)
-                time.sleep(0.5)
-        thread = threading.Thread(target=read)
-        thread.start()
-        child = python("""
-            import ctypes, faulthandler, threading
+        child = python(block(self.FULL_PIPE) + block("""
+            import ctypes, fcntl, threading
+            ours, theirs = os.pipe()
+            fcntl.fcntl(theirs, 1031, 4096)         # F_SETPIPE_SZ
+            os.dup2(theirs, 2)
             crash = ctypes.CDLL(None).strlen
             barrier = threading.Barrier(8)
             def work(n):
@@ -10484,45 +10477,58 @@ class GuardTests(CrashCase):
                     return work(n - 1)
                 barrier.wait()
                 crash(None)
+            def read_slowly():
+                os.close(2)
+                end = time.monotonic() + 1
+                while time.monotonic() < end:
+                    masks = map(blocked, os.listdir("/proc/%d/task" % parent))
+                    if sum(mask != 0 for mask in masks) == 8:
+                        break       # all have crashed
+                for n in range(6):  # longer than they wait at the door
+                    os.write(1, os.read(3, 4096))
+                    time.sleep(0.5)
+            empty(read_slowly)
             for n in range(8):
-                threading.Thread(target=work, args=(70,)).start()
-        """, stderr=theirs)
-        os.close(theirs)
-        thread.join()
-        os.close(ours)
-        text = b"".join(text).decode()
+                threading.Thread(target=work, args=(95,)).start()
+        """))
         self.assertEqual(status_name(child.status), "-SIGSEGV")
-        self.assertGreater(child.seconds, 3)
         self.assertLess(child.seconds, LIMIT)
+        text = child.raw_out
+        self.assertGreater(len(text), 6 * 4096)
         self.assertEqual(text.count("Fatal Python error"), 1, text)
         self.assertRegex(text, r'\A(Fatal .*\n|Th.*:\n|Tr.*:\n|  .*\n|\n)*\Z')
 
     def test_claim_of_a_killed_child(self):
         """A vfork() child killed in its report leaves no claim behind."""
         self.around()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_nvcsw
         child = python(block(self.FULL_PIPE) + block("""
             import ctypes
             around = ctypes.CDLL("./around.so")
             faulthandler.enable(theirs, all_threads=False, c_stack=False)
             if os.fork() == 0:
-                time.sleep(0.5)
-                with open("/proc/%d/task/%d/children" % (parent, parent)) as f:
-                    children = set(map(int, f.read().split()))
-                children.discard(os.getpid())
-                for pid in children:
-                    os.kill(pid, signal.SIGKILL)
+                path = "/proc/%d/task/%d/children" % (parent, parent)
+                while os.getppid() == parent:
+                    with open(path) as file:
+                        children = set(map(int, file.read().split()))
+                    for pid in children - {os.getpid()}:
+                        if reports(pid):
+                            os.kill(pid, signal.SIGKILL)
+                            os._exit(0)
                 os._exit(0)
             around.crash_in_vfork()
             faulthandler.enable(all_threads=False, c_stack=False)
-            start = time.monotonic()
             faulthandler.sigsegv()
         """))
         self.check(child, SIGSEGV, block("""
             Fatal Python error: Segmentation fault
 
             Stack (most recent call first):
-              File "<string>", line 37 in <module>
-        """), limit=2.5)
+              File "<string>", line 52 in <module>
+        """))
+        # Waiting 2.5 s for the dead one is 2500 short sleeps.
+        sleeps = resource.getrusage(resource.RUSAGE_CHILDREN).ru_nvcsw - before
+        self.assertLess(sleeps, 1500)
 
     def test_cancelled_at_once(self):
         """What was cancelled before it was written is not written."""
@@ -10530,7 +10536,7 @@ class GuardTests(CrashCase):
             faulthandler.dump_traceback_later(0.1, file=theirs)
             time.sleep(0.3)
             faulthandler.cancel_dump_traceback_later()
-            empty()
+            empty(lambda: time.sleep(0.8))
             time.sleep(1)
         """))
         self.assertEqual((child.status, child.out, child.err), (0, "", ""))
@@ -10539,16 +10545,26 @@ class GuardTests(CrashCase):
         """cancel does not wait long for a watchdog at the door."""
         child = python(block(self.FULL_PIPE) + block("""
             import threading
-            threading.Thread(target=faulthandler.dump_traceback,
-                             args=(theirs,)).start()
-            time.sleep(0.1)
+            # Time that does not pass while the process stands still.
+            ticks = 0
+            def tick():
+                global ticks
+                while True:
+                    time.sleep(0.01)
+                    ticks += 1
+            threading.Thread(target=tick, daemon=True).start()
+            writer = threading.Thread(target=faulthandler.dump_traceback,
+                                      args=(theirs,))
+            writer.start()
+            while not reports(writer.native_id):
+                time.sleep(0.01)
             faulthandler.dump_traceback_later(0.1)
-            time.sleep(0.3)
-            start = time.monotonic()
+            time.sleep(0.2)
+            start = ticks
             faulthandler.cancel_dump_traceback_later()
-            print(time.monotonic() - start < 1.2)
+            print(ticks - start < 130, ticks - start)
         """))
-        self.assertEqual((child.status, child.out), (0, "True\n"), child)
+        self.assertEqual((child.status, child.out[:4]), (0, "True"), child)
 
     def test_forked_child_cancels_at_once(self):
         """A forked child has no watchdog to wait for."""
@@ -10571,10 +10587,24 @@ class GuardTests(CrashCase):
 
     def test_unregister_while_it_waits(self):
         """unregister() lets a report that has begun have its file."""
-        child = python(block(self.FULL_PIPE) + block(self.DUMPED) + block("""
-            empty()
+        child = python(block(self.FULL_PIPE) + block("""
+            import threading
+            begun = threading.Lock()
+            begun.acquire()
+            def victim():
+                begun.release()
+                time.sleep(20)
+            thread = threading.Thread(target=victim, daemon=True)
+            thread.start()
+            begun.acquire()
+            faulthandler.register(signal.SIGUSR1, theirs, all_threads=False)
+            signal.pthread_kill(thread.ident, signal.SIGUSR1)
+            while not reports(thread.native_id):
+                time.sleep(0.001)
+            empty(until_reports)
             faulthandler.unregister(signal.SIGUSR1)
-            time.sleep(0.5)
+            while reports(thread.native_id):
+                time.sleep(0.001)
             os._exit(7)
         """))
         self.assertEqual(child.status, 7, child)
@@ -10585,29 +10615,34 @@ class GuardTests(CrashCase):
         """A file that a long report kept open is closed by the next call."""
         child = python(block(self.FULL_PIPE) + block("""
             import threading
+            # A page every 0.4 s: the report lasts as long as one may, 6 s.
             def read():
+                while slowly:
+                    time.sleep(0.4)
+                    os.read(ours, 4096)
                 while True:
-                    time.sleep(0.5)
                     os.read(ours, 4096)
             def victim(n):
                 if n:
                     return victim(n - 1)
-                idents.append(threading.get_ident())
+                deep.release()
                 time.sleep(20)
-            victim.__code__ = victim.__code__.replace(co_name="v" * 400)
-            idents = []
+            victim.__code__ = victim.__code__.replace(co_name="v" * 499)
+            slowly, deep = True, threading.Semaphore(0)
             def descriptors():
                 return len(os.listdir("/proc/self/fd"))
             threading.Thread(target=read, daemon=True).start()
-            threading.Thread(target=victim, args=(60,), daemon=True).start()
+            thread = threading.Thread(target=victim, args=(95,), daemon=True)
+            thread.start()
+            deep.acquire()
             before = descriptors()
-            while not idents:
-                time.sleep(0.001)
             faulthandler.register(signal.SIGUSR1, theirs, all_threads=False)
-            signal.pthread_kill(idents[0], signal.SIGUSR1)
-            time.sleep(0.1)
+            signal.pthread_kill(thread.ident, signal.SIGUSR1)
+            while not reports(thread.native_id):
+                time.sleep(0.001)
             faulthandler.unregister(signal.SIGUSR1)
             print(descriptors() - before)
+            slowly = False
             faulthandler.register(signal.SIGUSR1)
             faulthandler.unregister(signal.SIGUSR1)
             faulthandler.register(signal.SIGUSR1)
@@ -10621,32 +10656,31 @@ class GuardTests(CrashCase):
         """Threads that are dumped at once take turns."""
         child = python(block(self.FULL_PIPE) + block("""
             import _thread, threading
-            idents = []
+            numbers = []
             def first():
-                idents.append(threading.get_ident())
-                time.sleep(20)
+                numbers.append(threading.get_native_id()); time.sleep(20)
             def second():
-                idents.append(threading.get_ident())
-                time.sleep(20)
+                numbers.append(threading.get_native_id()); time.sleep(20)
+            idents = []
             for function in first, second:
-                before = len(idents)
-                _thread.start_new_thread(function, ())
-                while len(idents) == before:
+                idents.append(_thread.start_new_thread(function, ()))
+                while len(numbers) < len(idents):
                     time.sleep(0.001)
-            time.sleep(0.1)
             faulthandler.register(signal.SIGUSR1, theirs, all_threads=False)
-            for ident in idents:
+            for ident, number in zip(idents, numbers):
                 signal.pthread_kill(ident, signal.SIGUSR1)
-                time.sleep(0.1)
+                while not reports(number):
+                    time.sleep(0.001)
             empty()
-            time.sleep(1)
+            while any(map(reports, numbers)):
+                time.sleep(0.001)
             os._exit(7)
         """))
         self.assertEqual((child.status, child.out), (7, block("""
             Stack (most recent call first):
-              File "<string>", line 27 in first
+              File "<string>", line 40 in first
             Stack (most recent call first):
-              File "<string>", line 30 in second
+              File "<string>", line 42 in second
         """)), child)
 
     def test_dump_while_disarmed(self):
@@ -10692,7 +10726,8 @@ class GuardTests(CrashCase):
               File "<string>", line 9 in <module>
         """)), child)
 
-    # A pipe that is full; another process empties it 0.8 s later.
+    # A pipe that is full; another process waits, and empties it.  Who writes
+    # a report has blocked all signals but those of faults.
     FULL_PIPE = """
         import faulthandler, os, signal, sys, time
         ours, theirs = os.pipe()
@@ -10703,19 +10738,33 @@ class GuardTests(CrashCase):
         except BlockingIOError:
             os.set_blocking(theirs, True)
         parent = os.getpid()
-        def empty(before=None):
+        def status(thread, word):
+            try:
+                with open("/proc/%s/status" % thread) as file:
+                    return file.read().split(word + ":")[1].split()[0]
+            except (OSError, IndexError):
+                return "0"      # it is gone
+        def blocked(thread):
+            return int(status(thread, "SigBlk"), 16)
+        def reports(thread):
+            return bool(blocked(thread) >> signal.SIGTERM - 1 & 1)
+        def until_reports():
+            while os.getppid() == parent and not reports(parent):
+                time.sleep(0.001)
+        def empty(wait=None):
+            forked, begin = os.pipe()
             if os.fork() == 0:
+                os.read(forked, 1)      # fork() blocks signals, too
                 os.dup2(ours, 3)
                 os.closerange(4, 100)
-                time.sleep(0.4)
-                if before is not None:
-                    before()
-                time.sleep(0.4)
+                if wait is not None:
+                    wait()
                 with open(3, "rb") as file:
                     text = file.read().lstrip(b"x")
                 os.write(1, text)
                 os._exit(0)
             os.close(ours)
+            os.write(begin, b"x")
     """
 
     def test_signals_wait(self):
@@ -10723,9 +10772,11 @@ class GuardTests(CrashCase):
         child = python(block(self.FULL_PIPE) + block("""
             faulthandler.register(signal.SIGUSR1, theirs, all_threads=False)
             faulthandler.register(signal.SIGUSR2, all_threads=False)
-            empty(lambda: os.kill(parent, signal.SIGUSR2))
+            def send():
+                until_reports()
+                os.kill(parent, signal.SIGUSR2)
+            empty(send)
             os.kill(parent, signal.SIGUSR1)
-            time.sleep(0.2)
         """))
         self.assertEqual(child.status, 0, child)
         for text in (child.out, child.err):
@@ -10736,7 +10787,10 @@ class GuardTests(CrashCase):
         """A fatal signal that is sent to a report does not disturb it."""
         child = python(block(self.FULL_PIPE) + block("""
             faulthandler.enable(theirs, all_threads=False)
-            empty(lambda: os.kill(parent, signal.SIGBUS))
+            def send():
+                until_reports()
+                os.kill(parent, signal.SIGBUS)
+            empty(send)
             faulthandler.sigsegv()
         """))
         self.assertEqual(status_name(child.status), "-SIGSEGV", child)
@@ -10768,11 +10822,24 @@ class GuardTests(CrashCase):
                 threading.Thread(target=target[0], args=target[1:],
                                  daemon=True).start()
                 ready.wait()
+            before = set(os.listdir("/proc/self/task"))
             faulthandler.dump_traceback_later(0.1, file=theirs)
-            empty()
-            time.sleep(0.4)
+            watchdog, = set(os.listdir("/proc/self/task")) - before
+            def sleeps(thread):
+                return int(status(thread, "voluntary_ctxt_switches"))
+            def until_disabling():
+                end = time.monotonic() + 0.8
+                while time.monotonic() < end:
+                    before = sleeps(parent)
+                    time.sleep(0.01)
+                    if sleeps(parent) - before >= 10:
+                        break       # it waits, in many short sleeps
+            while sleeps(watchdog) < 5:     # until it waits at the pipe
+                time.sleep(0.01)
+            empty(until_disabling)
             faulthandler.disable()
-            time.sleep(2)
+            while os.path.exists("/proc/self/task/" + watchdog):
+                time.sleep(0.01)
             os._exit(7)
         """))
         self.assertEqual(child.status, 7, child)
