@@ -11034,7 +11034,7 @@ class RegressionTests(CrashCase):
             for thread in threads:
                 thread.join()
             faulthandler.cancel_dump_traceback_later()
-            end = time.monotonic() + 5      # join() may return before the
+            end = time.monotonic() + 20     # join() may return before the
             while (len(os.listdir("/proc/self/task")) > 1   # task is gone
                    and time.monotonic() < end):
                 time.sleep(0.01)
@@ -11095,12 +11095,13 @@ class RegressionTests(CrashCase):
         """A new file with a deleted one's inode got its report."""
         path = os.path.join(FOLDER, "deleted")
         child = python("""
-            import faulthandler, os, sys
+            import faulthandler, os, sys, time
             path = sys.argv[1]
             file = os.open(path, os.O_CREAT | os.O_RDWR)
             faulthandler.enable(file)
             os.closerange(3, 100)
             os.unlink(path)
+            time.sleep(0.02)    # more than a tick of the clock of inodes
             for n in range(10):
                 os.open(path + str(n), os.O_CREAT | os.O_RDWR)
             faulthandler.sigsegv()
