@@ -6,11 +6,12 @@ import threading
 import faulthandler
 
 
-def serve(ready, never):
+def serve(served):
     """Another thread, which waits."""
     faulthandler.context("GET /orders/17")
-    ready.set()
-    never.wait()
+    with served:
+        served.notify()
+        served.wait()
 
 
 def read(address):
@@ -25,10 +26,11 @@ def main():
     """Start a thread and crash under a comparison that sort() calls."""
     faulthandler.enable(c_stack="mixed", details=True)
     faulthandler.context("nightly report")
-    ready = threading.Event()
-    threading.Thread(target=serve, args=(ready, threading.Event()),
-                     name="worker-3", daemon=True).start()
-    ready.wait()
+    served = threading.Condition()
+    with served:
+        threading.Thread(target=serve, args=(served,),
+                         name="worker-3", daemon=True).start()
+        served.wait()       # it has the lock until it waits itself
     sorted([16], key=read)
 
 
