@@ -1806,6 +1806,7 @@ mem_end(struct mem_session *s)
 #define OUT_STALL_NS INT64_C(2000000000)
 #define OUT_TOTAL_NS INT64_C(6000000000)
 #define OUT_CANCEL_NS INT64_C(300000000)
+#define OUT_SLICE_NS INT64_C(50000000)
 
 /* How a descriptor is written to without blocking for good.  O_NONBLOCK is
    no choice: it belongs to the open file, which others share. */
@@ -2136,28 +2137,40 @@ out_is_cancelled(const struct out *o)
     return o->cancelled != NULL && *o->cancelled;
 }
 
+/* Nothing of it was written, and nothing is to be. */
+static bool
+out_is_unwanted(const struct out *o)
+{
+    return out_is_cancelled(o) && o->sent == 0;
+}
+
 /* Wait until the descriptor takes bytes.  Returns false when it did not for
-   OUT_STALL_NS, when the report is out of time, or when it was cancelled. */
+   OUT_STALL_NS, when the report is out of time, or when it was cancelled.
+
+   In slices: cancelling is noticed within one, and of the time that this
+   thread stood still, on a busy machine or in a stopped process, little is
+   counted.  Who reads stood still as well. */
 static bool
 out_wait(struct out *o, int fd)
 {
-    int64_t start = platform_now(), until = start + OUT_STALL_NS;
-    until = until < o->deadline ? until : o->deadline;
+    int64_t waited = 0;
     for (;;) {
         struct pollfd poller = {.fd = fd, .events = POLLOUT};
-        int64_t now = platform_now(), left = until - now;
-        /* In slices: cancelling is noticed within one.  A sink that is ready
-           is taken also when the time is over. */
-        int slice = left <= 0 ? 0
-                    : left < 50000000 ? (int)(left / 1000000) + 1 : 50;
-        int ready = poll(&poller, 1, slice);
+        int64_t begin = platform_now(), left = OUT_STALL_NS - waited;
+        left = left < o->deadline - begin ? left : o->deadline - begin;
+        /* A sink that is ready is taken also when the time is over. */
+        int64_t slice = left <= 0 ? 0
+                        : left < OUT_SLICE_NS ? left : OUT_SLICE_NS;
+        int ready = poll(&poller, 1, (int)((slice + 999999) / 1000000));
         if (ready > 0 || (ready < 0 && errno != EINTR)) {
             return true;        /* an error is write()'s to report */
         }
         if (left <= 0
-            || (out_is_cancelled(o) && now - start > OUT_CANCEL_NS)) {
+            || (out_is_cancelled(o) && waited > OUT_CANCEL_NS)) {
             return false;
         }
+        int64_t took = platform_now() - begin;
+        waited += took < 2 * OUT_SLICE_NS ? took : 2 * OUT_SLICE_NS;
     }
 }
 
@@ -2167,7 +2180,8 @@ static bool
 out_wait_for(struct out *o, int fd, const struct platform_file *file)
 {
     struct platform_file now;
-    return out_wait(o, fd) && platform_identify(fd, &now) == 0
+    return out_wait(o, fd) && !out_is_unwanted(o)
+           && platform_identify(fd, &now) == 0
            && platform_is_same(&now, file);
 }
 
@@ -2242,7 +2256,7 @@ static void
 out_flush(struct out *o)
 {
     struct platform_file file;
-    o->failed |= out_is_cancelled(o) && o->sent == 0;
+    o->failed |= out_is_unwanted(o);
     int fd = o->failed || o->sent == o->used ? -1
              : out_descriptor(o, &file);
     if (fd >= 0) {

@@ -556,14 +556,16 @@ SLOW_READER = r'''
 
 static const struct timespec at_once;
 static struct pollfd source = {.fd = -1, .events = POLLIN};
-static long now, when;
+static long now, when, still;
 
-/* Read this descriptor so many milliseconds from now, and pass it on. */
+/* Read this descriptor so many milliseconds from now, and pass it on.  In the
+   first poll() stand still for so many. */
 void
-read_later(int fd, int milliseconds)
+read_later(int fd, int milliseconds, int standstill)
 {
     source.fd = fd;
     when = milliseconds;
+    still = standstill;
 }
 
 static void
@@ -599,10 +601,35 @@ poll(struct pollfd *fds, nfds_t count, int timeout)
     ready = ppoll(fds, count, &at_once, NULL);
     if (ready != 0)
         return ready;
-    now += timeout;
+    now += timeout + still;
+    still = 0;
     if (now >= when)
         read_all();
     return ppoll(fds, count, &at_once, NULL);
+}
+'''
+
+# A poll() that counts its calls, and in which a thread stands still as long
+# as it is held.
+HELD_POLL = r'''
+#define _GNU_SOURCE
+#include <poll.h>
+#include <unistd.h>
+
+volatile int polls, hold, held;
+
+int
+poll(struct pollfd *fds, nfds_t count, int timeout)
+{
+    struct timespec wait = {timeout / 1000, timeout % 1000 * 1000000L};
+
+    polls++;
+    if (hold) {
+        held = 1;
+        while (hold)
+            usleep(1000);
+    }
+    return ppoll(fds, count, timeout < 0 ? NULL : &wait, NULL);
 }
 '''
 
@@ -744,6 +771,12 @@ def compile_library(case, name, source):
         child = run(compiler(), "-shared", "-fPIC", "-o", path,
                     write_file(name + ".c", source), env=kept)
         case.assertEqual(child.status, 0, child)
+
+
+def preload(name):
+    """The environment of a child that loads NAME.so first."""
+    names = os.environ.get("LD_PRELOAD", "").split() + ["./%s.so" % name]
+    return environment(LD_PRELOAD=" ".join(names))
 
 
 @contextlib.contextmanager
@@ -1477,23 +1510,23 @@ class OutputTests(CrashCase):
     def with_slow_reader(self, code, reader, **options):
         """Run code with the slow reader."""
         compile_library(self, "slow_reader", SLOW_READER)
-        preloaded = os.environ.get("LD_PRELOAD", "").split()
-        return python(code, pass_fds=[reader], env=environment(
-            LD_PRELOAD=" ".join(preloaded + ["./slow_reader.so"])), **options)
+        return python(code, pass_fds=[reader], env=preload("slow_reader"),
+                      **options)
 
     def test_slow_reader(self):
         """A pipe that is emptied slowly gets the whole report."""
-        for blocking in (True, False):
-            with self.subTest(blocking=blocking):
+        for blocking, when, standstill in (
+                (True, 1900, 0), (False, 1900, 0), (True, 4800, 3000)):
+            with self.subTest(blocking=blocking, standstill=standstill):
                 reader, writer = os.pipe()
                 self.fill(writer)
                 os.set_blocking(writer, blocking)
                 child = self.with_slow_reader("""
                     import ctypes, faulthandler
-                    ctypes.CDLL(None).read_later(%d, 1900)
+                    ctypes.CDLL(None).read_later(%d, %d, %d)
                     faulthandler.sigsegv()
-                """ % reader, reader, stdout=subprocess.DEVNULL,
-                    stderr=writer)
+                """ % (reader, when, standstill), reader,
+                    stdout=subprocess.DEVNULL, stderr=writer)
                 os.close(writer)
                 with open(reader, "rb") as file:
                     child.err = file.read().decode()
@@ -1508,7 +1541,7 @@ class OutputTests(CrashCase):
             with theirs:
                 child = self.with_slow_reader("""
                     import ctypes, faulthandler
-                    ctypes.CDLL(None).read_later(%d, 0)
+                    ctypes.CDLL(None).read_later(%d, 0, 0)
                     def f(n):
                         f(n - 1) if n else faulthandler.sigsegv()
                     f.__code__ = f.__code__.replace(co_name="n" * 400)
@@ -10530,6 +10563,19 @@ class GuardTests(CrashCase):
         sleeps = resource.getrusage(resource.RUSAGE_CHILDREN).ru_nvcsw - before
         self.assertLess(sleeps, 1500)
 
+    def with_held_poll(self, code):
+        """Run code with a full pipe, and a poll() that can be held."""
+        compile_library(self, "held_poll", HELD_POLL)
+        return python(block(self.FULL_PIPE) + block("""
+            import ctypes
+            library = ctypes.CDLL("./held_poll.so")
+            polls, hold, held = [ctypes.c_int.in_dll(library, name)
+                                 for name in ("polls", "hold", "held")]
+            def until(done):
+                while not done():
+                    time.sleep(0.001)
+        """) + block(code), env=preload("held_poll"))
+
     def test_cancelled_at_once(self):
         """What was cancelled before it was written is not written."""
         child = python(block(self.FULL_PIPE) + block("""
@@ -10540,6 +10586,38 @@ class GuardTests(CrashCase):
             time.sleep(1)
         """))
         self.assertEqual((child.status, child.out, child.err), (0, "", ""))
+
+    def test_cancelled_does_not_wait(self):
+        """A watchdog that is cancelled soon stops waiting for a pipe."""
+        child = self.with_held_poll("""
+            faulthandler.dump_traceback_later(0.01, file=theirs)
+            until(lambda: polls.value)
+            before = polls.value
+            faulthandler.cancel_dump_traceback_later()
+            until(lambda: len(os.listdir("/proc/self/task")) == 1)
+            print(polls.value - before < 12, polls.value - before)
+        """)
+        self.assertEqual((child.status, child.out[:4]), (0, "True"), child)
+
+    def test_cancelled_while_it_stands_still(self):
+        """Nor is it written by a thread that could not run meanwhile."""
+        child = self.with_held_poll("""
+            hold.value = 1
+            faulthandler.dump_traceback_later(0.01, file=theirs)
+            until(lambda: held.value)
+            faulthandler.cancel_dump_traceback_later()
+            os.set_blocking(ours, False)
+            try:
+                while os.read(ours, 65536):
+                    pass
+            except BlockingIOError:
+                os.set_blocking(ours, True)
+            hold.value = 0
+            os.close(theirs)
+            print(os.read(ours, 65536))
+        """)
+        self.assertEqual((child.status, child.out, child.err),
+                         (0, "b''\n", ""))
 
     def test_cancel_while_another_writes(self):
         """cancel does not wait long for a watchdog at the door."""
