@@ -177,6 +177,18 @@ platform_now(void)
     return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
+/* How long it has been since then.  Of a time that this thread stood still, on
+   a busy machine or in a stopped process, little is counted: what it waits for
+   stood still as well. */
+#define PLATFORM_STILL_NS 100000000
+
+static int64_t
+platform_waited(int64_t since)
+{
+    int64_t took = platform_now() - since;
+    return took < PLATFORM_STILL_NS ? took : PLATFORM_STILL_NS;
+}
+
 static void
 platform_sleep(int64_t nanoseconds)
 {
@@ -2145,11 +2157,8 @@ out_is_unwanted(const struct out *o)
 }
 
 /* Wait until the descriptor takes bytes.  Returns false when it did not for
-   OUT_STALL_NS, when the report is out of time, or when it was cancelled.
-
-   In slices: cancelling is noticed within one, and of the time that this
-   thread stood still, on a busy machine or in a stopped process, little is
-   counted.  Who reads stood still as well. */
+   OUT_STALL_NS, when the report is out of time, or when it was cancelled: in
+   slices, within one of which that is noticed. */
 static bool
 out_wait(struct out *o, int fd)
 {
@@ -2169,8 +2178,7 @@ out_wait(struct out *o, int fd)
             || (out_is_cancelled(o) && waited > OUT_CANCEL_NS)) {
             return false;
         }
-        int64_t took = platform_now() - begin;
-        waited += took < 2 * OUT_SLICE_NS ? took : 2 * OUT_SLICE_NS;
+        waited += platform_waited(begin);
     }
 }
 
@@ -7791,14 +7799,15 @@ report_write(struct report *r)
 static bool
 report_enter(void)
 {
-    int64_t until = platform_now() + REPORT_DOOR_NS;
+    int64_t waited = 0;
     int self = platform_thread_id();
     for (;;) {
+        int64_t begin = platform_now();
         int holder = 0;
         if (atomic_compare_exchange_strong(&report_door, &holder, self)) {
             return true;
         }
-        if (holder == self || platform_now() > until) {
+        if (holder == self || waited > REPORT_DOOR_NS) {
             return false;
         }
         if (platform_thread_is_gone(holder)) {
@@ -7806,6 +7815,7 @@ report_enter(void)
             continue;
         }
         platform_sleep(1000000);
+        waited += platform_waited(begin);
     }
 }
 

@@ -4232,6 +4232,8 @@ class ReportTests(CrashCase):
                 for how in ("hang", "sleep")]
         with concurrent.futures.ThreadPoolExecutor(len(jobs)) as pool:
             children = list(pool.map(lambda job: self.inject(*job), jobs))
+        # One of them may be late on a busy machine, hardly all.
+        self.assertLess(min(child.seconds for child in children), LIMIT)
         for (step, how), child in zip(jobs, children):
             with self.subTest(step=step, how=how):
                 expected = block(self.STEPS[step])
@@ -4452,6 +4454,8 @@ class StepTests(CrashCase):
         with concurrent.futures.ThreadPoolExecutor(len(jobs)) as pool:
             children = list(pool.map(
                 lambda job: self.inject(*job, self.THREADS), jobs))
+        # One of them may be late on a busy machine, hardly all.
+        self.assertLess(min(child.seconds for child in children), LIMIT)
         for (step, how), child in zip(jobs, children):
             with self.subTest(step=step, how=how):
                 self.assertEqual(status_name(child.status), "-SIGBUS", child)
