@@ -3152,7 +3152,8 @@ frame_find_c_stack(struct frame_walk *w, uintptr_t tstate, uintptr_t sp)
 }
 
 /* Is this word worth a try?  A bad one costs a fault, so what lies far from
-   the thread state, a frame and a code object is not looked at. */
+   the thread state, a frame and a code object is not looked at, and what may be
+   the end of a mapping is looked at with the kernel's eyes. */
 #define FRAME_REACH ((uintptr_t)1 << 36)
 
 static bool
@@ -3162,12 +3163,22 @@ frame_is_near(uintptr_t at, uintptr_t other)
 }
 
 static bool
+frame_may_begin_page(uintptr_t at)
+{
+    uintptr_t type;
+    const void *place = (const void *)(at + offsetof(PyObject, ob_type));
+    return platform_read_self(mem_here->pid, &type, place, sizeof type) == 0
+           && type == (uintptr_t)&PyFrame_Type;
+}
+
+static bool
 frame_is_likely(const struct frame_walk *w, uintptr_t at, uintptr_t frame)
 {
     return at % 16 == 0
            && (frame_is_near(at, frame) || frame_is_near(at, w->tstate)
                || frame_is_near(at, w->objects))
-           && at - w->c_stack >= w->c_stack_end - w->c_stack;
+           && at - w->c_stack >= w->c_stack_end - w->c_stack
+           && (at % 4096 != 0 || frame_may_begin_page(at));
 }
 
 /* Has greenlet been loaded, by the paths of the shared objects? */

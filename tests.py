@@ -10118,7 +10118,7 @@ crash_in_vfork(void)
 }
 """
 
-SLOW_LIBRARY = r"""
+CONSTRUCTOR = r"""
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -10186,14 +10186,14 @@ class PlaceTests(CrashCase):
 
     def test_lock_of_the_loader(self):
         """Another thread is in a library's constructor."""
-        compile_library(self, "slow", SLOW_LIBRARY)
+        compile_library(self, "constructor", CONSTRUCTOR)
         for arm in ("", "faulthandler.enable(all_threads=False, c_stack=True)"):
             with self.subTest(arm=arm):
                 child = python("""
                     import ctypes, faulthandler; %s
                     places = ctypes.CDLL("./places.so")
                     def f():
-                        places.load_in_thread(b"./slow.so")
+                        places.load_in_thread(b"./constructor.so")
                         faulthandler.sigsegv()
                     f()
                 """ % arm)
