@@ -2622,13 +2622,14 @@ code_table_open(struct code_table *t, uintptr_t bytes)
     return 0;
 }
 
-/* The next byte, -1 at the end or where it cannot be read. */
+/* The next byte, -1 at the end, or where it cannot be read and behind. */
 static int
 code_table_next(struct code_table *t)
 {
     if (t->used == t->filled) {
         size_t n = t->left < sizeof t->block ? t->left : sizeof t->block;
         if (n == 0 || mem_read(t->block, t->at, n) < 0) {
+            t->at = 0;
             return -1;
         }
         t->at += n;

@@ -633,6 +633,30 @@ poll(struct pollfd *fds, nfds_t count, int timeout)
 }
 '''
 
+# A process_vm_readv() of which one call fails.
+FAILING_READ = r'''
+#define _GNU_SOURCE
+#include <errno.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+long reads, failing;
+
+ssize_t
+process_vm_readv(pid_t pid, const struct iovec *to, unsigned long to_count,
+                 const struct iovec *from, unsigned long from_count,
+                 unsigned long flags)
+{
+    if (++reads == failing) {
+        errno = EFAULT;
+        return -1;
+    }
+    return syscall(SYS_process_vm_readv, pid, to, to_count, from, from_count,
+                   flags);
+}
+'''
+
 
 # ---- The runner ------------------------------------------------------------
 
@@ -10477,6 +10501,44 @@ class GuardTests(CrashCase):
                           child.err.count(" in work\n")), (3, 3), child)
 
     # Threads that run, and a watchdog that dumps them as often as it can.
+    def test_a_read_that_fails(self):
+        """A stack is read again if any one of its reads fails."""
+        compile_library(self, "failing_read", FAILING_READ)
+        child = python("""
+            import ctypes, faulthandler, tempfile, threading
+            library = ctypes.CDLL("./failing_read.so")
+            reads, failing = [ctypes.c_long.in_dll(library, name)
+                              for name in ("reads", "failing")]
+            waiting, never = [], threading.Lock()
+            never.acquire()
+            def wait(n):
+                if n:
+                    return wait(n - 1)
+                waiting.append(1); never.acquire()
+            threading.Thread(target=wait, args=(5,), daemon=True).start()
+            while not waiting:
+                pass
+            faulthandler.disable()      # the kernel reads, not the handler
+            def dump(number):
+                with tempfile.TemporaryFile("w+") as file:
+                    reads.value, failing.value = 0, number
+                    faulthandler.dump_traceback(file)
+                    file.seek(0)
+                    return file.read(), reads.value
+            count = dump(0)[1]
+            whole, *texts = [dump(n)[0] for n in range(count + 1)]
+            theirs, ours = whole.split("\\n\\n")
+            absent = 0
+            for number, text in enumerate(texts, 1):
+                # Of a state that cannot be read the thread has ended.
+                absent += text == ours
+                if text != ours and not text.startswith(theirs + "\\n"):
+                    print(number, text)
+            print(count > 50, absent < 4, count, absent)
+        """, env=preload("failing_read"))
+        self.assertEqual((child.status, child.err, child.out[:9]),
+                         (0, "", "True True"), child)
+
     def test_torn_stacks(self):
         """Of stacks that change while they are read few are cut."""
         child = python("""
