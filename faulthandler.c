@@ -3153,8 +3153,8 @@ frame_find_c_stack(struct frame_walk *w, uintptr_t tstate, uintptr_t sp)
 }
 
 /* Is this word worth a try?  A bad one costs a fault, so what lies far from
-   the thread state, a frame and a code object is not looked at, and what may be
-   the end of a mapping is looked at with the kernel's eyes. */
+   the thread state, a frame and a code object is not looked at, and what may
+   be the end of a mapping is looked at with the kernel's eyes. */
 #define FRAME_REACH ((uintptr_t)1 << 36)
 
 static bool
@@ -4341,23 +4341,40 @@ thread_write_type(struct out *o, uintptr_t type)
     return 0;
 }
 
+/* Is it a str, or can that not be told? */
+static bool
+thread_may_be_str(uintptr_t at)
+{
+    uintptr_t type;
+    return at != 0
+           && (mem_word(at + offsetof(PyObject, ob_type), &type) < 0
+               || type == (uintptr_t)&PyUnicode_Type);
+}
+
 /* The message of an exception: the first of its arguments, or the second where
-   the first is a number, as OSError has it.  0 if there is none. */
-static uintptr_t
-thread_find_message(uintptr_t exception)
+   the first is a number, as OSError has it.  0 if there is none.  Returns -1
+   if they cannot be read. */
+static int
+thread_find_message(uintptr_t exception, uintptr_t *message)
 {
     uintptr_t args, items[2] = {0, 0};
     PyVarObject head;
-    struct str s;
+    *message = 0;
     if (mem_word(exception + offsetof(PyBaseExceptionObject, args),
                  &args) < 0
-        || mem_read(&head, args, sizeof head) < 0
-        || head.ob_base.ob_type != &PyTuple_Type || head.ob_size < 1
-        || mem_read(items, args + offsetof(PyTupleObject, ob_item),
-                    head.ob_size > 1 ? sizeof items : sizeof *items) < 0) {
+        || (args != 0 && mem_read(&head, args, sizeof head) < 0)) {
+        return -1;
+    }
+    if (args == 0 || head.ob_base.ob_type != &PyTuple_Type
+        || head.ob_size < 1) {
         return 0;
     }
-    return str_read(items[0], &s) == 0 ? items[0] : items[1];
+    if (mem_read(items, args + offsetof(PyTupleObject, ob_item),
+                 head.ob_size > 1 ? sizeof items : sizeof *items) < 0) {
+        return -1;
+    }
+    *message = items[thread_may_be_str(items[0]) ? 0 : 1];
+    return 0;
 }
 
 /* Write a line about an exception: its type, and its message where that is a
@@ -4368,45 +4385,68 @@ thread_write_exception(struct out *o, const char *what, uintptr_t type,
                        uintptr_t value)
 {
     uintptr_t own = 0, message = value;
+    int found = 0;
     out_room(o, OUT_LINE_MAX);
     out_text(o, what);
     mem_word(value + offsetof(PyObject, ob_type), &own);
     if (thread_write_type(o, own) == 0) {
-        message = thread_find_message(value);
+        found = thread_find_message(value, &message);
     }
     else if (thread_write_type(o, type) < 0) {
         out_text(o, "???");
+        message = 0;
     }
-    size_t end = o->used;
-    out_text(o, ": ");
-    if (str_write_start(o, message, THREAD_MESSAGE_MAX) < 0) {
-        o->used = end;
+    if (found < 0 || thread_may_be_str(message)) {
+        out_text(o, ": ");
+        if (found < 0
+            || str_write_start(o, message, THREAD_MESSAGE_MAX) < 0) {
+            out_text(o, "???");
+        }
     }
     out_char(o, '\n');
 }
 
-/* Write the exceptions of a thread: the one that it is handling, the last of
-   those that a handler of another has met, and the one on its way to one. */
+/* The exception that a thread is handling, the last of those that a handler of
+   another has met; 0 if there is none.  Returns -1 if that cannot be read. */
+static int
+thread_find_handled(const struct thread *t, uintptr_t *value)
+{
+    struct mem_chain chain = {0, 0, 0};
+    uintptr_t item;
+    *value = 0;
+    if (mem_word(t->at + LAYOUT_TSTATE_HANDLED, &item) < 0) {
+        return -1;
+    }
+    while (item != 0 && (*value == 0 || *value == (uintptr_t)Py_None)) {
+        if (mem_chain_step(&chain, item) < 0
+            || mem_word(item + LAYOUT_HANDLED_VALUE, value) < 0
+            || mem_word(item + LAYOUT_HANDLED_PREVIOUS, &item) < 0) {
+            return -1;
+        }
+    }
+    *value = *value == (uintptr_t)Py_None ? 0 : *value;
+    return 0;
+}
+
+/* Write the exceptions of a thread: the one that it is handling, and the one
+   on its way to a handler. */
 static void
 thread_write_exceptions(struct out *o, const struct thread *t)
 {
-    struct mem_chain chain = {0, 0, 0};
-    uintptr_t item = 0, value = 0, type = 0;
-    mem_word(t->at + LAYOUT_TSTATE_HANDLED, &item);
-    while (item != 0 && mem_chain_step(&chain, item) == 0
-           && mem_word(item + LAYOUT_HANDLED_VALUE, &value) == 0
-           && (value == 0 || value == (uintptr_t)Py_None)
-           && mem_word(item + LAYOUT_HANDLED_PREVIOUS, &item) == 0) {
+    uintptr_t value = 0, type = 0;
+    if (thread_find_handled(t, &value) < 0) {
+        out_text(o, "  handling ???\n");
     }
-    if (value != 0 && value != (uintptr_t)Py_None) {
+    else if (value != 0) {
         thread_write_exception(o, "  handling ", 0, value);
     }
     value = 0;
-    mem_word(t->at + LAYOUT_TSTATE_RAISED, &value);
-    if (LAYOUT_TSTATE_RAISED_TYPE != 0) {
-        mem_word(t->at + LAYOUT_TSTATE_RAISED_TYPE, &type);
+    if (mem_word(t->at + LAYOUT_TSTATE_RAISED, &value) < 0
+        || (LAYOUT_TSTATE_RAISED_TYPE != 0
+            && mem_word(t->at + LAYOUT_TSTATE_RAISED_TYPE, &type) < 0)) {
+        out_text(o, "  raising ???\n");
     }
-    if (value != 0 || type != 0) {
+    else if (value != 0 || type != 0) {
         thread_write_exception(o, "  raising ", type, value);
     }
 }
@@ -7295,17 +7335,26 @@ modules_write(struct out *o)
     struct layout_keys keys;
     uintptr_t entries;
     size_t size, key_at, count = 0;
+    if (modules_dict == 0) {
+        return;
+    }
     if (mem_read(&dict, modules_dict, sizeof dict) < 0
-        || Py_TYPE((PyObject *)&dict) != &PyDict_Type
-        || mem_read(&keys, (uintptr_t)dict.ma_keys, sizeof keys) < 0
+        || (Py_TYPE((PyObject *)&dict) == &PyDict_Type
+            && mem_read(&keys, (uintptr_t)dict.ma_keys, sizeof keys) < 0)) {
+        out_text(o, "\nExtension modules: ???\n");
+        return;
+    }
+    if (Py_TYPE((PyObject *)&dict) != &PyDict_Type
         || layout_dict_entries((uintptr_t)dict.ma_keys, &keys, &entries,
                                &size, &key_at) < 0) {
-        return;
+        return;                 /* Python has ended */
     }
     for (size_t i = 0; i < (size_t)keys.dk_nentries; i++) {
         uintptr_t pair[2];      /* key and value */
         if (mem_read(pair, entries + i * size + key_at, sizeof pair) < 0) {
-            break;
+            out_text(o, count == 0 ? "\nExtension modules: ???\n"
+                                   : ", ???\n");
+            return;
         }
         if (pair[0] == 0 || pair[1] == 0 || modules_is_library(pair[0])
             || !modules_is_extension(pair[1])) {

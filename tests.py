@@ -4046,18 +4046,23 @@ class DetailsTests(CrashCase):
         self.assertIn("\n  raising ValueError: half way\n", child.err)
 
     def test_damaged_exceptions(self):
-        """What cannot be read is said, or left out."""
+        """What cannot be read is said."""
         for damage, shown in [
                 ("words(id(error))[1] = forbidden", "???"),
                 ("words(id(error))[1] = id(int)", "???"),
                 ("words(id(error))[1] = id(type)", "???"),
                 ("replace(words(id(error), 12), id(error.args), 1)",
-                 "ValueError"),
+                 "ValueError: ???"),
                 ("replace(words(id(error), 12), id(error.args), forbidden)",
-                 "ValueError"),
+                 "ValueError: ???"),
                 ("replace(words(id(error), 12), id(error.args), id(error))",
                  "ValueError"),
-                ("words(id(error.args[0]))[1] = 0", "ValueError")]:
+                ("words(id(error.args[0]))[1] = 0", "ValueError"),
+                ("words(id(error.args[0]))[1] = forbidden", "ValueError"),
+                ("replace(words(id(error.args), 6), id(error.args[0]), "
+                 "forbidden)", "ValueError: ???"),
+                ("words(id(error.args[0]))[2] = 2**63",
+                 "ValueError: ???")]:
             with self.subTest(damage=damage):
                 self.about("""
                     from damage import forbidden, replace, words
