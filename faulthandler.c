@@ -1134,6 +1134,15 @@ enum { LAYOUT_LINES_38, LAYOUT_LINES_310, LAYOUT_LINES_311 };
 #  define LAYOUT_FRAME_RUNS 0
 #endif
 
+/* In 3.10 a generator that is closed or thrown into, and hands it on to the
+   one that it delegates to, is marked as if it were being evaluated; but its
+   frame keeps the depth of its stack. */
+#if PY_VERSION_HEX >= 0x030A0000 && PY_VERSION_HEX < 0x030B0000
+#  define LAYOUT_FRAME_DEPTH offsetof(PyFrameObject, f_stackdepth)
+#else
+#  define LAYOUT_FRAME_DEPTH 0
+#endif
+
 /* The head of a chunk: the one below, bytes, and words in use while there is
    one above. */
 struct layout_chunk {
@@ -2789,6 +2798,11 @@ frame_read_object(struct frame *f, const char *raw)
     f->owner = 0;
     f->entry = true;
     f->runs = raw[LAYOUT_FRAME_STATE] == LAYOUT_FRAME_RUNS;
+    /* So does one that waits for its tracer, which has a line. */
+    if (LAYOUT_FRAME_DEPTH != 0 && line == 0) {
+        memcpy(&offset, raw + LAYOUT_FRAME_DEPTH, sizeof offset);
+        f->runs = f->runs && (offset < 0 || f->previous != 0);
+    }
     if (units || code_field(raw, LAYOUT_FRAME_TRACE) != 0) {
         f->traced_line = line;
     }

@@ -1855,6 +1855,30 @@ class FrameTests(CrashCase):
                     File "<string>", line 9 in <module>
                 """)
 
+    def test_delegating_generator_is_closed(self):
+        """One that is closed, and closes another one, is in nobody's stack."""
+        for call in ("x.close()", "del x", "x.throw(GeneratorExit)"):
+            with self.subTest(call=call):
+                self.frames("""
+                    from die import die
+                    def inner():
+                        try:
+                            yield
+                        finally:
+                            die()
+                    def outer():
+                        yield from inner()
+                    def f():
+                        x = outer()
+                        next(x)
+                        %s
+                    f()
+                """ % call, """
+                    File "<string>", line 6 in inner
+                    File "<string>", line 12 in f
+                    File "<string>", line 13 in <module>
+                """)
+
     def test_suspended_generator(self):
         """A generator that is suspended is in nobody's stack."""
         self.frames("""
