@@ -2802,6 +2802,7 @@ frame_read_object(struct frame *f, const char *raw)
     if (LAYOUT_FRAME_DEPTH != 0 && line == 0) {
         memcpy(&offset, raw + LAYOUT_FRAME_DEPTH, sizeof offset);
         f->runs = f->runs && (offset < 0 || f->previous != 0);
+        f->entry = offset < 0;
     }
     if (units || code_field(raw, LAYOUT_FRAME_TRACE) != 0) {
         f->traced_line = line;
@@ -3748,6 +3749,22 @@ struct frame_loops {
     enum frame_walk_result result;    /* FRAME_WALK_ON: there is a loop */
 };
 
+/* Is the frame that was reached this loop's first?  A generator that is thrown
+   into, and hands it on, has none, though in 3.11 it is marked: the next loop
+   then has another newest frame than the one behind it. */
+static bool
+frame_loops_is_first(const struct frame_loops *l)
+{
+    uintptr_t loop, newest;
+    if (!l->walk.frame.entry || !LAYOUT_HAS_CFRAME || l->link == 0
+        || l->walk.frame.owner != LAYOUT_OWNER_GENERATOR) {
+        return l->walk.frame.entry;
+    }
+    return mem_word(l->link + LAYOUT_LOOP_PREVIOUS, &loop) < 0
+           || mem_word(loop + LAYOUT_CFRAME_FRAME, &newest) < 0
+           || newest == l->walk.next;
+}
+
 /* Go to the next loop. */
 static void
 frame_loops_next(struct frame_loops *l)
@@ -3762,7 +3779,7 @@ frame_loops_next(struct frame_loops *l)
         any = true;
         l->shown += shown;
         last = LAYOUT_LOOP_SHIMS ? frame_is_shim(&l->walk.frame)
-                                 : l->walk.frame.entry;
+                                 : frame_loops_is_first(l);
     }
     if (LAYOUT_LOOP_SHIMS) {
         l->place = last ? l->walk.frame.at : 0;

@@ -8259,6 +8259,46 @@ class MixedTests(DropInCase):
               …
         """)
 
+    @unittest.skipIf((3, 9) <= sys.version_info < (3, 10),
+                     "the interpreter loses the frames behind the generators")
+    def test_generators_that_are_thrown_into(self):
+        """One that hands the exception on has no loop of its own."""
+        expected = """
+              C mixed_read
+              …
+              File "<string>", line 8 in crash
+              File "<string>", line 13 in inner
+              …
+              File "<string>", line 15 in middle
+              File "<string>", line 17 in outer
+              File "<string>", line 19 in throw
+              …
+              C mixed_call
+              …
+              File "<string>", line 6 in call
+              File "<string>", line 22 in <module>
+              …
+        """
+        if sys.version_info < (3, 9):
+            # They are in no chain then.
+            expected = re.sub(".* in (middle|outer)\n", "", expected)
+        self.shows("""
+            def inner():
+                try:
+                    yield
+                except ValueError:
+                    crash()
+            def middle():
+                yield from inner()
+            def outer():
+                yield from middle()
+            def throw():
+                generator.throw(ValueError)
+            generator = outer()
+            next(generator)
+            call(throw)
+        """, expected)
+
     def test_finalizer(self):
         """A __del__ stands at the place where the object died."""
         self.shows("""
