@@ -2443,18 +2443,32 @@ struct str {
     size_t width;
 };
 
-/* Find a str object's characters.  Returns -1 if it is not one. */
+/* Is this a subclass of str? */
+static bool
+str_is_subclass(uintptr_t type)
+{
+    uintptr_t flags;
+    return mem_word(type + offsetof(PyTypeObject, tp_flags), &flags) == 0
+           && (flags & Py_TPFLAGS_UNICODE_SUBCLASS);
+}
+
+/* Find a str object's characters, which one of a subclass keeps elsewhere.
+   Returns -1 if it is not one. */
 static int
 str_read(uintptr_t at, struct str *s)
 {
     PyCompactUnicodeObject head;
     memset(&head, 0, sizeof head);
     if (at % sizeof at != 0
-        || mem_read(&head, at, sizeof(PyASCIIObject)) < 0
-        || Py_TYPE((PyObject *)&head) != &PyUnicode_Type) {
+        || mem_read(&head, at, sizeof(PyASCIIObject)) < 0) {
         return -1;
     }
     const PyASCIIObject *ascii = (const PyASCIIObject *)&head;
+    uintptr_t type = (uintptr_t)Py_TYPE((PyObject *)&head);
+    if (type != (uintptr_t)&PyUnicode_Type
+        && (ascii->state.compact || !str_is_subclass(type))) {
+        return -1;
+    }
     s->length = ascii->length;
     s->width = ascii->state.kind;
     s->data = at + sizeof(PyASCIIObject);

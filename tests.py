@@ -6372,6 +6372,21 @@ class DumpTests(DropInCase):
                 f()
         """)
 
+    def test_subclasses_of_str(self):
+        """File names that are more than a str, as templates have them."""
+        self.agrees(r"""
+            class Name(str):
+                pass
+            def f():
+                same()
+            for name in ["", "plain", "caf\xe9", "\u20ac", "\U0001f40d",
+                         "x" * 500, "x" * 501]:
+                exec(compile("same()", Name(name + ".html"), "exec"))
+                f.__code__ = f.__code__.replace(co_name=Name(name),
+                                                co_filename=Name(name))
+                f()
+        """)
+
     def test_generators(self):
         """Generators, coroutines and comprehensions."""
         self.agrees("""
