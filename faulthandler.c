@@ -3176,8 +3176,14 @@ frame_find_c_stack(struct frame_walk *w, uintptr_t tstate, uintptr_t sp)
         }
     }
     if (sp == 0) {
+        /* As far as it goes: below a small one there may be another's. */
+        uintptr_t word, page = 4096;
         w->c_stack_end = ends[0] == frame_main_ident ? ends[1] : ends[0];
-        w->c_stack = w->c_stack_end - FRAME_SCAN_BYTES / 8;
+        w->c_stack = w->c_stack_end;
+        while (w->c_stack_end - w->c_stack < FRAME_SCAN_BYTES / 8
+               && mem_word(w->c_stack - page, &word) == 0) {
+            w->c_stack -= page;
+        }
     }
 }
 

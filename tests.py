@@ -1212,6 +1212,42 @@ class MemoryTests(CrashCase):
                     + '  File "<string>", line 11 in caller\n'
                     '  File "<string>", line 12 in <module>\n'))
 
+    def test_damaged_link_on_a_small_stack(self):
+        """Another thread's C stack is small, with others below it."""
+        child = python("""
+            import ctypes, threading, sys, damage, faulthandler
+            def inner():
+                damage.damage(sys._getframe(), "link", damage.forbidden)
+                waits.release()
+                never.acquire()
+            def generator():
+                yield inner()
+            def caller():
+                list(map(next, [generator()]))
+            waits, never = threading.Semaphore(0), threading.Lock()
+            never.acquire()
+            threading.stack_size(128 * 1024)
+            thread = threading.Thread(target=caller, daemon=True)
+            thread.start()
+            waits.acquire()
+            # Nothing is replaced: MAP_FIXED_NOREPLACE.
+            mmap = ctypes.CDLL(None).mmap
+            mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int,
+                             ctypes.c_int, ctypes.c_int, ctypes.c_long]
+            mmap((thread.ident - 2**20) // 4096 * 4096, 8192, 1, 0x100022,
+                 -1, 0)
+            faulthandler.sigsegv()
+        """)
+        self.assertEqual(status_name(child.status), "-SIGSEGV", child)
+        stack = child.err.partition("\nThread 0x…")[2].partition("\n")
+        frames = [line for line in stack[2].splitlines(True)
+                  if "threading.py" not in line]
+        self.assertEqual("".join(frames),
+                         '  File "<string>", line 5 in inner\n'
+                         '  <a damaged link: frames may be missing here>\n'
+                         '  File "<string>", line 7 in generator\n'
+                         '  File "<string>", line 9 in caller\n', child)
+
     def test_link_past_frames(self):
         """A link to an older frame does not hide those between."""
         first = report(
