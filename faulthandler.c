@@ -6781,7 +6781,8 @@ native_write_note(struct out *o, uintptr_t at, size_t size, size_t align)
     while (size <= 1 << 16 && end - at <= size
            && mem_read(&note, at, sizeof note) == 0) {
         uintptr_t text = at + sizeof note;
-        uintptr_t data = text + (note.n_namesz + align - 1) / align * align;
+        uintptr_t data = at + (sizeof note + note.n_namesz + align - 1)
+                              / align * align;
         if (note.n_type == NT_GNU_BUILD_ID && note.n_namesz == sizeof name
             && note.n_descsz > 0 && note.n_descsz <= sizeof id
             && mem_read(name, text, sizeof name) == 0

@@ -7767,6 +7767,40 @@ class SymbolTests(CrashCase):
             'c_stack="mixed"', "c_stack=False, details=True"))
         self.assertNotIn("Shared objects", child.err)
 
+    @unittest.skipUnless(X86_64, "an instruction of x86-64")
+    def test_aligned_build_id(self):
+        """A build-id in a segment of notes that are aligned to 8 bytes."""
+        for alignment, note in ((4, 4), (8, 4), (8, 8)):
+            name = "aligned_%d_%d" % (alignment, note)
+            source = write_file(name + ".s", block("""
+                    .globl boom
+                    .type boom, @function
+                boom:
+                    movl 16, %%eax
+                    ret
+                    .size boom, .-boom
+                    .section .note.all, "a", @note
+                    .balign %(alignment)d
+                    .long %(note)d, 6, 1
+                    .zero %(note)d
+                    .balign %(alignment)d
+                    .zero 6
+                    .balign %(alignment)d
+                    .long 4, 8, 3
+                    .asciz "GNU"
+                    .quad 0x8877665544332211
+                    .section .note.GNU-stack, "", @progbits
+            """ % {"alignment": alignment, "note": note}))
+            child = run(compiler(), "-shared", "-Wl,--build-id=none", source,
+                        "-o", name + ".so", env=environment(LD_PRELOAD=""))
+            self.assertEqual(child.status, 0, child)
+            with self.subTest(name=name):
+                child = python((self.CRASH % name).replace(
+                    '"mixed"', "True, details=True"))
+                self.assertEqual(child.status, -SIGSEGV, child)
+                self.assertRegex(child.err, r'(?m)^  "\./%s\.so" at 0x\w+, '
+                                 "build-id 1122334455667788$" % name)
+
     def test_old_loader(self):
         """A C library whose loader has only a list of the objects."""
         if not os.path.exists(C_FILE):
