@@ -7527,17 +7527,34 @@ report_list_threads(struct report *r)
     thread_list_fill(r->list, r->interp);
 }
 
+/* In a list that is full the current thread takes the last one's place: a dump
+   always shows it. */
+static void
+report_list_current(struct report *r)
+{
+    struct thread_list *list = r->list;
+    size_t last = list->count - 1;
+    if (r->has_current && list->full && r->kind != REPORT_FATAL
+        && !thread_is_listed(list, r->current.at)) {
+        list->threads[last] = r->current.at;
+        list->interps[last] = r->current.interp;
+        list->odd[last] = false;
+    }
+}
+
 /* Find out who we are.  The threads of our own interpreter come first. */
 static void
 report_find_current(struct report *r)
 {
     const struct thread_list *list = r->list;
     r->has_current = thread_find_current(list, &r->current);
+    report_list_current(r);
     for (size_t i = 0; r->has_current && i < list->count; i++) {
         if (list->threads[i] == r->current.at && r->interp == 0
             && list->interps[i] != list->interps[0]) {
             r->interp = list->interps[i];
             thread_list_fill(r->list, r->interp);
+            report_list_current(r);
         }
     }
 }

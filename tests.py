@@ -6385,6 +6385,32 @@ class DumpTests(DropInCase):
             200 121 False 1
         """))
 
+    def test_more_threads_than_can_be_listed(self):
+        """The current one is always shown, the oldest of many, too."""
+        child = python("""
+            import ctypes, os, signal, faulthandler
+            make = ctypes.pythonapi.PyThreadState_New
+            make.restype = ctypes.c_void_p
+            make.argtypes = [ctypes.c_void_p]
+            main = ctypes.pythonapi.PyInterpreterState_Main
+            main.restype = ctypes.c_void_p
+            for _ in range(4096):
+                make(main())            # no threads: they have no number
+            faulthandler.register(signal.SIGUSR1)
+            faulthandler.dump_traceback(max_threads=1)
+            os.kill(os.getpid(), signal.SIGUSR1); os._exit(0)
+        """)
+        self.assertEqual(re.sub(r" \[.*\]", "", child.err), block("""
+            Current thread 0x… (most recent call first):
+              File "<string>", line 10 in <module>
+
+            ...
+            Current thread 0x… (most recent call first):
+              File "<string>", line 11 in <module>
+
+            ...
+        """), child)
+
     def test_deep_stacks(self):
         """A hundred frames, then the builtin's three dots."""
         self.agrees("""
