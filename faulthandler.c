@@ -7909,10 +7909,12 @@ report_write(struct report *r)
     }
     if (request->c_stack) {
         /* Unwinding is the riskiest: what we have goes out first. */
+        struct platform_place place = platform_get_place(r->context);
         report_step(r, report_flush, "output");
         report_step(r, request->mixed ? report_mixed_stack : report_c_stack,
                     "C stack");
         native_forget(&native_mixed.symbols);   /* also of a broken lookup */
+        platform_set_place(r->context, place);  /* the unwinder was led on */
         if (request->details) {
             report_step(r, report_objects, "list of shared objects");
         }

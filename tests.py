@@ -8636,6 +8636,44 @@ class MixedTests(DropInCase):
             % (loops, lost), child)
         self.assertIn("in outermost", child.err)
 
+    @unittest.skipIf(sys.version_info >= (3, 11), "frames are no objects")
+    @unittest.skipUnless(X86_64, "instructions of x86-64")
+    def test_link_past_frames(self):
+        """What links pass over is found, wherever the unwinder got to."""
+        child = python(block(self.START) % self.path + block("""
+            import damage, mmap
+            # push %rbp; mov %rsp,%rbp; call *%rdi; pop %rbp; ret
+            page = mmap.mmap(-1, 4096, prot=7)
+            page.write(bytes.fromhex("554889e5ffd75dc3"))
+            at = ctypes.addressof(ctypes.c_char.from_buffer(page))
+            through = ctypes.PYFUNCTYPE(None, kind)(at)
+            def inner():
+                damage.damage(sys._getframe(), "link",
+                              damage.place(sys._getframe(3)))
+                faulthandler.sigsegv()
+            def middle():
+                inner()
+            def callback():
+                middle()
+            def outer():
+                through(kind(callback))
+            def outermost():
+                outer()
+            outermost()
+        """))
+        self.assertEqual(child.status, -SIGSEGV, child)
+        reports = child.err.split(self.TITLE)
+        self.assertEqual(len(reports), 3, child)
+        self.assertEqual(reports[2], textwrap.indent(block("""
+              File "<string>", line 18 in inner
+              <a damaged link: frames may be missing here>
+              File "<string>", line 20 in middle
+              File "<string>", line 22 in callback
+              File "<string>", line 24 in outer
+              File "<string>", line 26 in outermost
+              File "<string>", line 27 in <module>
+        """), "  "))
+
     @unittest.skipUnless(X86_64, "smashes a stack of x86-64")
     def test_smashed_stack(self):
         """Behind an overwritten return address it goes on at the next loop."""
