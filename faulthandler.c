@@ -7253,7 +7253,8 @@ native_mix_unwind(struct native_mix *m, void *context, const uintptr_t *states)
         native_frames[0] = (struct platform_frame) {place.pc, place.sp};
         m->count = 1;
     }
-    native_frames[0].sp = place.sp | (m->nowhere ? 0 : PLATFORM_INTERRUPTED);
+    native_frames[0].sp = (place.sp & ~(uintptr_t)PLATFORM_BITS)
+                          | (m->nowhere ? 0 : PLATFORM_INTERRUPTED);
     m->whole = native_frames[m->count - 1].pc == 0;
     for (size_t i = 0; i < m->states; i++) {
         frame_loops_begin(&m->loops[i], states[i]);

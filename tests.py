@@ -8179,6 +8179,14 @@ class MixedTests(DropInCase):
             frame[0] = frame[1] = 0x4141414141414141;
         }
 
+        void mixed_odd(void)
+        {
+            unsigned long volatile *frame = __builtin_frame_address(0);
+        #ifdef __x86_64__
+            __asm__ volatile ("sub $6, %%rsp\n\tmovl $0, 16" : : "r" (frame));
+        #endif
+        }
+
         int mixed_overflow(char *below)
         {
             char here[64];
@@ -8704,6 +8712,19 @@ class MixedTests(DropInCase):
             …
             File "<string>", line 12 in outer
             File "<string>", line 13 in <module>
+            …
+        """)), child)
+
+    @unittest.skipUnless(X86_64, "a stack pointer of x86-64")
+    def test_odd_stack_pointer(self):
+        """A stack pointer that is not aligned does not look like a gap."""
+        child, lines = self.mixed("""
+            library.mixed_odd()
+        """)
+        self.assertEqual(self.shape(lines), self.squeeze(block("""
+            C mixed_odd
+            …
+            File "<string>", line 9 in <module>
             …
         """)), child)
 
