@@ -728,6 +728,15 @@ platform_main_stack_end(void)
     return &__libc_stack_end == NULL ? 0 : (uintptr_t)__libc_stack_end;
 }
 
+/* What the signals of our timers carry: others may use the same signal. */
+static char platform_timer_mark;
+
+static bool
+platform_timer_is_ours(const siginfo_t *info)
+{
+    return info->si_code == SI_TIMER && info->si_ptr == &platform_timer_mark;
+}
+
 /* A timer that sends signum to the calling thread.  Made when it is needed:
    one that was made before a fork does not exist in the child. */
 static int
@@ -738,6 +747,7 @@ platform_timer_start(timer_t *timer, int signum, int64_t first_ms,
     memset(&event, 0, sizeof event);
     event.sigev_notify = SIGEV_THREAD_ID;
     event.sigev_signo = signum;
+    event.sigev_value.sival_ptr = &platform_timer_mark;
 #ifdef sigev_notify_thread_id
     event.sigev_notify_thread_id = platform_thread_id();
 #else
@@ -8763,11 +8773,12 @@ static struct report_memory fatal_memory;
 
 /* The report takes too long.  Leave the step that it is in. */
 static void
-on_fatal_timer(int signum)
+on_fatal_timer(int signum, siginfo_t *info, void *context)
 {
     struct mem_session *session = mem_here;
-    (void)signum;
-    if (session != NULL && session->step != NULL) {
+    (void)signum, (void)context;
+    if (session != NULL && session->step != NULL
+        && platform_timer_is_ours(info)) {
         session->late = true;
         siglongjmp(*session->step, 1);
     }
@@ -8784,9 +8795,9 @@ static void
 fatal_timer_start(struct fatal_timer *timer)
 {
     /* Again and again: the timer also breaks the flush that follows. */
-    struct sigaction action = {.sa_handler = on_fatal_timer};
+    struct sigaction action = {.sa_sigaction = on_fatal_timer};
     sigset_t one;
-    action.sa_flags = SA_ONSTACK | SA_NODEFER;
+    action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER;
     sigaction(FATAL_TIMER_SIGNAL, &action, &timer->before);
     timer->running = platform_timer_start(&timer->id, FATAL_TIMER_SIGNAL,
                                           FATAL_TIMER_MS,

@@ -11183,6 +11183,26 @@ class GuardTests(CrashCase):
             r'  File "<string>", line \d+ in <module>\n'
             r'(\nCurrent thread\'s C stack trace .*\n(  .*\n)+)?$')
 
+    def test_timer_signal_of_others(self):
+        """The timer's signal, sent by somebody else, ends no report."""
+        child = python(block(self.FULL_PIPE) + block("""
+            signal.signal(signal.SIGRTMAX, lambda number, frame: None)
+            faulthandler.enable(theirs, all_threads=False, c_stack=False)
+            def send():
+                until_reports()
+                while (blocked(parent) >> signal.SIGRTMAX - 1 & 1
+                       or status(parent, "State") != "S"):
+                    time.sleep(0.001)
+                os.kill(parent, signal.SIGRTMAX)
+            empty(send)
+            faulthandler.sigsegv()
+        """))
+        self.assertEqual(status_name(child.status), "-SIGSEGV", child)
+        self.assertRegex(
+            child.out, r'^Fatal Python error: Segmentation fault\n\n'
+            r'Stack \(most recent call first\):\n'
+            r'  File "<string>", line \d+ in <module>\n$')
+
     def test_disable_during_a_dump(self):
         """disable() leaves handlers that a dump relies on where they are."""
         child = python(block(self.FULL_PIPE) + block("""
