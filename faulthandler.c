@@ -4803,6 +4803,14 @@ fault_was_reported(const void *context)
     return fault_is_inside(context, fault_printers, FAULT_PRINTERS);
 }
 
+/* Has this thread called abort()?  Another thread that sends the signal leaves
+   the same siginfo. */
+static bool
+fault_has_aborted(const void *context)
+{
+    return fault_abort.start == 0 || fault_is_inside(context, &fault_abort, 1);
+}
+
 /* What the si_code of a signal says.  By number: not every C library has all
    the names.  Signal 0 stands for any. */
 static const struct fault_code {
@@ -8985,6 +8993,17 @@ fatal_handle(void *argument)
     }
 }
 
+/* Was a signal caused by what this thread was just doing?  In a report that
+   is told from an abort() that another thread wants. */
+static bool
+fatal_is_own(const struct mem_session *session, const siginfo_t *info,
+             const void *context)
+{
+    return fault_is_synchronous(info)
+           && (session == NULL || info->si_signo != SIGABRT
+               || fault_has_aborted(context));
+}
+
 /* The handler of all fatal signals. */
 static void
 on_fatal_signal(int signum, siginfo_t *info, void *context)
@@ -8992,13 +9011,14 @@ on_fatal_signal(int signum, siginfo_t *info, void *context)
     platform_clear_flags();
     int saved_errno = errno;
     struct mem_session *session = mem_here;
+    bool own = fatal_is_own(session, info, context);
     /* A vfork() child that was killed in its report left its session here. */
     if (session != NULL && session->recover != NULL
-        && fault_is_synchronous(info) && session->pid == getpid()) {
+        && own && session->pid == getpid()) {
         siglongjmp(*session->recover, 1);
     }
     struct fatal_signal came = {signum, info, context, fatal_take_turn()};
-    if (!came.turn && !fault_is_synchronous(info)
+    if (!came.turn && !own
         && atomic_load(&fatal_claim) == platform_thread_id()) {
         errno = saved_errno;
         return;                 /* sent to us while we report: we die anyway */
@@ -9042,7 +9062,8 @@ on_older_signal(int signum, siginfo_t *info, void *context)
     struct sigaction older = fault->previous, then, now;
     sigset_t pending;
     if (session != NULL && session->recover != NULL
-        && fault_is_synchronous(info) && session->pid == getpid()) {
+        && fatal_is_own(session, info, context)
+        && session->pid == getpid()) {
         siglongjmp(*session->recover, 1);
     }
     bool reported = atomic_exchange(&fault->handed, false)

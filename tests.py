@@ -11183,6 +11183,43 @@ class GuardTests(CrashCase):
             r'  File "<string>", line \d+ in <module>\n'
             r'(\nCurrent thread\'s C stack trace .*\n(  .*\n)+)?$')
 
+    def test_abort_from_another_thread(self):
+        """It ends a process that dumps, and does not disturb a report."""
+        code = block("""
+            import mmap, threading
+            sent = mmap.mmap(-1, 1)
+            def send():
+                until(lambda: held.value)
+                signal.pthread_kill(main, signal.SIGABRT)
+                sent[0] = 1
+                hold.value = 0
+            main = threading.get_ident()
+            threading.Thread(target=send).start()
+            hold.value = 1
+        """)
+        child = self.with_held_poll(code + block("""
+            faulthandler.enable(all_threads=False, c_stack=False)
+            faulthandler.dump_traceback(theirs)
+        """))
+        self.check(child, SIGABRT, block("""
+            Fatal Python error: Aborted
+
+            Stack (most recent call first):
+              File "<string>", line 55 in <module>
+        """))
+        child = self.with_held_poll(code + block("""
+            faulthandler.enable(theirs, all_threads=False, c_stack=False)
+            empty(lambda: until(lambda: sent[0]))
+            faulthandler.sigsegv(True)
+        """))
+        self.assertEqual(status_name(child.status), "-SIGSEGV", child)
+        self.assertEqual(child.out, block("""
+            Fatal Python error: Segmentation fault
+
+            Stack (most recent call first):
+              File "<string>", line 56 in <module>
+        """))
+
     def test_timer_signal_of_others(self):
         """The timer's signal, sent by somebody else, ends no report."""
         child = python(block(self.FULL_PIPE) + block("""
