@@ -4247,11 +4247,28 @@ thread_list_interpreter(struct thread_list *list, uintptr_t interp)
     }
 }
 
+/* Is this interpreter linked, or may it be behind a damaged link?  The one
+   that armed a watchdog may have ended, and its memory be something else. */
+static bool
+thread_may_be_interpreter(uintptr_t wanted)
+{
+    struct mem_chain chain = {0, 0, 0};
+    uintptr_t interp = (uintptr_t)PyInterpreterState_Head();
+    while (interp != 0 && interp != wanted
+           && mem_chain_step(&chain, interp) == 0
+           && mem_word(interp + layout.interp_next, &interp) == 0) {
+    }
+    return interp != 0;
+}
+
 /* List all threads, those of one interpreter first.  No lock is taken: the
    lists may change meanwhile, then they are read again. */
 static void
 thread_list_fill(struct thread_list *list, uintptr_t first)
 {
+    if (first != 0 && !thread_may_be_interpreter(first)) {
+        first = 0;
+    }
     for (int tries = 0; tries <= THREAD_RETRIES; tries++) {
         struct mem_chain chain = {0, 0, 0};
         uintptr_t head = (uintptr_t)PyInterpreterState_Head();

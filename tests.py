@@ -6774,6 +6774,35 @@ class LaterTests(DropInCase):
               File "<string>", line 4 in <module>
         """ % title)
 
+    def test_subinterpreter_that_ended(self):
+        """The watchdog of an interpreter that is gone shows the others."""
+        child = python("""
+            import atexit, os, faulthandler, sub
+            ours, theirs = os.pipe()
+            def read(count):
+                text = b""
+                while text.count(b"Timeout") < count:
+                    text += os.read(ours, 4096)
+                return text
+            gone = sub.create(False)
+            sub.run(gone, "import faulthandler; faulthandler."
+                    "dump_traceback_later(0.01, True, %d)" % theirs)
+            atexit.unregister(sub.module.destroy)
+            sub.module.destroy(gone)
+            os.set_blocking(ours, False)
+            try:
+                while os.read(ours, 65536):
+                    pass
+            except BlockingIOError:
+                os.set_blocking(ours, True)
+            read(2)         # one of them was begun before
+            text = read(3).decode()
+            faulthandler.cancel_dump_traceback_later()
+            print("threads cannot be read" in text, "in <module>" in text)
+        """)
+        self.assertEqual((child.status, child.out, child.err),
+                         (0, "False True\n", ""), child)
+
     def test_once(self):
         """One dump, after the time."""
         self.dumps_once(0.2, "Timeout (0:00:00.200000)!")
