@@ -9844,8 +9844,8 @@ later_format_title(struct later_job *job, int64_t microseconds)
     PyOS_snprintf(job->title + n, sizeof job->title - (size_t)n, ")!\n");
 }
 
-/* A timeout in seconds as microseconds, rounded up.  Returns -1 with an
-   exception. */
+/* A timeout in seconds as microseconds, rounded up twice as Python does, since
+   the title tells them: 1.07 is 1.070001.  Returns -1 with an exception. */
 static int64_t
 later_parse_timeout(PyObject *timeout)
 {
@@ -9858,16 +9858,18 @@ later_parse_timeout(PyObject *timeout)
                         "Invalid value NaN (not a number)");
         return -1;
     }
-    if (seconds <= 0.0) {
-        PyErr_SetString(PyExc_ValueError, "timeout must be greater than 0");
-        return -1;
-    }
-    if (seconds > 9223372036.0) {
+    double nanoseconds = ceil(seconds * 1e9);
+    if (!(fabs(nanoseconds) < 0x1p63)) {
         PyErr_SetString(PyExc_OverflowError,
                         "timestamp out of range for C PyTime_t");
         return -1;
     }
-    return (int64_t)ceil(seconds * 1e6);
+    if (seconds <= 0.0) {
+        PyErr_SetString(PyExc_ValueError, "timeout must be greater than 0");
+        return -1;
+    }
+    int64_t whole = (int64_t)nanoseconds;
+    return whole / 1000 + (whole % 1000 != 0);
 }
 
 PyDoc_STRVAR(faulthandler_dump_traceback_later_doc,

@@ -6149,6 +6149,13 @@ class ArgumentTests(DropInCase):
                 "ValueError timeout must be greater than 0",
             "dump_traceback_later(1e300)":
                 "OverflowError timestamp out of range for C PyTime_t",
+            "dump_traceback_later(-1e300)":
+                "OverflowError timestamp out of range for C PyTime_t",
+            "dump_traceback_later(float('-inf'))":
+                "OverflowError timestamp out of range for C PyTime_t",
+            "dump_traceback_later(9223372036.9)":
+                "OverflowError timestamp out of range for C PyTime_t",
+            "dump_traceback_later(9223372036.8)": "None",
             "dump_traceback_later(float('nan'))":
                 "ValueError Invalid value NaN (not a number)",
             "dump_traceback_later('x')":
@@ -6810,6 +6817,11 @@ class LaterTests(DropInCase):
     def test_time_in_the_title(self):
         """Fractions are written only where there are any."""
         self.dumps_once(1, "Timeout (0:00:01)!")
+
+    def test_time_rounded_as_python_does(self):
+        """Up to nanoseconds, then up to microseconds, as binary numbers."""
+        self.dumps_once(0.067, "Timeout (0:00:00.067001)!")
+        self.dumps_once(0.07, "Timeout (0:00:00.070000)!")
 
     def test_early_enough_and_late_enough(self):
         """The dump comes at the time, not before it."""
