@@ -9668,6 +9668,9 @@ faulthandler_dump_c_stack(PyObject *module, PyObject *args, PyObject *kwargs)
 
 /* cancel_dump_traceback_later() waits this long for the thread to end. */
 #define LATER_JOIN_NS INT64_C(900000000)
+
+/* The least size of its stack.  The usual one has room for the thread-local
+   variables of all libraries, which are on it too. */
 #define LATER_STACK_SIZE (256 * 1024)
 
 /* 73 years: later than any clock gets when it is added to. */
@@ -9814,12 +9817,16 @@ later_start(struct later_job *job)
     pthread_attr_t attributes;
     pthread_t thread;
     sigset_t all, mask;
+    size_t size = 0;
     int error = pthread_attr_init(&attributes);
     if (error != 0) {
         return error;
     }
     pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-    pthread_attr_setstacksize(&attributes, LATER_STACK_SIZE);
+    pthread_attr_getstacksize(&attributes, &size);
+    if (size < LATER_STACK_SIZE) {
+        pthread_attr_setstacksize(&attributes, LATER_STACK_SIZE);
+    }
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &mask);
     error = pthread_create(&thread, &attributes, later_run, job);

@@ -6823,6 +6823,27 @@ class LaterTests(DropInCase):
         self.dumps_once(0.067, "Timeout (0:00:00.067001)!")
         self.dumps_once(0.07, "Timeout (0:00:00.070000)!")
 
+    def test_large_thread_local_variables(self):
+        """They lie on the stack of the watchdog's thread, which has room."""
+        compile_library(self, "local", """
+            __attribute__((tls_model("initial-exec")))
+            __thread char large[248 * 1024];
+        """)
+        compile_library(self, "larger", """
+            __attribute__((tls_model("initial-exec")))
+            __thread char larger[300 * 1024];
+        """)
+        for name in ("local", "larger"):
+            with self.subTest(name=name):
+                child = python("""
+                    import faulthandler as f, os
+                    reader, writer = os.pipe()
+                    f.dump_traceback_later(0.01, file=writer)
+                    print(os.read(reader, 26).decode())
+                """, env=preload(name))
+                self.assertEqual((child.status, child.out),
+                                 (0, "Timeout (0:00:00.010000)!\n\n"), child)
+
     def test_early_enough_and_late_enough(self):
         """The dump comes at the time, not before it."""
         child = python("""
