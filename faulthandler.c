@@ -4744,7 +4744,8 @@ static struct fault_signal {
     atomic_bool given_back;     /* it handed the signal to its predecessor */
     atomic_int giver;           /* the thread in which it did */
     atomic_bool handed;         /* ... and the older handler is to come */
-    atomic_uintptr_t caller;    /* the frame that calls it */
+    atomic_uintptr_t caller;    /* the frame that calls it, */
+    atomic_int calls;           /* and the thread */
     struct sigaction previous;
 } fault_signals[] = {
     {.signum = SIGBUS, .title = "Bus error",
@@ -8867,6 +8868,25 @@ fatal_report(const struct fault_signal *fault, const struct request *request,
     }
 }
 
+/* Does the frame that called the older handler stand above this place?  On one
+   stack: a handler that was left by a jump leaves its frame. */
+static bool
+fatal_is_below_caller(struct fault_signal *fault, const void *context,
+                      uintptr_t sp)
+{
+    const ucontext_t *uc = context;
+    struct sigaction there;
+    const stack_t *alternate = &uc->uc_stack;
+    uintptr_t caller = atomic_load(&fault->caller);
+    uintptr_t base = (uintptr_t)alternate->ss_sp;
+    return sp < caller && (sp - base < alternate->ss_size)
+                          == (caller - base < alternate->ss_size)
+           && platform_read_self(getpid(), &there, (void *)caller,
+                                 sizeof there) == 0
+           && there.sa_sigaction == fault->previous.sa_sigaction
+           && there.sa_flags == fault->previous.sa_flags;
+}
+
 /* Does a signal come from inside the handler that was there before ours, to
    which this thread has handed a fault?  That may have unblocked the fault's
    signal; but then the frame that called it still stands above. */
@@ -8874,23 +8894,24 @@ static bool
 fatal_is_inside(struct fault_signal *fault, const void *context)
 {
     const ucontext_t *uc = context;
-    struct sigaction there;
-    const stack_t *alternate = &uc->uc_stack;
-    uintptr_t caller = atomic_load(&fault->caller);
-    uintptr_t base = (uintptr_t)alternate->ss_sp;
-    uintptr_t sp = platform_get_place(context).sp;
     if (!atomic_load(&fault->given_back)
         || atomic_load(&fault->giver) != platform_thread_id()) {
         return false;
     }
-    /* On one stack: a handler that was left by a jump leaves its frame. */
     return sigismember(&uc->uc_sigmask, fault->signum) == 1
-           || (sp < caller && (sp - base < alternate->ss_size)
-                              == (caller - base < alternate->ss_size)
-               && platform_read_self(getpid(), &there, (void *)caller,
-                                     sizeof there) == 0
-               && there.sa_sigaction == fault->previous.sa_sigaction
-               && there.sa_flags == fault->previous.sa_flags);
+           || fatal_is_below_caller(fault, context,
+                                    platform_get_place(context).sp);
+}
+
+/* Is it the older handler that calls ours, as the one before it?  It was
+   installed after us, and we were armed again. */
+static bool
+fatal_is_called(struct fault_signal *fault, const void *context)
+{
+    char here;
+    return atomic_load(&fault->given_back)
+           && atomic_load(&fault->calls) == platform_thread_id()
+           && fatal_is_below_caller(fault, context, (uintptr_t)&here);
 }
 
 /* The same for abort(), of any fault.  A JVM ends so. */
@@ -8969,6 +8990,7 @@ struct fatal_signal {
     int signum;
     siginfo_t *info;
     void *context;
+    bool called;                /* by the older handler, to be the last */
     bool turn;
 };
 
@@ -8987,11 +9009,11 @@ fatal_handle(void *argument)
     bool back = was_given && atomic_load(&fault->giver) == self;
     bool raised = back && info->si_code == SI_TKILL
                   && info->si_pid == getpid();
-    if (came->turn && !raised) {
+    if (came->turn && !raised && !(back && came->called)) {
         fatal_report_once(fault, info, came->context);
     }
     struct sigaction next = fatal_next(fault);
-    if (back) {
+    if (back || came->called) {
         next.sa_flags = 0;
         next.sa_handler = SIG_DFL;
     }
@@ -9034,13 +9056,15 @@ on_fatal_signal(int signum, siginfo_t *info, void *context)
         && own && session->pid == getpid()) {
         siglongjmp(*session->recover, 1);
     }
-    struct fatal_signal came = {signum, info, context, fatal_take_turn()};
+    bool called = fatal_is_called(fault_find(signum), context);
+    struct fatal_signal came = {signum, info, context, called,
+                                fatal_take_turn()};
     if (!came.turn && !own
         && atomic_load(&fatal_claim) == platform_thread_id()) {
         errno = saved_errno;
         return;                 /* sent to us while we report: we die anyway */
     }
-    if (came.turn && info->si_code > 0
+    if (came.turn && info->si_code > 0 && !called
         && platform_handler_is(signum, on_older_signal)) {
         /* Reported while we waited: the fault comes again, to the older. */
         atomic_store(&fatal_claim, 0);
@@ -9088,6 +9112,7 @@ on_older_signal(int signum, siginfo_t *info, void *context)
     bool nested = !reported && fatal_is_inside(fault, context);
     if (!nested) {
         atomic_store(&fault->giver, reported ? platform_thread_id() : 0);
+        atomic_store(&fault->calls, platform_thread_id());
         atomic_store(&fault->caller, (uintptr_t)&older);
     }
     sigaction(signum, NULL, &then);
@@ -9101,6 +9126,7 @@ on_older_signal(int signum, siginfo_t *info, void *context)
     bool left = now.sa_sigaction != then.sa_sigaction
                 && now.sa_sigaction != on_older_signal
                 && now.sa_sigaction != on_fatal_signal
+                && atomic_load(&fatal_claim) != platform_thread_id()
                 && atomic_load(&fatal_request) != NULL;
     if (left && now.sa_sigaction == older.sa_sigaction) {
         now = fatal_next(fault);        /* it wants to stay, and says so */

@@ -505,6 +505,24 @@ install_newer(void)
     return sigaction(SIGSEGV, &action, &chained);
 }
 
+static void
+on_chaining(int signum, siginfo_t *info, void *context)
+{
+    if (mprotect((void *)((uintptr_t)info->si_addr & ~(uintptr_t)4095), 4096,
+                 PROT_READ) < 0)
+        chained.sa_sigaction(signum, info, context);
+}
+
+int
+install_chaining(void)
+{
+    struct sigaction action = {0};
+
+    action.sa_sigaction = on_chaining;
+    action.sa_flags = SA_SIGINFO | SA_ONSTACK;
+    return sigaction(SIGSEGV, &action, &chained);
+}
+
 int
 remove_newer(void)
 {
@@ -5067,6 +5085,38 @@ class SignalTests(CrashCase):
                 self.assertEqual((child.status, child.out), (0, "alive\n"),
                                  child)
                 self.assertEqual(child.err.count("Fatal Python"), 1, child)
+
+    def test_newer_handler_that_becomes_the_older_one(self):
+        """One that chains to ours, then stands under it: nothing turns in a
+        circle, and each fault is reported once."""
+        self.library()
+        for steps, count in (
+                ("older.install_newer() disable() enable() crash()", 1),
+                ("older.install_newer() disable() enable() kill()", 1),
+                ("older.install_newer() disable() enable() disable() crash()",
+                 0),
+                ("older.install_chaining() disable() enable() crash()", 1),
+                ("older.install_chaining() disable() enable() fault() fault()"
+                 " crash()", 2),
+                ("older.install_chaining() disable() enable() fault() fault()"
+                 " kill()", 2)):
+            with self.subTest(steps=steps):
+                child = python("""
+                    import ctypes, faulthandler, os, sys
+                    from damage import forbidden, libc
+                    older = ctypes.CDLL("./older.so")
+                    enable, disable = faulthandler.enable, faulthandler.disable
+                    crash = faulthandler.sigsegv
+                    def fault():
+                        libc.mprotect(ctypes.c_void_p(forbidden), 4096, 0)
+                        libc.memchr(ctypes.c_void_p(forbidden), 1, 1)
+                    def kill():
+                        os.kill(os.getpid(), 11)
+                    for step in sys.argv[1].split():
+                        eval(step)
+                """, steps)
+                self.assertEqual(status_name(child.status), "-SIGSEGV", child)
+                self.assertEqual(child.err.count("Fatal Python"), count, child)
 
     def test_crash_in_destructor(self):
         """A library that crashes after Python has ended is reported."""
