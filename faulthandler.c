@@ -9202,6 +9202,29 @@ fatal_install(void)
     return 0;
 }
 
+/* The slot that is not in use. */
+static struct request *
+fatal_slot(void)
+{
+    return &fatal_requests[atomic_load(&fatal_request) == &fatal_requests[0]];
+}
+
+/* Wait until the crash that is being reported by another thread is over, which
+   for most processes means: for ever. */
+static void
+fatal_wait_crash(void)
+{
+    int64_t until = platform_now() + FATAL_WAIT_NS;
+    int owner;
+    Py_BEGIN_ALLOW_THREADS
+    while ((owner = atomic_load(&fatal_claim)) != 0
+           && owner != platform_thread_id() && !platform_thread_is_gone(owner)
+           && platform_now() < until) {
+        platform_sleep(FATAL_POLL_NS);
+    }
+    Py_END_ALLOW_THREADS
+}
+
 /* Arm, or change what armed handlers do: fill the slot that is not in use,
    install, publish.  Takes the request's sink over.  Returns -1 with errno
    and the sink closed. */
@@ -9209,9 +9232,14 @@ static int
 fatal_arm(struct request *request)
 {
     pthread_mutex_lock(&state_lock);
+    if (fatal_slot()->sink.kind != SINK_NOWHERE) {
+        /* Left open for a crash, which may still be reported from it. */
+        pthread_mutex_unlock(&state_lock);
+        fatal_wait_crash();
+        pthread_mutex_lock(&state_lock);
+    }
     struct request *before = atomic_load(&fatal_request);
-    struct request *slot = before == &fatal_requests[0] ? &fatal_requests[1]
-                                                        : &fatal_requests[0];
+    struct request *slot = fatal_slot();
     file_close_sink(&slot->sink);
     *slot = *request;
     int result = fatal_install();

@@ -10980,7 +10980,7 @@ class GuardTests(CrashCase):
         sleeps = resource.getrusage(resource.RUSAGE_CHILDREN).ru_nvcsw - before
         self.assertLess(sleeps, 1500)
 
-    def with_held_poll(self, code):
+    def with_held_poll(self, code, **options):
         """Run code with a full pipe, and a poll() that can be held."""
         compile_library(self, "held_poll", HELD_POLL)
         return python(block(self.FULL_PIPE) + block("""
@@ -10991,7 +10991,46 @@ class GuardTests(CrashCase):
             def until(done):
                 while not done():
                     time.sleep(0.001)
-        """) + block(code), env=preload("held_poll"))
+        """) + block(code), env=preload("held_poll"), **options)
+
+    def test_armed_again_during_a_crash(self):
+        """Who arms twice while a crash is written does not spoil it."""
+        for again in ("faulthandler.enable(1)", "faulthandler.disable()"):
+            with self.subTest(again=again):
+                reader, writer = os.pipe()
+                child = self.with_held_poll("""
+                    import threading
+                    os.dup2(%d, ours), os.dup2(%d, theirs)
+                    os.set_blocking(theirs, False)
+                    try:
+                        while True:
+                            os.write(theirs, b"x" * 4096)
+                    except BlockingIOError:
+                        os.set_blocking(theirs, True)
+                    faulthandler.enable(1)      # so that theirs comes next
+                    faulthandler.enable(theirs, False, False)
+                    hold.value = 1
+                    threading.Thread(target=faulthandler.sigsegv,
+                                     args=(True,)).start()
+                    until(lambda: held.value)
+                    def again():
+                        %s
+                        faulthandler.enable(2)
+                    thread = threading.Thread(target=again, daemon=True)
+                    thread.start()
+                    thread.join(0.5)    # it waits, for this thread too
+                    os.read(ours, 1 << 20)
+                    hold.value = 0
+                    time.sleep(60)
+                """ % (reader, writer, again), pass_fds=[reader, writer])
+                os.close(writer)
+                with open(reader) as file:
+                    self.assertRegex(file.read(), r"\A%sStack \(most.*\n(  "
+                                     r"File .*\n)+\n?(Ext.*\n)?\Z" % (
+                                         "Fatal Python error: Segmentation "
+                                         "fault\n\n"))
+                self.assertEqual((status_name(child.status), child.err),
+                                 ("-SIGSEGV", ""), child)
 
     def test_cancelled_at_once(self):
         """What was cancelled before it was written is not written."""
