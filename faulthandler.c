@@ -9758,6 +9758,19 @@ later_release(struct later_job *job)
     }
 }
 
+/* In a child of fork(), whose watchdog has no thread: nobody else closes its
+   file. */
+static void
+later_forget(void)
+{
+    struct later_job *job = later_current;
+    later_current = NULL;
+    if (job != NULL) {
+        file_close_sink(&job->request.sink);
+        munmap(job, sizeof *job);
+    }
+}
+
 /* Wait on the job's condition until a time, with its lock held. */
 static void
 later_wait(struct later_job *job, int64_t until)
@@ -10719,7 +10732,7 @@ module_after_fork(void)
 {
     pthread_mutex_init(&state_lock, NULL);
     pthread_mutex_init(&module_lock, NULL);
-    later_current = NULL;
+    later_forget();
     atomic_store(&report_door, 0);
     atomic_store(&fatal_claim, 0);
     fatal_pid = getpid();

@@ -7125,6 +7125,20 @@ class LaterTests(DropInCase):
                 self.assertEqual(child.status, 0, child)
                 self.assertLess(child.seconds, LIMIT)
 
+    def test_forked_child_has_no_file(self):
+        """What the watchdog's file was duplicated to is not left open."""
+        child = python("""
+            import faulthandler, os
+            __import__("warnings").simplefilter("ignore")
+            files = len(os.listdir("/proc/self/fd"))
+            faulthandler.dump_traceback_later(60, file=1)
+            pid = os.fork()
+            if pid == 0:
+                os._exit(len(os.listdir("/proc/self/fd")) - files)
+            print(os.waitpid(pid, 0)[1])
+        """)
+        self.assertEqual((child.status, child.out), (0, "0\n"), child)
+
     def test_forked_child_dumps(self):
         """A watchdog armed in a forked child works there."""
         child = python("""
