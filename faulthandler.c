@@ -10739,6 +10739,8 @@ module_after_fork(void)
     atomic_store(&mem_direct_users, 0);
     atomic_store(&mem_direct_closed, false);
     atomic_store(&dump_memory_used, false);
+    atomic_store(&stack_fatal_spare.thread, 0);
+    atomic_store(&stack_user_spare.thread, 0);
     context_after_fork();
 }
 

@@ -11046,6 +11046,41 @@ class GuardTests(CrashCase):
                 self.assertEqual((status_name(child.status), child.err),
                                  ("-SIGSEGV", ""), child)
 
+    @unittest.skipUnless(X86_64, "the stack is changed on x86-64 only")
+    @unittest.skipIf(SANITIZED, "the sanitizer's frames need more")
+    def test_forked_while_the_spare_stack_is_used(self):
+        """The child has a spare stack again."""
+        child = self.with_held_poll("""
+            import threading
+            __import__("warnings").simplefilter("ignore")
+            def take_small_stack():
+                stack = ctypes.create_string_buffer(16384)
+                words = (ctypes.c_size_t * 3)(ctypes.addressof(stack), 0,
+                                              16384)
+                assert ctypes.CDLL(None).sigaltstack(words, None) == 0
+                return stack
+            def work():
+                keep = take_small_stack()
+                # Without the GIL.
+                getattr(ctypes.CDLL(None), "raise")(signal.SIGUSR1)
+            faulthandler.register(signal.SIGUSR1, file=theirs)
+            hold.value = 1
+            threading.Thread(target=work).start()
+            until(lambda: held.value)
+            pid = os.fork()
+            if pid == 0:
+                keep = take_small_stack()
+                faulthandler.register(signal.SIGUSR1, 2, False)
+                os.kill(os.getpid(), signal.SIGUSR1)
+                os._exit(0)
+            print(os.waitpid(pid, 0)[1])
+            os.read(ours, 1 << 20)
+            hold.value = 0
+        """)
+        self.assertEqual((child.status, child.out), (0, "0\n"), child)
+        self.assertRegex(child.err, r'\AStack \(most recent call first\):\n'
+                         r'  File "<string>", line \d+ in <module>\n\Z')
+
     def test_cancelled_at_once(self):
         """What was cancelled before it was written is not written."""
         child = python(block(self.FULL_PIPE) + block("""
