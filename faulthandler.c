@@ -8222,8 +8222,14 @@ stack_install(void)
         || !(now.ss_flags & SS_DISABLE || stack_is_builtin(&now))) {
         return;
     }
-    char *base = stack_take();
+    /* Somebody may have switched it off: then it is still there. */
+    char *note = pthread_getspecific(thread_note_key);
+    char *base = note != NULL ? note - stack_size : stack_take();
     stack_t ours = {.ss_sp = base, .ss_size = stack_size};
+    if (note != NULL) {
+        sigaltstack(&ours, NULL);
+        return;
+    }
     if (base == NULL) {
         return;
     }

@@ -4788,6 +4788,26 @@ class StackTests(CrashCase):
             '  File "<string>", line 19 in <module>\n'))
 
 
+    def test_stack_that_was_switched_off(self):
+        """enable() switches it on again: no other one, and the name stays."""
+        child = python("""
+            import ctypes, faulthandler, threading
+            libc = ctypes.CDLL(None)
+            def work():
+                now, off = (ctypes.c_size_t * 3)(), (ctypes.c_size_t * 3)(0, 2)
+                seen = set()
+                for n in range(20):
+                    libc.sigaltstack(off, now)
+                    seen.add(tuple(now))
+                    faulthandler.enable(details=True)
+                print(len(seen), flush=True)
+                faulthandler.sigsegv()
+            threading.Thread(target=work, name="a name of a thread").start()
+        """)
+        self.assertEqual((status_name(child.status), child.out),
+                         ("-SIGSEGV", "1\n"), child)
+        self.assertRegex(child.err, r"\n  thread \d+ \[a name of a thread\] ")
+
     # A foreign alternate stack of so many bytes, with a forbidden page below.
     SMALL = """
         import ctypes, faulthandler, mmap, os, signal, sys, damage
