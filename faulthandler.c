@@ -10137,6 +10137,15 @@ user_chain(int signum, siginfo_t *info, void *context,
     pthread_sigmask(SIG_SETMASK, &mask, NULL);
 }
 
+/* Whose handler before ours is being called, in which frame: that handler may
+   be one that chains to ours, registered again above it. */
+struct user_chained {
+    int signum;
+    const void *context;
+    uintptr_t frame;
+};
+THREAD_LOCAL struct user_chained user_chained;
+
 /* The handler of registered signals. */
 static void
 on_user_signal(int signum, siginfo_t *info, void *context)
@@ -10144,6 +10153,12 @@ on_user_signal(int signum, siginfo_t *info, void *context)
     int saved_errno = errno;
     struct user_signal *user = &user_signals[signum];
     struct user_request *request = atomic_load(&user->active);
+    struct user_chained outer = user_chained;
+    uintptr_t frame = (uintptr_t)__builtin_frame_address(0);
+    if (outer.signum == signum && outer.context == context
+        && frame < outer.frame) {
+        return;
+    }
     if (request != NULL && !stack_is_small(context)) {
         user_report(&request->request);
     }
@@ -10154,7 +10169,9 @@ on_user_signal(int signum, siginfo_t *info, void *context)
     }
     errno = saved_errno;
     if (request != NULL && request->chain) {
+        user_chained = (struct user_chained) {signum, context, frame};
         user_chain(signum, info, context, user);
+        user_chained = outer;
     }
 }
 

@@ -524,6 +524,16 @@ install_chaining(void)
 }
 
 int
+install_newer_for(int signum)
+{
+    struct sigaction action = {0};
+
+    action.sa_sigaction = on_newer;
+    action.sa_flags = SA_SIGINFO | SA_ONSTACK;
+    return sigaction(signum, &action, &chained);
+}
+
+int
 remove_newer(void)
 {
     return sigaction(SIGSEGV, &chained, NULL);
@@ -5137,6 +5147,24 @@ class SignalTests(CrashCase):
                 """, steps)
                 self.assertEqual(status_name(child.status), "-SIGSEGV", child)
                 self.assertEqual(child.err.count("Fatal Python"), count, child)
+
+    def test_chain_in_a_circle(self):
+        """A handler above ours that chains, and stands under it since the
+        signal was registered again with chain=True: one dump a signal."""
+        self.library()
+        child = python("""
+            import ctypes, faulthandler, os
+            faulthandler.register(10)
+            ctypes.CDLL("./older.so").install_newer_for(10)
+            faulthandler.unregister(10)
+            faulthandler.register(10, all_threads=False, chain=True)
+            for n in range(2):
+                os.kill(os.getpid(), 10)
+        """)
+        self.assertEqual((child.status, child.err), (0, 2 * block('''
+            Stack (most recent call first):
+              File "<string>", line 7 in <module>
+        ''')), child)
 
     def test_crash_in_destructor(self):
         """A library that crashes after Python has ended is reported."""
