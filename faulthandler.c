@@ -10248,7 +10248,7 @@ user_arm(int signum, struct user_request *request)
     int result = 0, error = 0;
     /* The last file of this slot is still being written to, as long as a
        report may take. */
-    for (int tries = 0; tries < 3 && slot->request.sink.kind == SINK_COPY;
+    for (int tries = 0; tries < 3 && slot->request.sink.kind != SINK_NOWHERE;
          tries++) {
         pthread_mutex_unlock(&state_lock);
         user_close_sinks(user);

@@ -11129,6 +11129,47 @@ class GuardTests(CrashCase):
         self.assertRegex(child.err, r'\AStack \(most recent call first\):\n'
                          r'  File "<string>", line \d+ in <module>\n\Z')
 
+    def test_registered_again_during_a_dump(self):
+        """Who registers twice meanwhile does not divert a dump to a path."""
+        child = self.with_held_poll("""
+            import threading
+            os.mkfifo("again")
+            there = os.open("again", os.O_RDWR | os.O_NONBLOCK)
+            try:
+                while True:
+                    os.write(there, b"x" * 4096)
+            except BlockingIOError:
+                pass
+            def deep(n):
+                if n:
+                    return deep(n - 1)
+                getattr(ctypes.CDLL(None), "raise")(signal.SIGUSR1)
+            # Two buffers full.
+            deep.__code__ = deep.__code__.replace(co_name="\\U0001f40d" * 500)
+            faulthandler.register(signal.SIGUSR1, "again", False)
+            hold.value = 1
+            threading.Thread(target=deep, args=(90,)).start()
+            until(lambda: held.value)
+            def again():
+                faulthandler.register(signal.SIGUSR1, os.devnull)
+                faulthandler.register(signal.SIGUSR1, 1)
+            thread = threading.Thread(target=again)
+            thread.start()
+            thread.join(4)
+            hold.value = 0
+            text = b""
+            while text.count(b"bootstrap") < 2:
+                try:
+                    text += os.read(there, 1 << 20)
+                except BlockingIOError:
+                    time.sleep(0.001)
+            thread.join()
+            os.unlink("again")
+            print(text.count(b"U0001f40d"))
+        """)
+        self.assertEqual((child.status, child.out, child.err),
+                         (0, "%d\n" % (91 * 500), ""), child)
+
     def test_cancelled_at_once(self):
         """What was cancelled before it was written is not written."""
         child = python(block(self.FULL_PIPE) + block("""
