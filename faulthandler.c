@@ -4386,6 +4386,25 @@ thread_is_collecting(const struct thread *t)
            && collecting == 1;
 }
 
+/* Decode one character of UTF-8; a byte that is none stands for itself.
+   Returns how many bytes it took. */
+static size_t
+thread_decode(const unsigned char *text, uint32_t *c)
+{
+    size_t n = text[0] < 0xc2 ? 1 : text[0] < 0xe0 ? 2 : text[0] < 0xf0 ? 3
+               : text[0] < 0xf5 ? 4 : 1;
+    uint32_t value = n == 1 ? text[0] : text[0] & (0xffu >> (n + 1));
+    for (size_t i = 1; i < n; i++) {
+        if ((text[i] & 0xc0) != 0x80) {
+            *c = text[0];
+            return 1;
+        }
+        value = value << 6 | (text[i] & 0x3f);
+    }
+    *c = value;
+    return n;
+}
+
 /* How much is shown of a type's name and of an exception's message. */
 #define THREAD_TYPE_MAX 100
 #define THREAD_MESSAGE_MAX 200
@@ -4396,7 +4415,8 @@ static int
 thread_write_type(struct out *o, uintptr_t type)
 {
     uintptr_t name, flags, size;
-    size_t start = o->used;
+    unsigned char text[THREAD_TYPE_MAX + 1];
+    size_t n = 0;
     if (mem_word(type + offsetof(PyTypeObject, tp_name), &name) < 0
         || mem_word(type + offsetof(PyTypeObject, tp_flags), &flags) < 0
         || mem_word(type + offsetof(PyTypeObject, tp_basicsize), &size) < 0
@@ -4404,19 +4424,19 @@ thread_write_type(struct out *o, uintptr_t type)
         || size < sizeof(PyBaseExceptionObject)) {
         return -1;
     }
-    for (size_t i = 0; i < THREAD_TYPE_MAX; i++) {
-        unsigned char c;
-        if (mem_read(&c, name + i, 1) < 0 || (i == 0 && c == '\0')) {
-            o->used = start;
+    do {
+        if (mem_read(text + n, name + n, 1) < 0) {
             return -1;
         }
-        if (c == '\0') {
-            return 0;
-        }
+    } while (text[n] != '\0' && ++n < THREAD_TYPE_MAX);
+    text[n] = '\0';
+    for (size_t i = 0; i < n; ) {
+        uint32_t c;
+        i += thread_decode(text + i, &c);
         out_escaped(o, c);
     }
-    out_text(o, "...");
-    return 0;
+    out_text(o, n == THREAD_TYPE_MAX ? "..." : "");
+    return n == 0 ? -1 : 0;
 }
 
 /* Is it a str, or can that not be told? */
@@ -4426,7 +4446,8 @@ thread_may_be_str(uintptr_t at)
     uintptr_t type;
     return at != 0
            && (mem_word(at + offsetof(PyObject, ob_type), &type) < 0
-               || type == (uintptr_t)&PyUnicode_Type);
+               || type == (uintptr_t)&PyUnicode_Type
+               || str_is_subclass(type));
 }
 
 /* The message of an exception: the first of its arguments, or the second where
@@ -4527,25 +4548,6 @@ thread_write_exceptions(struct out *o, const struct thread *t)
     else if (value != 0 || type != 0) {
         thread_write_exception(o, "  raising ", type, value);
     }
-}
-
-/* Decode one character of UTF-8; a byte that is none stands for itself.
-   Returns how many bytes it took. */
-static size_t
-thread_decode(const unsigned char *text, uint32_t *c)
-{
-    size_t n = text[0] < 0xc2 ? 1 : text[0] < 0xe0 ? 2 : text[0] < 0xf0 ? 3
-               : text[0] < 0xf5 ? 4 : 1;
-    uint32_t value = n == 1 ? text[0] : text[0] & (0xffu >> (n + 1));
-    for (size_t i = 1; i < n; i++) {
-        if ((text[i] & 0xc0) != 0x80) {
-            *c = text[0];
-            return 1;
-        }
-        value = value << 6 | (text[i] & 0x3f);
-    }
-    *c = value;
-    return n;
 }
 
 /* Write " [name]".  The report of 1.0 is ASCII; the standard library's module

@@ -4077,10 +4077,11 @@ class DetailsTests(CrashCase):
                 ("ValueError('\\u00e9\\n\\u20ac')",
                  r"ValueError: \xe9\x0a\u20ac"),
                 ("type('Odd\\u00e9', (ValueError,), {})('x')",
-                 r"Odd\xc3\xa9: x"),
+                 r"Odd\xe9: x"),
                 ("SystemExit(3)", "SystemExit"),
-                ("type('Text', (str,), {})('x') and "
-                 "ValueError(type('Text', (str,), {})('x'))", "ValueError")]:
+                ("ValueError(type('Text', (str,), {})('x'))", "ValueError: x"),
+                ("type('x' * 99 + '\\u20ac', (ValueError,), {})",
+                 99 * "x" + r"\xe2...")]:
             with self.subTest(raised=raised):
                 self.about("""
                     try:
