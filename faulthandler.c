@@ -7731,18 +7731,34 @@ report_current(struct report *r)
                        r->lines);
 }
 
+/* Read a thread state of the list.  Returns -1 if it is none any more. */
+static int
+report_read_thread(const struct report *r, size_t i, struct thread *t)
+{
+    return thread_read(r->list->threads[i], t) == 0
+           && (t->interp == r->list->interps[i] || r->list->odd[i]) ? 0 : -1;
+}
+
 /* One thread of the list.  It may have ended since the list was made, and its
-   memory be something else; or it has not begun.  Then it is left out. */
+   memory be something else; or it has not begun.  Then it is left out.  One
+   that begins meanwhile had its creator's number: it is read again. */
 static bool
 report_thread(struct report *r, size_t i, bool first)
 {
     struct thread t;
+    uintptr_t before;
+    int tries = 0;
     bool is_current = r->has_current && r->list->threads[i] == r->current.at;
-    if (thread_read(r->list->threads[i], &t) < 0
-        || (t.interp != r->list->interps[i] && !r->list->odd[i])
-        || (!is_current && thread_is_shadow(r->list, i, &t))) {
+    if (report_read_thread(r, i, &t) < 0) {
         return false;
     }
+    do {
+        before = t.ident;
+        if ((!is_current && thread_is_shadow(r->list, i, &t))
+            || report_read_thread(r, i, &t) < 0) {
+            return false;
+        }
+    } while (t.ident != before && tries++ < THREAD_RETRIES);
     out_room(&r->out, THREAD_BLOCK_ROOM);
     if (r->list->interps[i] != r->shown_interp) {
         int64_t id = -1;
