@@ -7426,13 +7426,16 @@ modules_write(struct out *o)
     struct layout_keys keys;
     uintptr_t entries;
     size_t size, key_at, count = 0;
+    /* At the end of Python it is gone. */
+    const char *unreadable = layout_is_finalizing() || !Py_IsInitialized()
+                             ? "" : "\nExtension modules: ???\n";
     if (modules_dict == 0) {
         return;
     }
     if (mem_read(&dict, modules_dict, sizeof dict) < 0
         || (Py_TYPE((PyObject *)&dict) == &PyDict_Type
             && mem_read(&keys, (uintptr_t)dict.ma_keys, sizeof keys) < 0)) {
-        out_text(o, "\nExtension modules: ???\n");
+        out_text(o, unreadable);
         return;
     }
     if (Py_TYPE((PyObject *)&dict) != &PyDict_Type
@@ -7443,8 +7446,7 @@ modules_write(struct out *o)
     for (size_t i = 0; i < (size_t)keys.dk_nentries; i++) {
         uintptr_t pair[2];      /* key and value */
         if (mem_read(pair, entries + i * size + key_at, sizeof pair) < 0) {
-            out_text(o, count == 0 ? "\nExtension modules: ???\n"
-                                   : ", ???\n");
+            out_text(o, count == 0 ? unreadable : ", ???\n");
             return;
         }
         if (pair[0] == 0 || pair[1] == 0 || modules_is_library(pair[0])
