@@ -440,14 +440,21 @@ on_signal(int signum, siginfo_t *info, void *context)
     _exit(42);
 }
 
-int
-install(int signum)
+static int
+handle(int signum, void (*handler)(int, siginfo_t *, void *), int flags,
+       struct sigaction *before)
 {
     struct sigaction action = {0};
 
-    action.sa_sigaction = on_signal;
-    action.sa_flags = SA_SIGINFO;
-    return sigaction(signum, &action, NULL);
+    action.sa_sigaction = handler;
+    action.sa_flags = SA_SIGINFO | flags;
+    return sigaction(signum, &action, before);
+}
+
+int
+install(int signum)
+{
+    return handle(signum, on_signal, 0, NULL);
 }
 
 int
@@ -459,12 +466,18 @@ is_installed(int signum)
     return action.sa_sigaction == on_signal;
 }
 
+static int
+repair(const siginfo_t *info)
+{
+    return mprotect((void *)((uintptr_t)info->si_addr & ~(uintptr_t)4095),
+                    4096, PROT_READ);
+}
+
 static void
 on_repair(int signum, siginfo_t *info, void *context)
 {
     (void)context;
-    if (mprotect((void *)((uintptr_t)info->si_addr & ~(uintptr_t)4095), 4096,
-                 PROT_READ) < 0)
+    if (repair(info) < 0)
         signal(signum, SIG_DFL);
 }
 
@@ -480,11 +493,7 @@ is_repairing(void)
 int
 install_repair(void)
 {
-    struct sigaction action = {0};
-
-    action.sa_sigaction = on_repair;
-    action.sa_flags = SA_SIGINFO;
-    return sigaction(SIGSEGV, &action, NULL);
+    return handle(SIGSEGV, on_repair, 0, NULL);
 }
 
 static struct sigaction chained;
@@ -496,41 +505,28 @@ on_newer(int signum, siginfo_t *info, void *context)
 }
 
 int
+install_newer_for(int signum)
+{
+    return handle(signum, on_newer, SA_ONSTACK, &chained);
+}
+
+int
 install_newer(void)
 {
-    struct sigaction action = {0};
-
-    action.sa_sigaction = on_newer;
-    action.sa_flags = SA_SIGINFO | SA_ONSTACK;
-    return sigaction(SIGSEGV, &action, &chained);
+    return install_newer_for(SIGSEGV);
 }
 
 static void
 on_chaining(int signum, siginfo_t *info, void *context)
 {
-    if (mprotect((void *)((uintptr_t)info->si_addr & ~(uintptr_t)4095), 4096,
-                 PROT_READ) < 0)
+    if (repair(info) < 0)
         chained.sa_sigaction(signum, info, context);
 }
 
 int
 install_chaining(void)
 {
-    struct sigaction action = {0};
-
-    action.sa_sigaction = on_chaining;
-    action.sa_flags = SA_SIGINFO | SA_ONSTACK;
-    return sigaction(SIGSEGV, &action, &chained);
-}
-
-int
-install_newer_for(int signum)
-{
-    struct sigaction action = {0};
-
-    action.sa_sigaction = on_newer;
-    action.sa_flags = SA_SIGINFO | SA_ONSTACK;
-    return sigaction(signum, &action, &chained);
+    return handle(SIGSEGV, on_chaining, SA_ONSTACK, &chained);
 }
 
 int
@@ -552,11 +548,7 @@ on_retire(int signum, siginfo_t *info, void *context)
 int
 install_retiring(void)
 {
-    struct sigaction action = {0};
-
-    action.sa_sigaction = on_retire;
-    action.sa_flags = SA_SIGINFO;
-    return sigaction(SIGSEGV, &action, NULL);
+    return handle(SIGSEGV, on_retire, 0, NULL);
 }
 
 void
