@@ -1,0 +1,233 @@
+/* code: code objects: their names, and the line of an instruction. */
+
+#ifndef FAULTHANDLER_CODE_H
+#define FAULTHANDLER_CODE_H
+
+#include "cpython.h"
+#include "mem.h"
+
+#define CODE_NO_LINE (-1)
+
+/* What a report needs of a code object. */
+struct code {
+    uintptr_t at;
+    uintptr_t name, filename, line_table;
+    int first_line;
+    intptr_t first_traceable;   /* bytes; earlier is not yet in the body */
+    uintptr_t start;            /* of the instructions, 3.11+ */
+    intptr_t length;            /* of the instructions, in bytes */
+    uintptr_t frame_size;       /* bytes in the data stack, 3.11+ */
+    int locals, stack_size;     /* words in a frame, 3.11+ */
+};
+
+static uintptr_t
+code_field(const char *head, size_t offset)
+{
+    uintptr_t value;
+    memcpy(&value, head + offset, sizeof value);
+    return value;
+}
+
+static int
+code_int(const char *head, size_t offset)
+{
+    int value;
+    memcpy(&value, head + offset, sizeof value);
+    return value;
+}
+
+/* Read a code object.  Returns -1 if there is none at this address. */
+static int
+code_read(uintptr_t at, struct code *c)
+{
+    union {
+        PyObject object;
+        char bytes[LAYOUT_CODE_SIZE];
+    } head;
+    if (at % sizeof at != 0 || mem_read(&head, at, sizeof head) < 0
+        || Py_TYPE(&head.object) != &PyCode_Type) {
+        return -1;
+    }
+    c->at = at;
+    c->name = code_field(head.bytes, offsetof(PyCodeObject, co_name));
+    c->filename = code_field(head.bytes, offsetof(PyCodeObject, co_filename));
+    c->line_table = code_field(head.bytes, LAYOUT_LINE_TABLE);
+    c->first_line = code_int(head.bytes,
+                             offsetof(PyCodeObject, co_firstlineno));
+    c->first_traceable = 0;
+    c->start = 0;
+    c->length = INT_MAX;
+    c->frame_size = 0;
+    c->locals = c->stack_size = 0;
+    if (LAYOUT_CODE_START != 0) {
+        c->first_traceable = 2 * (intptr_t)code_int(head.bytes,
+                                                    LAYOUT_CODE_TRACEABLE);
+        c->locals = code_int(head.bytes, LAYOUT_CODE_LOCALS);
+        c->stack_size = code_int(head.bytes,
+                                 offsetof(PyCodeObject, co_stacksize));
+        c->frame_size = LAYOUT_FRAME_HEAD + sizeof(uintptr_t)
+            * ((uintptr_t)c->locals + (uintptr_t)c->stack_size);
+        c->start = at + LAYOUT_CODE_START;
+        c->length = 2 * (intptr_t)code_field(head.bytes,
+                                             offsetof(PyVarObject, ob_size));
+    }
+    return 0;
+}
+
+/* A line table, read a block at a time. */
+struct code_table {
+    uintptr_t at;               /* of the next block */
+    size_t left;                /* bytes behind the block */
+    size_t used, filled;
+    uint8_t block[256];
+};
+
+static int
+code_table_open(struct code_table *t, uintptr_t bytes)
+{
+    PyVarObject head;
+    if (bytes % sizeof bytes != 0 || mem_read(&head, bytes, sizeof head) < 0
+        || Py_TYPE((PyObject *)&head) != &PyBytes_Type
+        || head.ob_size < 0 || head.ob_size > INT_MAX) {
+        return -1;
+    }
+    t->at = bytes + offsetof(PyBytesObject, ob_sval);
+    t->left = (size_t)head.ob_size;
+    t->used = t->filled = 0;
+    return 0;
+}
+
+/* The next byte, -1 at the end, or where it cannot be read and behind. */
+static int
+code_table_next(struct code_table *t)
+{
+    if (t->used == t->filled) {
+        size_t n = t->left < sizeof t->block ? t->left : sizeof t->block;
+        if (n == 0 || mem_read(t->block, t->at, n) < 0) {
+            t->at = 0;
+            return -1;
+        }
+        t->at += n;
+        t->left -= n;
+        t->used = 0;
+        t->filled = n;
+    }
+    return t->block[t->used++];
+}
+
+/* A number in groups of six bits, the least significant first.  Returns -1
+   if it does not end, or has more groups than an int can hold. */
+static int64_t
+code_table_varint(struct code_table *t)
+{
+    int64_t value = 0;
+    for (int shift = 0; shift < 36; shift += 6) {
+        int byte = code_table_next(t);
+        if (byte < 0 || byte & 0x80) {
+            return -1;
+        }
+        value |= (int64_t)(byte & 0x3f) << shift;
+        if (!(byte & 0x40)) {
+            return value;
+        }
+    }
+    return -1;
+}
+
+/* 3.11+: entries of a head byte and operands.  The head says how many code
+   units it covers and how its line follows from the one before. */
+static int
+code_find_line_311(struct code_table *t, int first_line, intptr_t offset)
+{
+    int64_t line = first_line;
+    intptr_t end = 0;
+    int head = code_table_next(t);
+    while (head >= 0x80) {
+        int kind = head >> 3 & 15;
+        end += 2 * ((head & 7) + 1);
+        if (kind == 13 || kind == 14) {
+            int64_t delta = code_table_varint(t);
+            if (delta < 0) {
+                return CODE_NO_LINE;
+            }
+            line += delta & 1 ? -(delta >> 1) : delta >> 1;
+        }
+        else if (kind >= 10 && kind <= 12) {
+            line += kind - 10;
+        }
+        if (offset < end) {
+            return kind == 15 || line < 0 || line > INT_MAX
+                   ? CODE_NO_LINE : (int)line;
+        }
+        do {
+            head = code_table_next(t);
+        } while (head >= 0 && head < 0x80);
+    }
+    return CODE_NO_LINE;
+}
+
+/* 3.10: pairs of (bytes covered, signed line delta); -128 means no line. */
+static int
+code_find_line_310(struct code_table *t, int first_line, intptr_t offset)
+{
+    int64_t line = first_line;
+    intptr_t end = 0;
+    for (;;) {
+        int covered = code_table_next(t), delta = code_table_next(t);
+        if (covered < 0 || delta < 0) {
+            return CODE_NO_LINE;
+        }
+        end += covered;
+        if ((int8_t)delta != -128) {
+            line += (int8_t)delta;
+        }
+        if (offset < end) {
+            return (int8_t)delta == -128 || line < 0 || line > INT_MAX
+                   ? CODE_NO_LINE : (int)line;
+        }
+    }
+}
+
+/* 3.8, 3.9: pairs of (bytes since the last pair, signed line delta). */
+static int
+code_find_line_38(struct code_table *t, int first_line, intptr_t offset)
+{
+    int64_t line = first_line;
+    intptr_t at = 0;
+    for (;;) {
+        int step = code_table_next(t), delta = code_table_next(t);
+        at += step;
+        if ((step < 0 || delta < 0) && t->left > 0) {
+            return CODE_NO_LINE;        /* not the end: unreadable */
+        }
+        if (step < 0 || delta < 0 || at > offset) {
+            return line < 0 || line > INT_MAX ? CODE_NO_LINE : (int)line;
+        }
+        line += (int8_t)delta;
+    }
+}
+
+/* The line of the instruction at a byte offset, CODE_NO_LINE if it has none
+   or the table makes no sense.  Before the first instruction it is the line
+   of the definition. */
+static int
+code_line(const struct code *c, intptr_t offset)
+{
+    struct code_table t;
+    if (offset < 0) {
+        return offset >= -2 ? c->first_line : CODE_NO_LINE;
+    }
+    if (offset >= c->length || code_table_open(&t, c->line_table) < 0) {
+        return CODE_NO_LINE;
+    }
+    switch (LAYOUT_LINES) {
+    case LAYOUT_LINES_311:
+        return code_find_line_311(&t, c->first_line, offset);
+    case LAYOUT_LINES_310:
+        return code_find_line_310(&t, c->first_line, offset);
+    default:
+        return code_find_line_38(&t, c->first_line, offset);
+    }
+}
+
+#endif

@@ -1,0 +1,326 @@
+/* later: the watchdog, which writes a traceback after a time.
+
+   The GIL is held, but in its own thread. */
+
+#ifndef FAULTHANDLER_LATER_H
+#define FAULTHANDLER_LATER_H
+
+#include "mem.h"
+#include "out.h"
+#include "platform.h"
+#include "report.h"
+#include "request.h"
+#include "sink.h"
+
+/* cancel_dump_traceback_later() waits this long for the thread to end. */
+#define LATER_JOIN_NS INT64_C(900000000)
+
+/* The least size of its stack.  The usual one has room for the thread-local
+   variables of all libraries, which are on it too. */
+#define LATER_STACK_SIZE (256 * 1024)
+
+/* 73 years: later than any clock gets when it is added to. */
+#define LATER_MAX_US (INT64_MAX / 4000)
+
+/* One armed watchdog.  Shared by its thread and by who armed it; the last
+   one frees it, so that neither has to wait for the other. */
+struct later_job {
+    atomic_int owners;
+    atomic_bool cancelled;
+    bool repeat, exit, done;
+    int64_t interval;
+    char title[64];
+    uintptr_t interp;
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    struct request request;
+    struct report_memory memory;
+};
+
+static struct later_job *later_current;     /* written under state_lock */
+
+static void
+later_release(struct later_job *job)
+{
+    if (atomic_fetch_sub(&job->owners, 1) == 1) {
+        file_close_sink(&job->request.sink);
+        pthread_cond_destroy(&job->changed);
+        pthread_mutex_destroy(&job->lock);
+        munmap(job, sizeof *job);
+    }
+}
+
+/* In a child of fork(), whose watchdog has no thread: nobody else closes its
+   file. */
+static void
+later_forget(void)
+{
+    struct later_job *job = later_current;
+    later_current = NULL;
+    if (job != NULL) {
+        file_close_sink(&job->request.sink);
+        munmap(job, sizeof *job);
+    }
+}
+
+/* Wait on the job's condition until a time, with its lock held. */
+static void
+later_wait(struct later_job *job, int64_t until)
+{
+    struct timespec t = {.tv_sec = (time_t)(until / 1000000000),
+                         .tv_nsec = (long)(until % 1000000000)};
+    pthread_cond_timedwait(&job->changed, &job->lock, &t);
+}
+
+/* Write the report.  No GIL: the threads run meanwhile. */
+static void
+later_report(struct later_job *job)
+{
+    struct mem_session session;
+    struct report r;
+    memset(&r, 0, sizeof r);
+    report_use_memory(&r, &job->memory);
+    r.out.cancelled = &job->cancelled;
+    r.request = &job->request;
+    r.kind = REPORT_LATER;
+    r.title = job->title;
+    r.interp = job->interp;
+    mem_begin(&session);
+    bool mine = report_enter();
+    report_write(&r);
+    report_finish(&r);
+    if (mine) {
+        report_leave();
+    }
+    mem_end(&session);
+    if (job->exit && !job->cancelled) {
+        _exit(1);
+    }
+}
+
+/* The watchdog's thread.  All signals are blocked in it. */
+static void *
+later_run(void *argument)
+{
+    struct later_job *job = argument;
+    int64_t due = platform_now();
+    pthread_mutex_lock(&job->lock);
+    do {
+        due += job->interval;
+        while (!job->cancelled && platform_now() < due) {
+            later_wait(job, due);
+        }
+        if (!job->cancelled) {
+            pthread_mutex_unlock(&job->lock);
+            later_report(job);
+            pthread_mutex_lock(&job->lock);
+        }
+        /* A report that took longer than the interval skips its turns. */
+        int64_t now = platform_now();
+        due = due + job->interval < now ? now : due;
+    } while (job->repeat && !job->cancelled);
+    job->done = true;
+    pthread_cond_broadcast(&job->changed);
+    pthread_mutex_unlock(&job->lock);
+    later_release(job);
+    return NULL;
+}
+
+/* Put a watchdog, or NULL, in place of the current one.  Tell that to end, and
+   wait for it, but not for long: where it is stuck in a write it ends by
+   itself, on its own duplicate of the file.  No GIL. */
+static void
+later_replace(struct later_job *next)
+{
+    pthread_mutex_lock(&state_lock);
+    struct later_job *job = later_current;
+    later_current = next;
+    pthread_mutex_unlock(&state_lock);
+    if (job == NULL) {
+        return;
+    }
+    int64_t until = platform_now() + LATER_JOIN_NS;
+    pthread_mutex_lock(&job->lock);
+    job->cancelled = true;
+    pthread_cond_broadcast(&job->changed);
+    while (!job->done && platform_now() < until) {
+        later_wait(job, until);
+    }
+    pthread_mutex_unlock(&job->lock);
+    later_release(job);
+}
+
+/* Allocate a job.  A mapping: its memory is touched only where it is used. */
+static struct later_job *
+later_new_job(void)
+{
+    pthread_condattr_t attributes;
+    struct later_job *job = mmap(NULL, sizeof *job, PROT_READ | PROT_WRITE,
+                                 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (job == MAP_FAILED) {
+        return NULL;
+    }
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_mutex_init(&job->lock, NULL);
+    pthread_cond_init(&job->changed, &attributes);
+    pthread_condattr_destroy(&attributes);
+    job->owners = 2;
+    return job;
+}
+
+/* Start the job's thread.  Returns an error number. */
+static int
+later_start(struct later_job *job)
+{
+    pthread_attr_t attributes;
+    pthread_t thread;
+    sigset_t all, mask;
+    size_t size = 0;
+    int error = pthread_attr_init(&attributes);
+    if (error != 0) {
+        return error;
+    }
+    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    pthread_attr_getstacksize(&attributes, &size);
+    if (size < LATER_STACK_SIZE) {
+        pthread_attr_setstacksize(&attributes, LATER_STACK_SIZE);
+    }
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &mask);
+    error = pthread_create(&thread, &attributes, later_run, job);
+    pthread_sigmask(SIG_SETMASK, &mask, NULL);
+    pthread_attr_destroy(&attributes);
+    return error;
+}
+
+/* "Timeout (0:00:05)!" and the end of the line; with microseconds where
+   there are any. */
+static void
+later_format_title(struct later_job *job, int64_t microseconds)
+{
+    int64_t s = microseconds / 1000000, us = microseconds % 1000000;
+    int n = PyOS_snprintf(job->title, sizeof job->title,
+                          "Timeout (%lld:%02d:%02d", (long long)(s / 3600),
+                          (int)(s / 60 % 60), (int)(s % 60));
+    if (us != 0) {
+        n += PyOS_snprintf(job->title + n, sizeof job->title - (size_t)n,
+                           ".%06d", (int)us);
+    }
+    PyOS_snprintf(job->title + n, sizeof job->title - (size_t)n, ")!\n");
+}
+
+/* A timeout in seconds as microseconds, rounded up twice as Python does, since
+   the title tells them: 1.07 is 1.070001.  Returns -1 with an exception. */
+static int64_t
+later_parse_timeout(PyObject *timeout)
+{
+    double seconds = PyFloat_AsDouble(timeout);
+    if (seconds == -1.0 && PyErr_Occurred()) {
+        return -1;
+    }
+    if (isnan(seconds)) {
+        PyErr_SetString(PyExc_ValueError,
+                        "Invalid value NaN (not a number)");
+        return -1;
+    }
+    double nanoseconds = ceil(seconds * 1e9);
+    if (!(fabs(nanoseconds) < 0x1p63)) {
+        PyErr_SetString(PyExc_OverflowError,
+                        "timestamp out of range for C PyTime_t");
+        return -1;
+    }
+    if (seconds <= 0.0) {
+        PyErr_SetString(PyExc_ValueError, "timeout must be greater than 0");
+        return -1;
+    }
+    int64_t whole = (int64_t)nanoseconds;
+    return whole / 1000 + (whole % 1000 != 0);
+}
+
+PyDoc_STRVAR(faulthandler_dump_traceback_later_doc,
+"dump_traceback_later($module, /, timeout, repeat=False, file=None,\n"
+"                     exit=False, *, max_threads=100)\n"
+"--\n"
+"\n"
+"Write the traceback of all threads to file in timeout seconds.\n"
+"\n"
+"repeat: again every timeout seconds, until cancelled.  exit: leave with\n"
+"_exit(1) after the first report.  A call replaces the one before it.  file\n"
+"is an object with fileno(), a descriptor, a path, which each report opens\n"
+"anew, or None for sys.stderr.  Returns None.  Raises ValueError if timeout\n"
+"is not positive, OverflowError if it is too large, RuntimeError if no\n"
+"thread can be started, and what enable() raises for file.");
+
+static PyObject *
+faulthandler_dump_traceback_later(PyObject *module, PyObject *args,
+                                  PyObject *kwargs)
+{
+    static char *names[] = {"timeout", "repeat", "file", "exit",
+                            "max_threads", NULL};
+    struct module_state *state = PyModule_GetState(module);
+    PyObject *timeout, *file = NULL, *keep;
+    int repeat = 0, exit_after = 0;
+    Py_ssize_t max_threads = 100;
+    struct sink sink;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs,
+                                     "O|pOp$n:dump_traceback_later", names,
+                                     &timeout, &repeat, &file, &exit_after,
+                                     &max_threads)) {
+        return NULL;
+    }
+    int64_t microseconds = later_parse_timeout(timeout);
+    if (microseconds < 0 || file_resolve(file, &sink, &keep) < 0) {
+        return NULL;
+    }
+    struct later_job *job = later_new_job();
+    if (job == NULL) {
+        file_close_sink(&sink);
+        Py_XDECREF(keep);
+        return PyErr_NoMemory();
+    }
+    job->repeat = repeat;
+    job->exit = exit_after;
+    job->interval = 1000 * (microseconds < LATER_MAX_US ? microseconds
+                                                        : LATER_MAX_US);
+    job->interp = (uintptr_t)PyThreadState_Get()->interp;
+    job->request.sink = sink;
+    job->request.all_threads = true;
+    job->request.max_threads = file_max_threads(max_threads);
+    later_format_title(job, microseconds);
+    int error = later_start(job);
+    if (error != 0) {
+        job->owners = 1;
+        later_release(job);
+        Py_XDECREF(keep);
+        PyErr_Format(PyExc_RuntimeError, "unable to start watchdog thread: %s",
+                     strerror(error));
+        return NULL;
+    }
+    Py_BEGIN_ALLOW_THREADS
+    later_replace(job);
+    Py_END_ALLOW_THREADS
+    file_keep(&state->later_file, keep);
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(faulthandler_cancel_dump_traceback_later_doc,
+"cancel_dump_traceback_later($module, /)\n"
+"--\n"
+"\n"
+"Cancel the last call of dump_traceback_later(), if there is one; returns\n"
+"None, within a second.");
+
+static PyObject *
+faulthandler_cancel_dump_traceback_later(PyObject *module, PyObject *args)
+{
+    struct module_state *state = PyModule_GetState(module);
+    (void)args;
+    Py_BEGIN_ALLOW_THREADS
+    later_replace(NULL);
+    Py_END_ALLOW_THREADS
+    file_keep(&state->later_file, NULL);
+    Py_RETURN_NONE;
+}
+
+#endif

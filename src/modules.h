@@ -1,0 +1,175 @@
+/* modules: the extension modules that were imported. */
+
+#ifndef FAULTHANDLER_MODULES_H
+#define FAULTHANDLER_MODULES_H
+
+#include "cpython.h"
+#include "mem.h"
+#include "out.h"
+#include "platform.h"
+#include "request.h"
+#include "str.h"
+
+/* The main interpreter's sys.modules, and the names of the standard library's
+   modules, sorted.  Noted when a report that needs them is armed. */
+#define MODULES_NAME_SIZE 32
+static uintptr_t modules_dict;
+static char modules_library[512][MODULES_NAME_SIZE];
+static size_t modules_library_count;
+
+/* Is this str the name of a standard library module, or from 3.15 of one
+   inside its packages? */
+static bool
+modules_is_library(uintptr_t key)
+{
+    char name[MODULES_NAME_SIZE];
+    struct str s;
+    if (str_read(key, &s) < 0 || s.width != 1) {
+        return false;
+    }
+    size_t n = s.length < MODULES_NAME_SIZE - 1 ? (size_t)s.length
+                                                : MODULES_NAME_SIZE - 1;
+    if (mem_read(name, s.data, n) < 0) {
+        return false;
+    }
+    name[n] = '\0';
+    if (LAYOUT_HIDES_SUBMODULES) {
+        name[strcspn(name, ".")] = '\0';
+    }
+    size_t low = 0, high = modules_library_count;
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+        int order = strcmp(modules_library[middle], name);
+        if (order == 0) {
+            return true;
+        }
+        low = order < 0 ? middle + 1 : low;
+        high = order < 0 ? high : middle;
+    }
+    return false;
+}
+
+/* Is it a module object, or one of a subclass? */
+static bool
+modules_is_module(const PyObject *object)
+{
+    uintptr_t type = (uintptr_t)Py_TYPE(object);
+    for (int depth = 0; depth < 8 && type != 0; depth++) {
+        if (type == (uintptr_t)&PyModule_Type) {
+            return true;
+        }
+        if (mem_word(type + offsetof(PyTypeObject, tp_base), &type) < 0) {
+            return false;
+        }
+    }
+    return false;
+}
+
+/* Is it a module made in C, one whose definition has methods? */
+static bool
+modules_is_extension(uintptr_t at)
+{
+    struct layout_module module;
+    uintptr_t methods;
+    return at % sizeof at == 0
+           && mem_read(&module, at, sizeof module) == 0
+           && modules_is_module(&module.ob_base)
+           && layout_module_def(&module) != 0
+           && mem_word(layout_module_def(&module)
+                       + offsetof(PyModuleDef, m_methods), &methods) == 0
+           && methods != 0;
+}
+
+/* Write the names of the extension modules that are not Python's own. */
+static void
+modules_write(struct out *o)
+{
+    PyDictObject dict;
+    struct layout_keys keys;
+    uintptr_t entries;
+    size_t size, key_at, count = 0;
+    /* At the end of Python it is gone. */
+    const char *unreadable = layout_is_finalizing() || !Py_IsInitialized()
+                             ? "" : "\nExtension modules: ???\n";
+    if (modules_dict == 0) {
+        return;
+    }
+    if (mem_read(&dict, modules_dict, sizeof dict) < 0
+        || (Py_TYPE((PyObject *)&dict) == &PyDict_Type
+            && mem_read(&keys, (uintptr_t)dict.ma_keys, sizeof keys) < 0)) {
+        out_text(o, unreadable);
+        return;
+    }
+    if (Py_TYPE((PyObject *)&dict) != &PyDict_Type
+        || layout_dict_entries((uintptr_t)dict.ma_keys, &keys, &entries,
+                               &size, &key_at) < 0) {
+        return;                 /* Python has ended */
+    }
+    for (size_t i = 0; i < (size_t)keys.dk_nentries; i++) {
+        uintptr_t pair[2];      /* key and value */
+        if (mem_read(pair, entries + i * size + key_at, sizeof pair) < 0) {
+            out_text(o, count == 0 ? unreadable : ", ???\n");
+            return;
+        }
+        if (pair[0] == 0 || pair[1] == 0 || modules_is_library(pair[0])
+            || !modules_is_extension(pair[1])) {
+            continue;
+        }
+        if (o->size - o->used < OUT_LINE_MAX) {
+            out_flush(o);       /* one long line: the exception */
+        }
+        out_text(o, count++ == 0 ? "\nExtension modules: " : ", ");
+        if (str_write(o, pair[0]) < 0) {
+            out_text(o, "???");
+        }
+    }
+    if (count > 0) {
+        out_text(o, " (total: ");
+        out_decimal(o, count);
+        out_text(o, ")\n");
+    }
+}
+
+static int
+fatal_compare_names(const void *a, const void *b)
+{
+    return strcmp(a, b);
+}
+
+/* Note where sys.modules is, and what is the standard library's in it.  Names
+   that are too long to be one of its are left out. */
+static void
+fatal_note_modules(void)
+{
+    PyObject *names = PySys_GetObject("stdlib_module_names");
+    PyObject *iterator = names == NULL ? NULL : PyObject_GetIter(names);
+    PyObject *name;
+    size_t count = 0;
+    const size_t max = sizeof modules_library / sizeof *modules_library;
+    char (*sorted)[MODULES_NAME_SIZE] = PyMem_RawMalloc(
+        sizeof modules_library);
+    while (sorted != NULL && iterator != NULL && count < max
+           && (name = PyIter_Next(iterator)) != NULL) {
+        const char *text = PyUnicode_Check(name) ? PyUnicode_AsUTF8(name)
+                                                 : NULL;
+        if (text != NULL && strlen(text) < MODULES_NAME_SIZE) {
+            strcpy(sorted[count++], text);
+        }
+        Py_DECREF(name);
+    }
+    Py_XDECREF(iterator);
+    PyErr_Clear();
+    if (sorted != NULL) {
+        qsort(sorted, count, sizeof *sorted, fatal_compare_names);
+        pthread_mutex_lock(&state_lock);
+        memcpy(modules_library, sorted, count * sizeof *sorted);
+        modules_library_count = count;
+        if (PyThreadState_Get()->interp == PyInterpreterState_Main()) {
+            modules_dict = (uintptr_t)PyImport_GetModuleDict();
+        }
+        pthread_mutex_unlock(&state_lock);
+    }
+    PyMem_RawFree(sorted);
+}
+
+#endif

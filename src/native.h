@@ -1,0 +1,462 @@
+/* native: the C frames of a thread, and the objects that they are in. */
+
+#ifndef FAULTHANDLER_NATIVE_H
+#define FAULTHANDLER_NATIVE_H
+
+#include "cpu.h"
+#include "mem.h"
+#include "out.h"
+#include "platform.h"
+
+/* Frames that are shown, and that are counted. */
+#define NATIVE_SHOWN 128
+#define NATIVE_MAX (64 * 1024)
+#define NATIVE_SYMBOLS 64
+
+struct native_object {
+    const char *path;           /* in the loader's memory */
+    bool is_program;
+    uintptr_t base, start;
+    uintptr_t symbols, names;
+    size_t count, names_size;
+};
+
+/* Count a GNU hash table's symbols: the last chain ends with a set bit. */
+static size_t
+native_count_gnu(uintptr_t at)
+{
+    uint32_t head[4], last = 0, hash;
+    if (mem_read(head, at, sizeof head) < 0 || head[0] > 1 << 24
+        || head[2] > 1 << 24) {
+        return 0;
+    }
+    uintptr_t buckets = at + sizeof head + head[2] * sizeof(ElfW(Addr));
+    for (uint32_t i = 0; i < head[0]; i++) {
+        uint32_t bucket;
+        if (mem_read(&bucket, buckets + i * sizeof bucket, 4) < 0) {
+            return 0;
+        }
+        last = bucket > last ? bucket : last;
+    }
+    if (last < head[1]) {
+        return head[1];
+    }
+    uintptr_t chains = buckets + head[0] * sizeof(uint32_t);
+    do {
+        if (mem_read(&hash, chains + (last - head[1]) * sizeof hash, 4) < 0) {
+            return 0;
+        }
+        last++;
+    } while (!(hash & 1) && last < 1 << 24);
+    return last;
+}
+
+/* Find the dynamic symbols of a loaded object. */
+static void
+native_read_dynamic(struct native_object *object, uintptr_t dynamic)
+{
+    uintptr_t gnu_hash = 0, hash = 0;
+    for (int i = 0; i < 256; i++) {
+        ElfW(Dyn) entry;
+        if (mem_read(&entry, dynamic + (size_t)i * sizeof entry,
+                     sizeof entry) < 0
+            || entry.d_tag == DT_NULL) {
+            break;
+        }
+        uintptr_t value = entry.d_un.d_ptr, at = value;
+        if (value < object->base) {
+            at += object->base;     /* not relocated: the vdso's, or musl's */
+        }
+        switch (entry.d_tag) {
+        case DT_SYMTAB: object->symbols = at; break;
+        case DT_STRTAB: object->names = at; break;
+        case DT_STRSZ: object->names_size = value; break;
+        case DT_GNU_HASH: gnu_hash = at; break;
+        case DT_HASH: hash = at; break;
+        default: break;
+        }
+    }
+    uint32_t sizes[2];
+    if (gnu_hash != 0) {
+        object->count = native_count_gnu(gnu_hash);
+    }
+    else if (hash != 0 && mem_read(sizes, hash, sizeof sizes) == 0) {
+        object->count = sizes[1];
+    }
+}
+
+/* Is an address in a segment of this object?  Says also where its mapping
+   begins. */
+static bool
+native_holds(const struct link_map *map, uintptr_t pc, uintptr_t *start)
+{
+    ElfW(Ehdr) head;
+    ElfW(Phdr) part;
+    /* A program that is not to be moved has no address there. */
+    *start = map->l_addr != 0 ? map->l_addr
+                              : platform_program_headers() - sizeof head;
+    if (mem_read(&head, *start, sizeof head) < 0
+        || memcmp(head.e_ident, ELFMAG, SELFMAG) != 0) {
+        return false;
+    }
+    for (size_t i = 0; i < head.e_phnum; i++) {
+        if (mem_read(&part, *start + head.e_phoff + i * sizeof part,
+                     sizeof part) < 0) {
+            return false;
+        }
+        if (part.p_type == PT_LOAD
+            && pc - map->l_addr - part.p_vaddr < part.p_memsz) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The loader's record of the object that holds an address, 0 if there is
+   none, and where its mapping begins. */
+static uintptr_t
+native_find_record(uintptr_t pc, uintptr_t *start)
+{
+    uintptr_t record = 0;
+    if (platform_find_object(pc, &record, start)) {
+        return record;
+    }
+    /* The list may change under our feet: then a name is missing. */
+    struct mem_chain chain = {0};
+    struct link_map map;
+    record = platform_first_object();
+    while (record != 0 && mem_chain_step(&chain, record) == 0
+           && mem_read(&map, record, sizeof map) == 0) {
+        if (native_holds(&map, pc, start)) {
+            return record;
+        }
+        record = (uintptr_t)map.l_next;
+    }
+    return 0;
+}
+
+static uintptr_t
+native_record(uintptr_t pc)
+{
+    uintptr_t start;
+    return native_find_record(pc, &start);
+}
+
+/* Find the object that holds an address.  Returns -1 if there is none. */
+static int
+native_find_object(uintptr_t pc, struct native_object *object)
+{
+    struct link_map map;
+    char first = '\0';
+    memset(object, 0, sizeof *object);
+    uintptr_t record = native_find_record(pc, &object->start);
+    if (mem_read(&map, record, sizeof map) < 0) {
+        return -1;
+    }
+    bool known = mem_read(&first, (uintptr_t)map.l_name, 1) == 0;
+    object->is_program = known && first == '\0';
+    object->path = object->is_program ? program_invocation_name
+                   : known ? map.l_name : "";
+    object->base = map.l_addr;
+    native_read_dynamic(object, (uintptr_t)map.l_ld);
+    return 0;
+}
+
+/* Find the symbol that covers an address, the one dladdr() would name.
+   Returns the address of its name, 0 if there is none. */
+static uintptr_t
+native_find_symbol(const struct native_object *object, uintptr_t pc,
+                   uintptr_t *start)
+{
+    uintptr_t name = 0;
+    *start = 0;
+    for (size_t i = 0; i < object->count; i += NATIVE_SYMBOLS) {
+        ElfW(Sym) block[NATIVE_SYMBOLS];
+        size_t n = object->count - i < NATIVE_SYMBOLS ? object->count - i
+                                                      : NATIVE_SYMBOLS;
+        if (mem_read(block, object->symbols + i * sizeof *block,
+                     n * sizeof *block) < 0) {
+            return name;
+        }
+        for (size_t j = 0; j < n; j++) {
+            const ElfW(Sym) *s = &block[j];
+            uintptr_t at = object->base + s->st_value;
+            bool covers = pc >= at && pc < at + s->st_size;
+            if (s->st_shndx != SHN_UNDEF && covers && at >= *start
+                && ELF64_ST_TYPE(s->st_info) != STT_TLS
+                && s->st_name < object->names_size) {
+                *start = at;
+                name = object->names + s->st_name;
+            }
+        }
+    }
+    return name;
+}
+
+/* Write a C string that may be anywhere, at most OUT_NAME_MAX bytes. */
+static void
+native_write_string(struct out *o, uintptr_t at)
+{
+    char c;
+    for (int i = 0; i < OUT_NAME_MAX; i++) {
+        if (mem_read(&c, at + (size_t)i, 1) < 0 || c == '\0') {
+            return;
+        }
+        out_escaped(o, (unsigned char)c);
+    }
+}
+
+/* The objects that a report's C frames are in. */
+#define NATIVE_SEEN_MAX 64
+
+struct native_seen {
+    size_t count;
+    uintptr_t records[NATIVE_SEEN_MAX];
+    uintptr_t pcs[NATIVE_SEEN_MAX];     /* an address in each */
+};
+
+/* Note the object of a frame. */
+static void
+native_see(struct native_seen *seen, uintptr_t pc)
+{
+    uintptr_t record = native_record(pc);
+    size_t i = 0;
+    while (record != 0 && i < seen->count && seen->records[i] != record) {
+        i++;
+    }
+    if (record != 0 && i == seen->count && i < NATIVE_SEEN_MAX) {
+        seen->records[i] = record;
+        seen->pcs[i] = pc;
+        seen->count++;
+    }
+}
+
+/* Write one C frame as the standard library's module does. */
+static void
+native_write_frame(struct out *o, uintptr_t pc, struct native_seen *seen)
+{
+    struct native_object object;
+    out_room(o, OUT_LINE_MAX);
+    native_see(seen, pc);
+    if (native_find_object(pc, &object) < 0) {
+        out_text(o, "  Binary file '<unknown>' [0x");
+    }
+    else {
+        uintptr_t start;
+        uintptr_t name = native_find_symbol(&object, pc, &start);
+        out_text(o, "  Binary file \"");
+        native_write_string(o, (uintptr_t)object.path);
+        out_char(o, '"');
+        if (name != 0 || object.base != 0) {
+            out_text(o, ", at ");
+            if (name != 0) {
+                native_write_string(o, name);
+            }
+            out_text(o, "+0x");
+            out_hex(o, pc - (name != 0 ? start : object.base), 1);
+        }
+        out_text(o, " [0x");
+    }
+    out_hex(o, pc, 1);
+    out_text(o, "]\n");
+}
+
+/* The path that the program was started from.  Not program_invocation_name,
+   whose memory many programs overwrite to change what ps shows. */
+static uintptr_t
+native_program(void)
+{
+    static const char deleted[] = " (deleted)";     /* the kernel's words */
+    static char path[PATH_MAX];
+    ssize_t n = readlink("/proc/self/exe", path, sizeof path - 1);
+    if (n <= 0) {
+        return (uintptr_t)program_invocation_name;
+    }
+    const size_t size = sizeof deleted - 1, end = (size_t)n;
+    if (end > size && memcmp(path + end - size, deleted, size) == 0) {
+        path[end - size] = '\0';
+    }
+    path[end] = '\0';
+    return (uintptr_t)path;
+}
+
+/* The path of an object's file, and of its last part. */
+static uintptr_t
+native_path(const struct native_object *object)
+{
+    return object->is_program ? native_program() : (uintptr_t)object->path;
+}
+
+static uintptr_t
+native_base_name(uintptr_t path)
+{
+    uintptr_t base = path;
+    char c;
+    for (uintptr_t at = path; at - path < PATH_MAX
+         && mem_read(&c, at, 1) == 0 && c != '\0'; at++) {
+        base = c == '/' ? at + 1 : base;
+    }
+    return base;
+}
+
+/* Write a C string, "..." for what is over OUT_NAME_MAX bytes, or "???" if
+   there is none. */
+static void
+native_write_name(struct out *o, uintptr_t at)
+{
+    char c = '\0';
+    size_t i = 0;
+    while (mem_read(&c, at + i, 1) == 0 && c != '\0') {
+        if (i++ == OUT_NAME_MAX) {
+            out_text(o, "...");
+            return;
+        }
+        out_escaped(o, (unsigned char)c);
+    }
+    out_text(o, i == 0 ? "???" : "");
+}
+
+#define NATIVE_TITLE \
+    "Current thread's C stack trace (most recent call first):\n"
+
+/* Write the calling thread's C stack from a given address on: the faulting
+   instruction, or a return address.  What the handler itself put on the
+   stack is not shown. */
+static void
+native_write_stack(struct out *o, uintptr_t from, void **pcs,
+                   struct native_seen *seen)
+{
+    size_t first = 0, count = platform_backtrace(pcs, NATIVE_MAX);
+    while (first < count && (uintptr_t)pcs[first] != from) {
+        first++;
+    }
+    if (first == count) {
+        native_write_frame(o, from, seen);
+        out_room(o, OUT_LINE_MAX);
+        out_text(o, "  <the rest of the C stack cannot be read>\n");
+        return;
+    }
+    size_t end = count - first > NATIVE_SHOWN ? first + NATIVE_SHOWN : count;
+    for (size_t i = first; i < end; i++) {
+        native_write_frame(o, (uintptr_t)pcs[i], seen);
+    }
+    if (end < count) {
+        out_room(o, OUT_LINE_MAX);
+        out_text(o, "  ... ");
+        out_decimal(o, count - end);
+        out_text(o, count == NATIVE_MAX ? " or more" : "");
+        out_text(o, " frames not shown ...\n");
+    }
+}
+
+/* After a call through a bad pointer there is no code to unwind from: the
+   caller's address is at the stack pointer.  Go there.  Returns whether that
+   was so; the caller of this function puts the place back. */
+static bool
+native_leave_nowhere(void *context)
+{
+    struct platform_place place = platform_get_place(context);
+    uintptr_t caller;
+    if (native_record(place.pc) != 0 || mem_word(place.sp, &caller) < 0
+        || native_record(caller) == 0) {
+        return false;
+    }
+    place.pc = caller;
+    place.sp += sizeof caller;
+    platform_set_place(context, place);
+    return true;
+}
+
+/* Write the C stack of a fault. */
+static void
+native_write_fault(struct out *o, void *context, void **pcs,
+                   struct native_seen *seen)
+{
+    uintptr_t pc = platform_get_place(context).pc;
+    if (native_leave_nowhere(context)) {
+        native_write_frame(o, pc, seen);
+    }
+    native_write_stack(o, platform_get_place(context).pc, pcs, seen);
+}
+
+/* Write the build-id that a segment of notes holds.  Returns whether there is
+   one. */
+static bool
+native_write_note(struct out *o, uintptr_t at, size_t size, size_t align)
+{
+    uintptr_t end = at + size;
+    ElfW(Nhdr) note;
+    char name[4];
+    uint8_t id[64];
+    align = align == 8 ? 8 : 4;
+    while (size <= 1 << 16 && end - at <= size
+           && mem_read(&note, at, sizeof note) == 0) {
+        uintptr_t text = at + sizeof note;
+        uintptr_t data = at + (sizeof note + note.n_namesz + align - 1)
+                              / align * align;
+        if (note.n_type == NT_GNU_BUILD_ID && note.n_namesz == sizeof name
+            && note.n_descsz > 0 && note.n_descsz <= sizeof id
+            && mem_read(name, text, sizeof name) == 0
+            && memcmp(name, "GNU", sizeof name) == 0
+            && mem_read(id, data, note.n_descsz) == 0) {
+            for (size_t i = 0; i < note.n_descsz; i++) {
+                out_hex(o, id[i], 2);
+            }
+            return true;
+        }
+        at = data + (note.n_descsz + align - 1) / align * align;
+    }
+    return false;
+}
+
+/* Write an object's build-id. */
+static void
+native_write_build_id(struct out *o, const struct native_object *object)
+{
+    ElfW(Ehdr) head;
+    ElfW(Phdr) part;
+    if (mem_read(&head, object->start, sizeof head) < 0
+        || memcmp(head.e_ident, ELFMAG, SELFMAG) != 0) {
+        head.e_phnum = 0;
+    }
+    for (size_t i = 0; i < head.e_phnum; i++) {
+        if (mem_read(&part, object->start + head.e_phoff + i * sizeof part,
+                     sizeof part) < 0) {
+            break;
+        }
+        if (part.p_type == PT_NOTE
+            && native_write_note(o, object->base + part.p_vaddr,
+                                 part.p_memsz, part.p_align)) {
+            return;
+        }
+    }
+    out_text(o, "???");
+}
+
+/* List the objects that C frames are in, so that symbols can be found later,
+   elsewhere.  An address minus the one shown here is an address in the file,
+   as the frames show it. */
+static void
+native_write_seen(struct out *o, const struct native_seen *seen)
+{
+    if (seen->count == 0) {
+        return;
+    }
+    out_room(o, OUT_LINE_MAX);
+    out_text(o, "\nShared objects:\n");
+    for (size_t i = 0; i < seen->count; i++) {
+        struct native_object object;
+        if (native_find_object(seen->pcs[i], &object) == 0) {
+            out_room(o, OUT_LINE_MAX);
+            out_text(o, "  \"");
+            native_write_name(o, native_path(&object));
+            out_text(o, "\" at 0x");
+            out_hex(o, object.base, 16);
+            out_text(o, ", build-id ");
+            native_write_build_id(o, &object);
+            out_char(o, '\n');
+        }
+    }
+}
+
+#endif

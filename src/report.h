@@ -1,0 +1,582 @@
+/* report: the one door, the order and the steps of a report. */
+
+#ifndef FAULTHANDLER_REPORT_H
+#define FAULTHANDLER_REPORT_H
+
+#include "cpu.h"
+#include "cpython.h"
+#include "fault.h"
+#include "frame.h"
+#include "mem.h"
+#include "mixed.h"
+#include "modules.h"
+#include "native.h"
+#include "out.h"
+#include "platform.h"
+#include "request.h"
+#include "thread.h"
+
+/* How long one report waits for another that is being written. */
+#define REPORT_DOOR_NS INT64_C(2500000000)
+
+/* The module's version as a number, and the running Python's as text, noted
+   at import. */
+#define FAULTHANDLER_VERSION 0x100
+static char report_python[32];
+
+enum report_kind {
+    REPORT_FATAL, REPORT_USER, REPORT_LATER, REPORT_DUMP, REPORT_C_STACK,
+    REPORT_DETAILS              /* what is missing in Py_FatalError()'s */
+};
+
+struct report {
+    struct out out;
+    const struct request *request;
+    enum report_kind kind;
+    const char *title;          /* a line of its own, or NULL */
+    uintptr_t interp;           /* whose threads come first, 0: ours */
+    bool has_current;
+    struct thread current;
+    uintptr_t shown_interp;     /* whose threads are being listed */
+    char program[32];           /* the process's name */
+    uintptr_t from;             /* where the C stack starts, or */
+    void *context;              /* the place of the fault */
+    const siginfo_t *info;      /* of a fatal signal */
+    struct thread_list *list;
+    struct frame_memory *lines;
+    void **pcs;                 /* NATIVE_MAX of them */
+    struct native_seen seen;    /* objects of the C frames */
+};
+
+static void
+report_flush(struct report *r)
+{
+    out_flush(&r->out);
+}
+
+/* Run a step of a report with a way back: a fault inside it, or the timer,
+   leaves a mark, and the next step runs. */
+static void
+report_step(struct report *r, void (*step)(struct report *), const char *what)
+{
+    sigjmp_buf here;
+    struct mem_session *session = mem_here;
+    sigjmp_buf *outer = session->recover;
+    sigjmp_buf *outer_step = session->step;
+    if (session->late && step != report_flush) {
+        return;
+    }
+    if (sigsetjmp(here, 0) == 0) {
+        session->recover = session->step = &here;
+        atomic_signal_fence(memory_order_seq_cst);
+        platform_test_step(what);
+        step(r);
+        atomic_signal_fence(memory_order_seq_cst);
+    }
+    else {
+        mem_here = session;
+        mem_unblock_faults();
+        out_drop_line(&r->out);
+        r->out.flushes++;       /* what was dropped is not there to repeat */
+        out_room(&r->out, OUT_LINE_MAX);
+        out_text(&r->out, session->late ? "  <out of time in the "
+                                        : "  <fault in the ");
+        out_text(&r->out, what);
+        out_text(&r->out, ">\n");
+    }
+    session->recover = outer;
+    session->step = outer_step;
+}
+
+static void
+report_title(struct report *r)
+{
+    if (r->kind == REPORT_DETAILS) {
+        out_char(&r->out, '\n');    /* the interpreter's report is above */
+        return;
+    }
+    if (r->kind == REPORT_FATAL) {
+        out_text(&r->out, "Fatal Python error: ");
+        out_text(&r->out, r->title);
+        out_text(&r->out, r->request->details ? "\n" : "\n\n");
+    }
+    else if (r->title != NULL) {
+        out_text(&r->out, r->title);
+    }
+}
+
+static void
+report_list_threads(struct report *r)
+{
+    if (r->request->original) {
+        platform_thread_name(getpid(), r->program);
+    }
+    thread_list_fill(r->list, r->interp);
+}
+
+/* In a list that is full the current thread takes the last one's place: a dump
+   always shows it. */
+static void
+report_list_current(struct report *r)
+{
+    struct thread_list *list = r->list;
+    size_t last = list->count - 1;
+    if (r->has_current && list->full && r->kind != REPORT_FATAL
+        && !thread_is_listed(list, r->current.at)) {
+        list->threads[last] = r->current.at;
+        list->interps[last] = r->current.interp;
+        list->odd[last] = false;
+    }
+}
+
+/* Find out who we are.  The threads of our own interpreter come first. */
+static void
+report_find_current(struct report *r)
+{
+    const struct thread_list *list = r->list;
+    r->has_current = thread_find_current(list, &r->current);
+    report_list_current(r);
+    for (size_t i = 0; r->has_current && i < list->count; i++) {
+        if (list->threads[i] == r->current.at && r->interp == 0
+            && list->interps[i] != list->interps[0]) {
+            r->interp = list->interps[i];
+            thread_list_fill(r->list, r->interp);
+            report_list_current(r);
+        }
+    }
+}
+
+/* Why the process dies. */
+static void
+report_cause(struct report *r)
+{
+    out_room(&r->out, OUT_LINE_MAX);
+    fault_write_cause(&r->out, r->info, r->context);
+}
+
+/* What the thread that dies said it is about. */
+static void
+report_note(struct report *r)
+{
+    thread_write_context(&r->out, (uintptr_t)pthread_self());
+}
+
+/* Which thread of which process it was, of which Python, and when. */
+static void
+report_context(struct report *r)
+{
+    struct out *o = &r->out;
+    int64_t start, now;
+    struct timespec utc;
+    char name[THREAD_NAME_SIZE];
+    out_room(o, OUT_LINE_MAX);
+    out_text(o, "  thread ");
+    out_decimal(o, (uint64_t)platform_thread_id());
+    thread_get_name(name);
+    if (name[0] != '\0') {
+        thread_write_name(o, name, true);
+    }
+    out_text(o, " of process ");
+    out_decimal(o, (uint64_t)getpid());
+    out_text(o, ", CPython ");
+    out_text(o, report_python);
+    out_text(o, ", ");
+    clock_gettime(CLOCK_REALTIME, &utc);
+    out_utc(o, utc.tv_sec);
+    if (platform_age(&start, &now) == 0) {
+        int64_t tenths = now > start ? (now - start) / 100000000 : 0;
+        out_text(o, ", up ");
+        out_decimal(o, (uint64_t)tenths / 10);
+        out_char(o, '.');
+        out_decimal(o, (uint64_t)tenths % 10);
+        out_text(o, " s");
+    }
+    out_text(o, ", faulthandler ");
+    out_decimal(o, FAULTHANDLER_VERSION >> 8);
+    out_char(o, '.');
+    out_decimal(o, FAULTHANDLER_VERSION & 255);
+    out_char(o, '\n');
+}
+
+/* The exceptions of the thread that dies. */
+static void
+report_exceptions(struct report *r)
+{
+    if (r->has_current) {
+        thread_write_exceptions(&r->out, &r->current);
+    }
+}
+
+/* What else the interpreter was about. */
+static void
+report_activities(struct report *r)
+{
+    struct out *o = &r->out;
+    uintptr_t main = (uintptr_t)PyInterpreterState_Main();
+    out_room(o, OUT_LINE_MAX);
+    if (r->has_current && thread_is_collecting(&r->current)) {
+        out_text(o, "  the garbage collector is at work\n");
+    }
+    int64_t id = -1;
+    if (r->has_current && r->current.interp != main
+        && mem_read(&id, r->current.interp + layout.interp_id,
+                    sizeof id) == 0) {
+        out_text(o, "  in interpreter ");
+        out_decimal(o, (uint64_t)id);
+        out_text(o, ", which is not the main one\n");
+    }
+    if (layout_is_finalizing()) {
+        out_text(o, "  Python is being finalized\n");
+    }
+    else if (!Py_IsInitialized()) {
+        out_text(o, "  Python is not initialized, or no longer\n");
+    }
+}
+
+/* Does a fatal report show the ends of deep stacks?  The others are what the
+   running Python's module would print. */
+static bool
+report_shows_oldest(const struct report *r)
+{
+    return r->kind == REPORT_FATAL;
+}
+
+static void
+report_collecting(struct report *r, const struct thread *t)
+{
+    if ((r->request->original || LAYOUT_TELLS_COLLECTOR)
+        && thread_is_collecting(t)) {
+        out_text(&r->out, "  Garbage-collecting\n");
+    }
+}
+
+/* The calling thread's block, the first of a fatal report. */
+static void
+report_current(struct report *r)
+{
+    const struct request *request = r->request;
+    if (request->original) {
+        out_text(&r->out, "Traceback (most recent call first):\n");
+    }
+    else if (!request->all_threads) {
+        out_text(&r->out, "Stack (most recent call first):\n");
+    }
+    else {
+        thread_write_header(&r->out, "Current thread",
+                            (uintptr_t)pthread_self(), platform_thread_id(),
+                            NULL);
+    }
+    if (!r->has_current) {
+        out_text(&r->out, layout.frames_known ? FRAME_NONE
+                                              : FRAME_UNREADABLE);
+        return;
+    }
+    if (request->original || request->all_threads) {
+        report_collecting(r, &r->current);
+    }
+    uintptr_t sp = r->context == NULL ? 0 : platform_get_place(r->context).sp;
+    thread_write_stack(&r->out, r->current.at, report_shows_oldest(r), sp, 0,
+                       r->lines);
+}
+
+/* Read a thread state of the list.  Returns -1 if it is none any more. */
+static int
+report_read_thread(const struct report *r, size_t i, struct thread *t)
+{
+    return thread_read(r->list->threads[i], t) == 0
+           && (t->interp == r->list->interps[i] || r->list->odd[i]) ? 0 : -1;
+}
+
+/* One thread of the list.  It may have ended since the list was made, and its
+   memory be something else; or it has not begun.  Then it is left out.  One
+   that begins meanwhile had its creator's number: it is read again. */
+static bool
+report_thread(struct report *r, size_t i, bool first)
+{
+    struct thread t;
+    uintptr_t before;
+    int tries = 0;
+    bool is_current = r->has_current && r->list->threads[i] == r->current.at;
+    if (report_read_thread(r, i, &t) < 0) {
+        return false;
+    }
+    do {
+        before = t.ident;
+        if ((!is_current && thread_is_shadow(r->list, i, &t))
+            || report_read_thread(r, i, &t) < 0) {
+            return false;
+        }
+    } while (t.ident != before && tries++ < THREAD_RETRIES);
+    out_room(&r->out, THREAD_BLOCK_ROOM);
+    if (r->list->interps[i] != r->shown_interp) {
+        int64_t id = -1;
+        r->shown_interp = r->list->interps[i];
+        mem_read(&id, r->list->interps[i] + layout.interp_id, sizeof id);
+        out_text(&r->out, first ? "Interpreter " : "\nInterpreter ");
+        out_decimal(&r->out, (uint64_t)id);
+        out_text(&r->out, ":\n");
+        first = false;
+    }
+    if (!first) {
+        out_char(&r->out, '\n');
+    }
+    thread_write_header(&r->out, is_current ? "Current thread" : "Thread",
+                        t.ident, t.native,
+                        r->request->original ? r->program : NULL);
+    if (r->request->details) {
+        thread_write_context(&r->out, t.ident);
+    }
+    if (is_current) {
+        report_collecting(r, &t);
+    }
+    thread_write_stack(&r->out, t.at, report_shows_oldest(r), 0,
+                       is_current ? 0 : THREAD_RETRIES, r->lines);
+    return true;
+}
+
+/* The threads of the list, up to max_threads of them.  In a fatal report the
+   current one was shown; in the others it keeps its place in the list, and
+   is shown all the same where it would be cut off. */
+static void
+report_threads(struct report *r)
+{
+    size_t max = r->request->max_threads;
+    size_t shown = r->kind == REPORT_FATAL ? 1 : 0;
+    bool cut = r->list->full;
+    r->shown_interp = r->list->count > 0 ? r->list->interps[0] : 0;
+    for (size_t i = 0; i < r->list->count; i++) {
+        bool is_current = r->has_current
+                          && r->list->threads[i] == r->current.at;
+        if (is_current && r->kind == REPORT_FATAL) {
+            continue;
+        }
+        if (shown >= max && !is_current) {
+            cut = true;
+            continue;
+        }
+        if (report_thread(r, i, shown == 0)) {
+            shown++;
+        }
+    }
+    if (cut) {
+        out_room(&r->out, OUT_LINE_MAX);
+        out_text(&r->out, "\n...\n");
+    }
+}
+
+static void
+report_thread_marks(struct report *r)
+{
+    out_room(&r->out, OUT_LINE_MAX);
+    if (r->list->damaged) {
+        out_text(&r->out, "  <the rest of the threads cannot be read>\n");
+    }
+}
+
+/* Up to 3.10, where only a long search finds frames that a damaged link passes
+   over: the report is out, search, and write the stack again if need be. */
+static void
+report_missing_frames(struct report *r)
+{
+    uintptr_t sp = r->context == NULL ? 0 : platform_get_place(r->context).sp;
+    if (r->has_current && frame_some_passed_over(r->current.at, sp)) {
+        out_room(&r->out, OUT_LINE_MAX);
+        out_text(&r->out, "\nTraceback (most recent call first):\n");
+        frame_write_stack(&r->out, r->current.at, true, sp, true, r->lines);
+    }
+}
+
+static void
+report_modules(struct report *r)
+{
+    out_room(&r->out, OUT_LINE_MAX);
+    modules_write(&r->out);
+}
+
+static void
+report_c_stack(struct report *r)
+{
+    out_room(&r->out, OUT_LINE_MAX);
+    if (r->kind == REPORT_FATAL) {
+        out_char(&r->out, '\n');
+    }
+    out_text(&r->out, NATIVE_TITLE);
+    if (r->context != NULL) {
+        native_write_fault(&r->out, r->context, r->pcs, &r->seen);
+    }
+    else {
+        native_write_stack(&r->out, r->from, r->pcs, &r->seen);
+    }
+}
+
+/* The thread states with frames on this C stack: that of the interpreter that
+   runs, and those that it was called from. */
+static size_t
+report_find_states(const struct report *r, uintptr_t *states)
+{
+    size_t count = 0;
+    if (r->has_current) {
+        states[count++] = r->current.at;
+    }
+    for (size_t i = 0; i < r->list->count && count < NATIVE_MIX_STATES; i++) {
+        struct thread t;
+        uintptr_t frame;
+        uintptr_t at = r->list->threads[i];
+        if (r->has_current && at != r->current.at && thread_is_mine(at, &t)
+            && frame_newest(at, &frame) == 0 && frame != 0) {
+            states[count++] = at;
+        }
+    }
+    return layout.frames_known ? count : 0;
+}
+
+static void
+report_mixed_stack(struct report *r)
+{
+    uintptr_t states[NATIVE_MIX_STATES];
+    size_t count = report_find_states(r, states);
+    out_room(&r->out, OUT_LINE_MAX);
+    out_text(&r->out, "\nTraceback (most recent call first):\n");
+    native_write_mixed(&r->out, r->context, states, count, r->lines,
+                       r->out.deadline, &r->seen);
+}
+
+/* The objects that the C stack's frames are in. */
+static void
+report_objects(struct report *r)
+{
+    native_write_seen(&r->out, &r->seen);
+}
+
+/* Send what is left.  Where that failed in the middle, once more. */
+static void
+report_finish(struct report *r)
+{
+    report_step(r, report_flush, "output");
+    if (r->out.used > 0) {
+        report_step(r, report_flush, "output");
+    }
+    out_close(&r->out);
+}
+
+/* Write a report into its buffer, step by step, the riskiest last.  The
+   caller finishes it. */
+static void
+report_write(struct report *r)
+{
+    const struct request *request = r->request;
+    r->out.used = r->out.sent = 0;
+    r->out.flushes = 1;
+    r->lines->flushes = 0;      /* of an earlier report */
+    r->out.failed = false;
+    r->out.deadline = platform_now() + OUT_TOTAL_NS;
+    r->out.sink = &request->sink;
+    r->has_current = false;
+    r->list->count = 0;
+    r->list->full = false;
+    r->list->damaged = true;    /* until it is whole */
+    if (r->kind == REPORT_C_STACK) {
+        report_step(r, report_c_stack, "C stack");
+        return;
+    }
+    report_step(r, report_title, "title");
+    if (request->details) {
+        report_step(r, report_cause, "cause");
+        report_step(r, report_context, "context");
+        report_step(r, report_note, "note");
+    }
+    report_step(r, report_list_threads, "list of threads");
+    report_step(r, report_find_current, "search for the thread");
+    if (request->details) {
+        report_step(r, report_exceptions, "exceptions");
+        report_step(r, report_activities, "activities");
+    }
+    if (r->kind == REPORT_DETAILS) {
+        return;
+    }
+    if (request->details) {
+        out_char(&r->out, '\n');
+    }
+    if (r->kind == REPORT_FATAL || !request->all_threads) {
+        report_step(r, report_current, "traceback");
+    }
+    if (request->all_threads) {
+        report_step(r, report_threads, "threads");
+        report_step(r, report_thread_marks, "threads");
+    }
+    if (r->kind != REPORT_FATAL) {
+        return;
+    }
+    if (!request->original && LAYOUT_LISTS_MODULES) {
+        report_step(r, report_modules, "extension modules");
+    }
+    if (request->c_stack) {
+        /* Unwinding is the riskiest: what we have goes out first. */
+        struct platform_place place = platform_get_place(r->context);
+        report_step(r, report_flush, "output");
+        report_step(r, request->mixed ? report_mixed_stack : report_c_stack,
+                    "C stack");
+        native_forget(&native_mixed.symbols);   /* also of a broken lookup */
+        platform_set_place(r->context, place);  /* the unwinder was led on */
+        if (request->details) {
+            report_step(r, report_objects, "list of shared objects");
+        }
+    }
+    if (LAYOUT_FRAME_OBJECTS) {
+        report_step(r, report_flush, "output");
+        report_step(r, report_missing_frames, "search for frames");
+    }
+}
+
+/* Take the right to write, so that reports do not mix.  Returns false if
+   another one kept it for too long, or if it is this thread's own, which a
+   signal interrupted. */
+static bool
+report_enter(void)
+{
+    int64_t waited = 0;
+    int self = platform_thread_id();
+    for (;;) {
+        int64_t begin = platform_now();
+        int holder = 0;
+        if (atomic_compare_exchange_strong(&report_door, &holder, self)) {
+            return true;
+        }
+        if (holder == self || waited > REPORT_DOOR_NS) {
+            return false;
+        }
+        if (platform_thread_is_gone(holder)) {
+            atomic_compare_exchange_strong(&report_door, &holder, 0);
+            continue;
+        }
+        platform_sleep(1000000);
+        waited += platform_waited(begin);
+    }
+}
+
+static void
+report_leave(void)
+{
+    int self = platform_thread_id();
+    atomic_compare_exchange_strong(&report_door, &self, 0);
+}
+
+/* The memory of one report: static, or allocated before it is needed. */
+struct report_memory {
+    char text[OUT_SIZE];
+    struct thread_list list;
+    struct frame_memory lines;
+    void *pcs[NATIVE_MAX];
+};
+
+static void
+report_use_memory(struct report *r, struct report_memory *memory)
+{
+    r->out.text = memory->text;
+    r->out.size = sizeof memory->text;
+    r->list = &memory->list;
+    r->lines = &memory->lines;
+    r->pcs = memory->pcs;
+}
+
+#endif

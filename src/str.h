@@ -1,0 +1,127 @@
+/* str: a str object as ASCII text. */
+
+#ifndef FAULTHANDLER_STR_H
+#define FAULTHANDLER_STR_H
+
+#include "mem.h"
+#include "out.h"
+
+#define STR_BLOCK 256
+
+/* Where the characters of a str are, how many, and how wide. */
+struct str {
+    uintptr_t data;
+    Py_ssize_t length;
+    size_t width;
+};
+
+/* Is this a subclass of str? */
+static bool
+str_is_subclass(uintptr_t type)
+{
+    uintptr_t flags;
+    return mem_word(type + offsetof(PyTypeObject, tp_flags), &flags) == 0
+           && (flags & Py_TPFLAGS_UNICODE_SUBCLASS);
+}
+
+/* Find a str object's characters, which one of a subclass keeps elsewhere.
+   Returns -1 if it is not one. */
+static int
+str_read(uintptr_t at, struct str *s)
+{
+    PyCompactUnicodeObject head;
+    memset(&head, 0, sizeof head);
+    if (at % sizeof at != 0
+        || mem_read(&head, at, sizeof(PyASCIIObject)) < 0) {
+        return -1;
+    }
+    const PyASCIIObject *ascii = (const PyASCIIObject *)&head;
+    uintptr_t type = (uintptr_t)Py_TYPE((PyObject *)&head);
+    if (type != (uintptr_t)&PyUnicode_Type
+        && (ascii->state.compact || !str_is_subclass(type))) {
+        return -1;
+    }
+    s->length = ascii->length;
+    s->width = ascii->state.kind;
+    s->data = at + sizeof(PyASCIIObject);
+    if (s->length < 0 || (s->width != 1 && s->width != 2 && s->width != 4)
+        || (ascii->state.ascii && s->width != 1)) {
+        return -1;
+    }
+    if (!ascii->state.compact) {
+        return mem_word(at + offsetof(PyUnicodeObject, data), &s->data);
+    }
+    if (!ascii->state.ascii) {
+        s->data = at + sizeof(PyCompactUnicodeObject);
+    }
+    return 0;
+}
+
+/* Write a run of characters, all of which were read. */
+static void
+str_write_block(struct out *o, const void *block, size_t n, size_t width)
+{
+    const uint8_t *one = block;
+    const uint16_t *two = block;
+    const uint32_t *four = block;
+    for (size_t i = 0; i < n; i++) {
+        uint32_t c = width == 1 ? one[i] : width == 2 ? two[i] : four[i];
+        out_escaped(o, c);
+    }
+}
+
+/* Does a str that is cut end where it says?  Behind its characters stands a
+   zero: a damaged length would show what lies behind them. */
+static bool
+str_ends(const struct str *s)
+{
+    uint32_t end = 0;
+    return s->length < PY_SSIZE_T_MAX / 4
+           && mem_read(&end, s->data + (size_t)s->length * s->width,
+                       s->width) == 0
+           && end == 0;
+}
+
+/* Write a str object as ASCII, at most max characters of it.  Returns -1,
+   with nothing written, if it is none or cannot be read. */
+static int
+str_write_start(struct out *o, uintptr_t at, size_t max)
+{
+    struct str s;
+    size_t start = o->used;
+    if (str_read(at, &s) < 0) {
+        return -1;
+    }
+    bool cut = (size_t)s.length > max;
+    size_t left = cut ? max : (size_t)s.length;
+    bool good = !cut || str_ends(&s);
+    while (good && left > 0) {
+        /* With the last block comes the zero. */
+        uint32_t block[STR_BLOCK / sizeof(uint32_t) + 1];
+        size_t n = STR_BLOCK / s.width < left ? STR_BLOCK / s.width : left;
+        size_t ends = n == left && !cut ? 1 : 0;
+        uint32_t zero = 0;
+        good = mem_read(block, s.data, (n + ends) * s.width) == 0;
+        memcpy(&zero, (char *)block + n * s.width, ends * s.width);
+        good = good && zero == 0;
+        if (good) {
+            str_write_block(o, block, n, s.width);
+            s.data += n * s.width;
+            left -= n;
+        }
+    }
+    if (!good) {
+        o->used = start;
+        return -1;
+    }
+    out_text(o, cut ? "..." : "");
+    return 0;
+}
+
+static int
+str_write(struct out *o, uintptr_t at)
+{
+    return str_write_start(o, at, OUT_NAME_MAX);
+}
+
+#endif

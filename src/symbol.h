@@ -1,0 +1,507 @@
+/* symbol: function, file and line of C frames, looked up in a child. */
+
+#ifndef FAULTHANDLER_SYMBOL_H
+#define FAULTHANDLER_SYMBOL_H
+
+#include "mem.h"
+#include "native.h"
+#include "out.h"
+#include "platform.h"
+
+/* A C frame.  A return address belongs to the call in front of it, which may
+   be the last instruction of its function. */
+struct native_frame {
+    uintptr_t pc;
+    bool is_return;
+};
+
+/* What a lookup of frames has found. */
+struct native_symbols {
+    struct native_found *found;         /* NULL: nothing */
+};
+
+#if FAULTHANDLER_LIBBACKTRACE
+/* Function, file and line come from libbacktrace, which reads the debug data
+   of objects: of any size, of any age, damaged perhaps.  It runs in a child
+   process, which may fault, loop, or use up its stack and its memory: all
+   that is lost is the answers about one object.  No place inside a handler
+   could promise that.  A jump out of a fault would leave behind whatever it
+   wrote before, and mapped; a loop is only ended by a timer; and endless
+   recursion needs a stack with a guard.  What is damaged in us is so in the
+   child too, which therefore relies on nothing but what the answers need.
+
+   It never asks the loader, whose lock another thread may hold: it looks at
+   one object at a time, which __wrap_dl_iterate_phdr() names.  It takes no
+   lock and does not use malloc(): setup.py sees to that.
+
+   Where there can be no child (a sandbox, no memory, too many processes)
+   the names are those of the dynamic symbols. */
+#define NATIVE_LOOKUP_NS INT64_C(5000000000)
+#define NATIVE_FIRST_SHARE 5
+#define NATIVE_CHILD_MEMORY (size_t)INT64_C(3000000000)
+#define NATIVE_POLL_NS 300000
+#define NATIVE_REAP_POLLS 600
+#define NATIVE_FRAMES 256
+#define NATIVE_OBJECTS 64
+#define NATIVE_LINES 1024
+#define NATIVE_TEXT (256 * 1024)
+
+/* An object whose frames are to be looked up. */
+struct native_source {
+    uintptr_t record;           /* the loader's */
+    const char *path;           /* NULL: the program */
+    uintptr_t base, start;
+    enum { NATIVE_WAITS, NATIVE_IS_SLOW, NATIVE_IS_DONE } state;
+};
+
+/* The question.  The child has a copy of it. */
+static struct {
+    struct native_frame frames[NATIVE_FRAMES];
+    size_t source_of[NATIVE_FRAMES];
+    size_t frame_count;
+    struct native_source sources[NATIVE_OBJECTS];
+    size_t source_count;
+    pid_t parent, child;        /* 0: there is none */
+} native_question;
+
+/* One line of the answer. */
+struct native_line {
+    uint32_t frame;
+    uint32_t file, function;    /* where in the text, 0: not known */
+    int32_t number;
+};
+
+/* The answer, in memory that the child shares with us.  What it says is read
+   as carefully as everything else. */
+struct native_found {
+    atomic_size_t source;       /* the one that is being looked up */
+    atomic_size_t line_count;
+    size_t text_used;
+    bool is_done[NATIVE_FRAMES];
+    struct native_line lines[NATIVE_LINES];
+    char text[NATIVE_TEXT];
+};
+
+/* The child's stack.  8 to 11 KiB of it were seen in use, with 500 bytes more
+   for each level of nested debug data. */
+static char native_stack[512 * 1024] __attribute__((aligned(16)));
+
+/* ---- in the child ---- */
+
+/* The frame whose lines are being collected. */
+struct native_search {
+    struct native_found *found;
+    uint32_t frame;
+    size_t count;               /* of all lines, with this frame's */
+};
+
+/* Keep a string.  Returns where it is in the text, 0 if there is no room. */
+static uint32_t
+native_keep_text(struct native_found *found, const char *text)
+{
+    size_t n = text == NULL ? 0 : strnlen(text, OUT_NAME_MAX + 1);
+    size_t at = found->text_used;
+    if (n == 0 || at > NATIVE_TEXT - OUT_NAME_MAX - 2) {
+        return 0;
+    }
+    memcpy(found->text + at, text, n);
+    found->text[at + n] = '\0';
+    found->text_used = at + n + 1;
+    return (uint32_t)at;
+}
+
+static int
+native_on_line(void *data, uintptr_t pc, const char *file, int number,
+               const char *function)
+{
+    struct native_search *search = data;
+    (void)pc;
+    if ((file != NULL || function != NULL) && search->count < NATIVE_LINES) {
+        search->found->lines[search->count++] = (struct native_line) {
+            .frame = search->frame,
+            .file = native_keep_text(search->found, file),
+            .function = native_keep_text(search->found, function),
+            .number = number,
+        };
+    }
+    return 0;
+}
+
+/* The symbol table's answer, for what the debug data does not say. */
+static void
+native_on_symbol(void *data, uintptr_t pc, const char *name, uintptr_t value,
+                 uintptr_t size)
+{
+    struct native_search *search = data;
+    (void)value, (void)size;
+    if (search->count == atomic_load(&search->found->line_count)) {
+        native_on_line(data, pc, NULL, 0, name);
+    }
+    else if (search->found->lines[search->count - 1].function == 0) {
+        search->found->lines[search->count - 1].function =
+            native_keep_text(search->found, name);
+    }
+}
+
+static void
+native_on_error(void *data, const char *message, int number)
+{
+    (void)data, (void)message, (void)number;
+}
+
+/* The object that libbacktrace asks for. */
+static struct dl_phdr_info native_object_info;
+
+int __wrap_dl_iterate_phdr(int (*)(struct dl_phdr_info *, size_t, void *),
+                           void *) __attribute__((visibility("hidden")));
+
+int
+__wrap_dl_iterate_phdr(int (*callback)(struct dl_phdr_info *, size_t, void *),
+                       void *data)
+{
+    return callback(&native_object_info, sizeof native_object_info, data);
+}
+
+/* Open a file, if it begins as the object in memory does: it may have been
+   replaced since it was loaded.  Its build-id is near its beginning. */
+static int
+native_open(const struct native_source *source)
+{
+    char block[4096];
+    struct stat st;
+    const char *path = source->path == NULL ? "/proc/self/exe" : source->path;
+    /* Not to wait for a FIFO's writer. */
+    int fd = platform_child_open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY);
+    if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode)) {
+        return -1;
+    }
+    ssize_t n = pread(fd, block, sizeof block, 0);
+    const ElfW(Ehdr) *head = (const ElfW(Ehdr) *)source->start;
+    const ElfW(Phdr) *load = (const ElfW(Phdr) *)(source->start
+                                                  + head->e_phoff);
+    for (int i = 0; i < head->e_phnum; i++) {
+        if (load[i].p_type == PT_LOAD && load[i].p_offset == 0) {
+            size_t size = load[i].p_filesz;
+            size = size < sizeof block ? size : sizeof block;
+            return n >= (ssize_t)size && memcmp(block, head, size) == 0
+                   ? fd : -1;
+        }
+    }
+    return -1;
+}
+
+/* Look up one frame. */
+static void
+native_search_frame(struct backtrace_state *state, struct native_found *found,
+                    size_t i)
+{
+    const struct native_frame *frame = &native_question.frames[i];
+    uintptr_t pc = frame->pc - (frame->is_return ? 1 : 0);
+    struct native_search search = {
+        .found = found, .frame = (uint32_t)i,
+        .count = atomic_load(&found->line_count),
+    };
+    backtrace_pcinfo(state, pc, native_on_line, native_on_error, &search);
+    backtrace_syminfo(state, pc, native_on_symbol, native_on_error, &search);
+    found->is_done[i] = true;
+    atomic_store(&found->line_count, search.count);
+}
+
+/* Look up the frames of one object. */
+static void
+native_search_source(struct native_found *found, size_t at)
+{
+    const struct native_source *source = &native_question.sources[at];
+    char path[PLATFORM_PROC_PATH];
+    int fd = native_open(source);
+    if (fd < 0) {
+        return;
+    }
+    platform_proc_path(path, "/proc/self/fd/", (unsigned)fd, "");
+    const ElfW(Ehdr) *head = (const ElfW(Ehdr) *)source->start;
+    native_object_info = (struct dl_phdr_info) {
+        .dlpi_addr = source->base, .dlpi_name = "",
+        .dlpi_phdr = (const ElfW(Phdr) *)(source->start + head->e_phoff),
+        .dlpi_phnum = head->e_phnum,
+    };
+    struct backtrace_state *state = backtrace_create_state(
+        path, 0, native_on_error, NULL);
+    for (size_t i = 0; state != NULL && i < native_question.frame_count;
+         i++) {
+        if (native_question.source_of[i] == at && !found->is_done[i]) {
+            native_search_frame(state, found, i);
+        }
+    }
+    close(fd);
+}
+
+/* The child's life. */
+static int
+native_search(void *argument)
+{
+    struct native_found *found = argument;
+    mem_here = NULL;
+    platform_child_begin(native_question.parent,
+                         NATIVE_LOOKUP_NS / 1000000000 + 1,
+                         NATIVE_CHILD_MEMORY);
+    for (size_t i = atomic_load(&found->source);
+         i < native_question.source_count; i++) {
+        atomic_store(&found->source, i);
+        if (native_question.sources[i].state == NATIVE_WAITS) {
+            native_search_source(found, i);
+        }
+    }
+    atomic_store(&found->source, native_question.source_count);
+    return 0;
+}
+
+/* ---- in the parent ---- */
+
+/* End the child, and reap it if it goes soon: it may be stuck in the kernel,
+   closing a file. */
+static void
+native_end_child(void)
+{
+    pid_t child = native_question.child;
+    bool ended = child <= 0 || platform_child_has_ended(child);
+    if (!ended) {
+        kill(child, SIGKILL);
+    }
+    for (int i = 0; i < NATIVE_REAP_POLLS && !ended; i++) {
+        platform_sleep(NATIVE_POLL_NS);
+        ended = platform_child_has_ended(child);
+    }
+    if (ended) {
+        native_question.child = 0;
+    }
+}
+
+/* Wait until the child has no more to do, or has ended, or took for one object
+   more than its share of the time that was left.  Returns the object that it
+   was at. */
+static size_t
+native_await_child(const struct native_found *found, int64_t share,
+                   int64_t until)
+{
+    size_t at = atomic_load(&found->source), seen = at;
+    int64_t now = platform_now(), end = now + (until - now) / share;
+    while (at < native_question.source_count && now < end) {
+        platform_sleep(NATIVE_POLL_NS);
+        if (platform_child_has_ended(native_question.child)) {
+            native_question.child = 0;
+            return atomic_load(&found->source);
+        }
+        at = atomic_load(&found->source);
+        now = platform_now();
+        end = at == seen ? end : now + (until - now) / share;
+        seen = at;
+    }
+    return at;
+}
+
+/* Let children look up the objects that wait.  One that ends the child, or
+   that takes more than its share of the time, is left out by the next. */
+static void
+native_take_turns(struct native_found *found, int64_t share, int64_t until)
+{
+    struct native_source *sources = native_question.sources;
+    const size_t count = native_question.source_count;
+    for (size_t i = 0; i < count && platform_now() < until; i++) {
+        if (sources[i].state != NATIVE_WAITS) {
+            continue;
+        }
+        atomic_store(&found->source, i);
+        pid_t child = platform_spawn(native_search, native_stack,
+                                     sizeof native_stack, found);
+        if (child < 0) {
+            return;
+        }
+        native_question.child = child;
+        size_t at = native_await_child(found, share, until);
+        bool is_slow = native_question.child != 0;
+        native_end_child();
+        for (; i < count && i < at; i++) {
+            sources[i].state = NATIVE_IS_DONE;
+        }
+        if (i < count) {
+            sources[i].state = is_slow ? NATIVE_IS_SLOW : NATIVE_IS_DONE;
+        }
+    }
+}
+
+/* Note which object a frame is in. */
+static void
+native_ask(const struct native_frame *frame)
+{
+    struct native_object object;
+    uintptr_t pc = frame->pc - (frame->is_return ? 1 : 0);
+    uintptr_t record = native_record(pc);
+    struct native_source *sources = native_question.sources;
+    size_t i = 0;
+    while (i < native_question.source_count && sources[i].record != record) {
+        i++;
+    }
+    if (native_question.frame_count == NATIVE_FRAMES
+        || i == NATIVE_OBJECTS || record == 0) {
+        return;
+    }
+    if (i == native_question.source_count) {
+        if (native_find_object(pc, &object) < 0 || object.start == 0) {
+            return;
+        }
+        native_question.source_count++;
+        sources[i] = (struct native_source) {
+            .record = record, .base = object.base, .start = object.start,
+            .path = object.is_program ? NULL : object.path,
+        };
+    }
+    native_question.source_of[native_question.frame_count] = i;
+    native_question.frames[native_question.frame_count++] = *frame;
+}
+#endif
+
+/* Look up function, file and line of frames: of NATIVE_FRAMES at most, in
+   NATIVE_LOOKUP_NS at most, and not beyond a moment of platform_now().  To be
+   done once for all frames of a report, and after what stands above them was
+   flushed.  native_forget() gives back what it takes. */
+static void
+native_look_up(struct native_symbols *symbols,
+               const struct native_frame *frames, size_t count, int64_t until)
+{
+    symbols->found = NULL;
+#if FAULTHANDLER_LIBBACKTRACE
+    native_end_child();         /* an earlier report's, if it ended late */
+    int64_t limit = platform_now() + NATIVE_LOOKUP_NS;
+    struct native_found *found = mmap(NULL, sizeof *found,
+                                      PROT_READ | PROT_WRITE,
+                                      MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (found == MAP_FAILED) {
+        return;
+    }
+    symbols->found = found;
+    found->text_used = 1;       /* 0 means none */
+    native_question.frame_count = native_question.source_count = 0;
+    native_question.parent = getpid();
+    for (size_t i = 0; i < count; i++) {
+        native_ask(&frames[i]);
+    }
+    until = until < limit ? until : limit;
+    native_take_turns(found, NATIVE_FIRST_SHARE, until);
+    for (size_t i = 0; i < native_question.source_count; i++) {
+        struct native_source *source = &native_question.sources[i];
+        source->state = source->state == NATIVE_IS_SLOW ? NATIVE_WAITS
+                                                        : NATIVE_IS_DONE;
+    }
+    native_take_turns(found, 1, until);
+#else
+    (void)frames, (void)count, (void)until;
+#endif
+}
+
+static void
+native_forget(struct native_symbols *symbols)
+{
+#if FAULTHANDLER_LIBBACKTRACE
+    native_end_child();         /* the timer may have broken the lookup */
+    if (symbols->found != NULL) {
+        munmap(symbols->found, sizeof *symbols->found);
+    }
+#endif
+    symbols->found = NULL;
+}
+
+/* Write where a frame is in its object, the end of its line. */
+static void
+native_write_offset(struct out *o, const struct native_object *object,
+                    uintptr_t pc)
+{
+    out_text(o, " (");
+    if (object->path != NULL) {
+        native_write_name(o, native_base_name(native_path(object)));
+        out_text(o, "+0x");
+        out_hex(o, pc - object->base, 1);
+    }
+    else {
+        out_text(o, "0x");
+        out_hex(o, pc, 16);
+    }
+    out_text(o, ")\n");
+}
+
+/* Write one line of a frame.  Text that is not there has the address 0. */
+static void
+native_write_line(struct out *o, uintptr_t file, int number,
+                  uintptr_t function, const struct native_object *object,
+                  uintptr_t pc)
+{
+    out_room(o, OUT_LINE_MAX);
+    out_text(o, "  C File ");
+    out_text(o, file != 0 ? "\"" : "");
+    native_write_name(o, file);
+    out_text(o, file != 0 ? "\", line " : ", line ");
+    if (number > 0) {
+        out_decimal(o, (uint64_t)number);
+    }
+    else {
+        out_text(o, "???");
+    }
+    out_text(o, " in ");
+    native_write_name(o, function);
+    native_write_offset(o, object, pc);
+}
+
+/* Write the lines that a lookup found.  Returns how many. */
+static size_t
+native_write_found(struct out *o, const struct native_symbols *symbols,
+                   const struct native_frame *frame,
+                   const struct native_object *object)
+{
+    size_t written = 0;
+#if FAULTHANDLER_LIBBACKTRACE
+    const struct native_found *found = symbols->found;
+    const uintptr_t text = found == NULL ? 0 : (uintptr_t)found->text;
+    const struct native_frame *known = native_question.frames;
+    size_t index = 0, count = found == NULL ? 0 : native_question.frame_count;
+    while (index < count && (known[index].pc != frame->pc
+                             || known[index].is_return != frame->is_return)) {
+        index++;
+    }
+    count = index == count ? 0 : atomic_load(&found->line_count);
+    for (size_t i = 0; i < count && i < NATIVE_LINES; i++) {
+        struct native_line line = found->lines[i];
+        if (line.frame == index && line.file < NATIVE_TEXT
+            && line.function < NATIVE_TEXT) {
+            native_write_line(o, line.file != 0 ? text + line.file : 0,
+                              line.number,
+                              line.function != 0 ? text + line.function : 0,
+                              object, frame->pc);
+            written++;
+        }
+    }
+#else
+    (void)o, (void)symbols, (void)frame, (void)object;
+#endif
+    return written;
+}
+
+/* Write a frame: a line for each function that was inlined there, the
+   innermost first, then one for the function that it was inlined into, all
+   with the same address.  Without a lookup, or if that found nothing, one
+   line with the name that the dynamic symbols give. */
+static void
+native_write_lines(struct out *o, const struct native_symbols *symbols,
+                   const struct native_frame *frame)
+{
+    struct native_object object;
+    uintptr_t start, name = 0, pc = frame->pc - (frame->is_return ? 1 : 0);
+    bool known = native_find_object(pc, &object) == 0;
+    if (native_write_found(o, symbols, frame, &object) > 0) {
+        return;
+    }
+    if (known) {
+        name = native_find_symbol(&object, pc, &start);
+    }
+    native_write_line(o, 0, 0, name, &object, frame->pc);
+}
+
+#endif

@@ -1,0 +1,682 @@
+/* thread: all threads of all interpreters, and which one is ours. */
+
+#ifndef FAULTHANDLER_THREAD_H
+#define FAULTHANDLER_THREAD_H
+
+#include "cpython.h"
+#include "frame.h"
+#include "mem.h"
+#include "out.h"
+#include "platform.h"
+#include "str.h"
+
+/* As many threads as one report can list, whatever max_threads says. */
+#define THREAD_LIST_MAX 4096
+#define THREAD_RETRIES 3
+
+/* Room that keeps a usual thread's block together in the buffer, so that it
+   can be taken back and read again. */
+#define THREAD_BLOCK_ROOM (16 * 1024)
+
+struct thread {
+    uintptr_t at, interp;
+    uintptr_t ident;            /* pthread_self(), as in Thread.ident */
+    pid_t native;               /* the kernel's number, 0 if not known */
+};
+
+/* The threads of all interpreters, as they were linked at one moment. */
+struct thread_list {
+    size_t count;
+    bool damaged;               /* a link could not be followed */
+    bool full;                  /* there were more than fit */
+    bool checked;               /* a state may be met a second time */
+    uintptr_t threads[THREAD_LIST_MAX];
+    uintptr_t interps[THREAD_LIST_MAX];
+    bool odd[THREAD_LIST_MAX];  /* linked, but names another interpreter */
+};
+
+/* The state of the thread that imported the module: usually the main thread,
+   the last of the list.  May have been freed since. */
+static uintptr_t thread_importer;
+
+/* Read a thread state.  Returns -1 if it cannot be read. */
+static int
+thread_read(uintptr_t at, struct thread *t)
+{
+    t->at = at;
+    t->native = 0;
+    if (layout.tstate_native != LAYOUT_UNKNOWN) {
+        uintptr_t native;
+        if (mem_word(at + layout.tstate_native, &native) < 0) {
+            return -1;
+        }
+        t->native = native <= INT_MAX ? (pid_t)native : 0;
+    }
+    return mem_word(at + layout.tstate_interp, &t->interp) < 0
+           || mem_word(at + layout.tstate_ident, &t->ident) < 0 ? -1 : 0;
+}
+
+static bool
+thread_is_listed(const struct thread_list *list, uintptr_t at)
+{
+    for (size_t i = 0; i < list->count; i++) {
+        if (list->threads[i] == at) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Append a state.  Returns -1, and says why, if it cannot be one of this
+   interpreter: freed while we came to it, or met before.  A state that is
+   linked both ways is one even where it names another interpreter. */
+static int
+thread_list_append(struct thread_list *list, uintptr_t interp, uintptr_t at,
+                   bool linked)
+{
+    uintptr_t owner;
+    if (list->count == THREAD_LIST_MAX) {
+        list->full = true;
+        return -1;
+    }
+    if (mem_word(at + layout.tstate_interp, &owner) < 0
+        || (owner != interp && !linked)
+        || (list->checked && thread_is_listed(list, at))) {
+        list->damaged = true;
+        return -1;
+    }
+    list->threads[list->count] = at;
+    list->interps[list->count] = interp;
+    list->odd[list->count++] = owner != interp;
+    return 0;
+}
+
+/* The list has a cycle, which was found only after a few rounds: keep each
+   state once. */
+static void
+thread_list_unique(struct thread_list *list)
+{
+    size_t count = list->count;
+    list->count = 0;
+    list->checked = true;
+    for (size_t i = 0; i < count; i++) {
+        if (!thread_is_listed(list, list->threads[i])) {
+            list->threads[list->count] = list->threads[i];
+            list->interps[list->count] = list->interps[i];
+            list->odd[list->count++] = list->odd[i];
+        }
+    }
+}
+
+/* Does this state's link lead to that one? */
+static bool
+thread_is_neighbour(uintptr_t at, uintptr_t to, size_t link)
+{
+    uintptr_t word;
+    return at != 0 && mem_word(at + link, &word) == 0 && word == to;
+}
+
+/* Append the states from one on, along next or prev.  The other link must
+   lead back, or the state name its interpreter. */
+static void
+thread_list_follow(struct thread_list *list, uintptr_t interp, uintptr_t from,
+                   uintptr_t at, size_t link)
+{
+    size_t other = link == layout.tstate_next ? layout.tstate_prev
+                                              : layout.tstate_next;
+    struct mem_chain chain = {0, 0, 0};
+    while (at != 0) {
+        uintptr_t back;
+        if (mem_chain_step(&chain, at) < 0) {
+            list->damaged = true;
+            thread_list_unique(list);
+            return;
+        }
+        if (mem_word(at + other, &back) < 0) {
+            back = from;
+        }
+        bool linked = from != 0 && back == from;
+        if (back != from && thread_is_neighbour(back, at, link)) {
+            list->damaged = true;       /* one was passed over */
+        }
+        if (thread_list_append(list, interp, at, linked) < 0) {
+            return;
+        }
+        from = at;
+        if (mem_word(at + link, &at) < 0) {
+            list->damaged = true;
+            return;
+        }
+    }
+}
+
+/* The list is broken: go on from the states that are known otherwise, in both
+   directions, to where it was left. */
+static void
+thread_list_bridge(struct thread_list *list, uintptr_t interp)
+{
+    const uintptr_t known[] = {
+        (uintptr_t)layout_attached_thread(),
+        (uintptr_t)PyGILState_GetThisThreadState(), thread_importer,
+    };
+    list->checked = true;
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+        uintptr_t owner, next, prev;
+        if (known[i] == 0
+            || mem_word(known[i] + layout.tstate_interp, &owner) < 0
+            || owner != interp
+            || mem_word(known[i] + layout.tstate_next, &next) < 0
+            || mem_word(known[i] + layout.tstate_prev, &prev) < 0) {
+            continue;
+        }
+        if (!thread_is_listed(list, known[i])) {
+            thread_list_append(list, interp, known[i], false);
+        }
+        thread_list_follow(list, interp, known[i], prev, layout.tstate_prev);
+        thread_list_follow(list, interp, known[i], next, layout.tstate_next);
+    }
+}
+
+/* Append one interpreter's threads. */
+static void
+thread_list_interpreter(struct thread_list *list, uintptr_t interp)
+{
+    uintptr_t head = 0;
+    if (mem_word(interp + layout.interp_threads, &head) < 0) {
+        list->damaged = true;
+    }
+    thread_list_follow(list, interp, 0, head, layout.tstate_next);
+    if (list->damaged || head == 0) {
+        thread_list_bridge(list, interp);
+    }
+}
+
+/* Is this interpreter linked, or may it be behind a damaged link?  The one
+   that armed a watchdog may have ended, and its memory be something else. */
+static bool
+thread_may_be_interpreter(uintptr_t wanted)
+{
+    struct mem_chain chain = {0, 0, 0};
+    uintptr_t interp = (uintptr_t)PyInterpreterState_Head();
+    while (interp != 0 && interp != wanted
+           && mem_chain_step(&chain, interp) == 0
+           && mem_word(interp + layout.interp_next, &interp) == 0) {
+    }
+    return interp != 0;
+}
+
+/* List all threads, those of one interpreter first.  No lock is taken: the
+   lists may change meanwhile, then they are read again. */
+static void
+thread_list_fill(struct thread_list *list, uintptr_t first)
+{
+    if (first != 0 && !thread_may_be_interpreter(first)) {
+        first = 0;
+    }
+    for (int tries = 0; tries <= THREAD_RETRIES; tries++) {
+        struct mem_chain chain = {0, 0, 0};
+        uintptr_t head = (uintptr_t)PyInterpreterState_Head();
+        uintptr_t interp = head;
+        bool cut = false;
+        list->count = 0;
+        list->damaged = list->full = list->checked = false;
+        if (first != 0) {
+            thread_list_interpreter(list, first);
+            cut = list->damaged;
+        }
+        while (interp != 0) {
+            if (mem_chain_step(&chain, interp) < 0) {
+                cut = true;
+                break;
+            }
+            list->damaged = false;
+            if (interp != first) {
+                thread_list_interpreter(list, interp);
+                cut |= list->damaged;
+            }
+            if (mem_word(interp + layout.interp_next, &interp) < 0) {
+                cut = true;
+                break;
+            }
+        }
+        list->damaged = cut;
+        if (!cut) {
+            return;
+        }
+    }
+}
+
+/* Is this state the calling thread's, as far as it tells itself? */
+static bool
+thread_is_mine(uintptr_t at, struct thread *t)
+{
+    return at != 0 && thread_read(at, t) == 0
+           && t->ident == (uintptr_t)pthread_self();
+}
+
+/* Find the calling thread's state.  3.8 to 3.11 know only who holds the GIL,
+   3.12+ lose the thread's own state after a subinterpreter, and a state may
+   have been freed by another thread: every answer is checked against the
+   list, or against the other one.  Returns false in a thread that Python
+   does not know. */
+static bool
+thread_find_current(const struct thread_list *list, struct thread *t)
+{
+    uintptr_t candidates[] = {
+        (uintptr_t)layout_attached_thread(),
+        (uintptr_t)PyGILState_GetThisThreadState(),
+    };
+    for (size_t i = 0; i < 2; i++) {
+        if (thread_is_mine(candidates[i], t)
+            && (list->damaged || list->full
+                || thread_is_listed(list, candidates[i]))) {
+            return true;
+        }
+    }
+    if (candidates[0] != 0 && candidates[0] == candidates[1]
+        && thread_read(candidates[0], t) == 0) {
+        return true;
+    }
+    /* One thread may own a state in several interpreters: prefer the one
+       that has frames. */
+    bool found = false;
+    for (size_t i = 0; i < list->count; i++) {
+        struct thread mine;
+        uintptr_t frame = 0;
+        if (thread_is_mine(list->threads[i], &mine)
+            && (!found || (frame_newest(mine.at, &frame) == 0 && frame))) {
+            *t = mine;
+            found = true;
+        }
+    }
+    return found;
+}
+
+/* Is this a state without frames that is no thread of its own?  A new one has
+   no number yet, or until 3.11 its creator's; and creating a subinterpreter
+   leaves one behind. */
+static bool
+thread_is_shadow(const struct thread_list *list, size_t i,
+                 const struct thread *t)
+{
+    struct frame_walk w;
+    struct thread other;
+    enum frame_walk_result result = frame_walk_begin(&w, t->at);
+    if (result == FRAME_WALK_ON) {
+        result = frame_walk_next(&w);
+    }
+    if (t->ident == 0) {
+        return result != FRAME_WALK_ON || w.code.at == 0;
+    }
+    if (!layout.frames_known || result != FRAME_WALK_END) {
+        return false;
+    }
+    for (size_t j = 0; j < list->count; j++) {
+        if (j != i && thread_read(list->threads[j], &other) == 0
+            && other.ident == t->ident) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Is the garbage collector at work in this thread's interpreter? */
+static bool
+thread_is_collecting(const struct thread *t)
+{
+    int collecting = 0;
+    uintptr_t at = layout_collecting_at(t->interp);
+    return at != 0 && mem_read(&collecting, at, sizeof collecting) == 0
+           && collecting == 1;
+}
+
+/* Decode one character of UTF-8; a byte that is none stands for itself.
+   Returns how many bytes it took. */
+static size_t
+thread_decode(const unsigned char *text, uint32_t *c)
+{
+    size_t n = text[0] < 0xc2 ? 1 : text[0] < 0xe0 ? 2 : text[0] < 0xf0 ? 3
+               : text[0] < 0xf5 ? 4 : 1;
+    uint32_t value = n == 1 ? text[0] : text[0] & (0xffu >> (n + 1));
+    for (size_t i = 1; i < n; i++) {
+        if ((text[i] & 0xc0) != 0x80) {
+            *c = text[0];
+            return 1;
+        }
+        value = value << 6 | (text[i] & 0x3f);
+    }
+    *c = value;
+    return n;
+}
+
+/* How much is shown of a type's name and of an exception's message. */
+#define THREAD_TYPE_MAX 100
+#define THREAD_MESSAGE_MAX 200
+
+/* Write the name of a type, as it calls itself.  Returns -1, with nothing
+   written, if this is no type that can be read. */
+static int
+thread_write_type(struct out *o, uintptr_t type)
+{
+    uintptr_t name, flags, size;
+    unsigned char text[THREAD_TYPE_MAX + 1];
+    size_t n = 0;
+    if (mem_word(type + offsetof(PyTypeObject, tp_name), &name) < 0
+        || mem_word(type + offsetof(PyTypeObject, tp_flags), &flags) < 0
+        || mem_word(type + offsetof(PyTypeObject, tp_basicsize), &size) < 0
+        || !(flags & Py_TPFLAGS_BASE_EXC_SUBCLASS)
+        || size < sizeof(PyBaseExceptionObject)) {
+        return -1;
+    }
+    do {
+        if (mem_read(text + n, name + n, 1) < 0) {
+            return -1;
+        }
+    } while (text[n] != '\0' && ++n < THREAD_TYPE_MAX);
+    text[n] = '\0';
+    for (size_t i = 0; i < n; ) {
+        uint32_t c;
+        i += thread_decode(text + i, &c);
+        out_escaped(o, c);
+    }
+    out_text(o, n == THREAD_TYPE_MAX ? "..." : "");
+    return n == 0 ? -1 : 0;
+}
+
+/* Is it a str, or can that not be told? */
+static bool
+thread_may_be_str(uintptr_t at)
+{
+    uintptr_t type;
+    return at != 0
+           && (mem_word(at + offsetof(PyObject, ob_type), &type) < 0
+               || type == (uintptr_t)&PyUnicode_Type
+               || str_is_subclass(type));
+}
+
+/* The message of an exception: the first of its arguments, or the second where
+   the first is a number, as OSError has it.  0 if there is none.  Returns -1
+   if they cannot be read. */
+static int
+thread_find_message(uintptr_t exception, uintptr_t *message)
+{
+    uintptr_t args, items[2] = {0, 0};
+    PyVarObject head;
+    *message = 0;
+    if (mem_word(exception + offsetof(PyBaseExceptionObject, args),
+                 &args) < 0
+        || (args != 0 && mem_read(&head, args, sizeof head) < 0)) {
+        return -1;
+    }
+    if (args == 0 || head.ob_base.ob_type != &PyTuple_Type
+        || head.ob_size < 1) {
+        return 0;
+    }
+    if (mem_read(items, args + offsetof(PyTupleObject, ob_item),
+                 head.ob_size > 1 ? sizeof items : sizeof *items) < 0) {
+        return -1;
+    }
+    *message = items[thread_may_be_str(items[0]) ? 0 : 1];
+    return 0;
+}
+
+/* Write a line about an exception: its type, and its message where that is a
+   str.  The value may be what an exception is still to be made of, of this
+   type. */
+static void
+thread_write_exception(struct out *o, const char *what, uintptr_t type,
+                       uintptr_t value)
+{
+    uintptr_t own = 0, message = value;
+    int found = 0;
+    out_room(o, OUT_LINE_MAX);
+    out_text(o, what);
+    mem_word(value + offsetof(PyObject, ob_type), &own);
+    if (thread_write_type(o, own) == 0) {
+        found = thread_find_message(value, &message);
+    }
+    else if (thread_write_type(o, type) < 0) {
+        out_text(o, "???");
+        message = 0;
+    }
+    if (found < 0 || thread_may_be_str(message)) {
+        out_text(o, ": ");
+        if (found < 0
+            || str_write_start(o, message, THREAD_MESSAGE_MAX) < 0) {
+            out_text(o, "???");
+        }
+    }
+    out_char(o, '\n');
+}
+
+/* The exception that a thread is handling, the last of those that a handler of
+   another has met; 0 if there is none.  Returns -1 if that cannot be read. */
+static int
+thread_find_handled(const struct thread *t, uintptr_t *value)
+{
+    struct mem_chain chain = {0, 0, 0};
+    uintptr_t item;
+    *value = 0;
+    if (mem_word(t->at + LAYOUT_TSTATE_HANDLED, &item) < 0) {
+        return -1;
+    }
+    while (item != 0 && (*value == 0 || *value == (uintptr_t)Py_None)) {
+        if (mem_chain_step(&chain, item) < 0
+            || mem_word(item + LAYOUT_HANDLED_VALUE, value) < 0
+            || mem_word(item + LAYOUT_HANDLED_PREVIOUS, &item) < 0) {
+            return -1;
+        }
+    }
+    *value = *value == (uintptr_t)Py_None ? 0 : *value;
+    return 0;
+}
+
+/* Write the exceptions of a thread: the one that it is handling, and the one
+   on its way to a handler. */
+static void
+thread_write_exceptions(struct out *o, const struct thread *t)
+{
+    uintptr_t value = 0, type = 0;
+    if (thread_find_handled(t, &value) < 0) {
+        out_text(o, "  handling ???\n");
+    }
+    else if (value != 0) {
+        thread_write_exception(o, "  handling ", 0, value);
+    }
+    value = 0;
+    if (mem_word(t->at + LAYOUT_TSTATE_RAISED, &value) < 0
+        || (LAYOUT_TSTATE_RAISED_TYPE != 0
+            && mem_word(t->at + LAYOUT_TSTATE_RAISED_TYPE, &type) < 0)) {
+        out_text(o, "  raising ???\n");
+    }
+    else if (value != 0 || type != 0) {
+        thread_write_exception(o, "  raising ", type, value);
+    }
+}
+
+/* Write " [name]".  The report of 1.0 is ASCII; the standard library's module
+   writes names as they are, of which only control characters, that would
+   forge lines, are escaped here. */
+static void
+thread_write_name(struct out *o, const char *name, bool ascii_only)
+{
+    const unsigned char *text = (const unsigned char *)name;
+    out_text(o, " [");
+    while (*text != '\0') {
+        uint32_t c;
+        size_t n = thread_decode(text, &c);
+        if (c >= 0x80 && !ascii_only) {
+            out_bytes(o, (const char *)text, n);
+        }
+        else {
+            out_escaped(o, c);
+        }
+        text += n;
+    }
+    out_char(o, ']');
+}
+
+/* What a thread that Python starts notes of itself, above its alternate stack:
+   its name, as Python knows it.  The key leads to it. */
+#define THREAD_NAME_SIZE 128
+struct thread_note {
+    char name[THREAD_NAME_SIZE];        /* UTF-8; "": not known */
+};
+static pthread_key_t thread_note_key;
+static bool thread_note_key_made;
+
+/* The name of the calling thread, "" where it has none.  Only from 3.14 on
+   does Python tell the kernel, which keeps 15 bytes of it: the whole name
+   was noted when the thread started.  A name that was given to the kernel
+   since is newer. */
+static void
+thread_get_name(char name[THREAD_NAME_SIZE])
+{
+    const struct thread_note *note = thread_note_key_made
+                                     ? pthread_getspecific(thread_note_key)
+                                     : NULL;
+    char kernel[32], program[32];
+    pid_t self = platform_thread_id();
+    platform_thread_name(self, kernel);
+    platform_thread_name(getpid(), program);
+    bool is_default = kernel[0] == '\0' || strcmp(kernel, program) == 0;
+    const char *best = is_default ? "" : kernel;
+    if (note != NULL && note->name[0] != '\0'
+        && (is_default || strncmp(note->name, kernel, 15) == 0)) {
+        best = note->name;
+    }
+    else if (self == getpid() && PyGILState_GetThisThreadState() != NULL) {
+        best = "MainThread";
+    }
+    size_t n = strlen(best);
+    memcpy(name, best, n < THREAD_NAME_SIZE ? n : THREAD_NAME_SIZE - 1);
+    name[n < THREAD_NAME_SIZE ? n : THREAD_NAME_SIZE - 1] = '\0';
+}
+
+/* What context() says of a thread.  Made when a thread first says something,
+   given to another one when it ends, never freed: a handler may be looking.
+   The text is kept as it is in a str, not escaped: that would cost more than
+   the call may, and make it hard to give back. */
+#define THREAD_CONTEXT_MAX 200
+#define THREAD_CONTEXT_TRIES 10
+
+struct thread_context {
+    struct thread_context *next;        /* of all that were ever made */
+    atomic_uintptr_t ident;     /* whose it is, as in Thread.ident; 0: free */
+    atomic_uint sequence;       /* odd while the text is being changed */
+    uint8_t width;              /* bytes a character, 0: no text */
+    bool cut;                   /* the text was longer */
+    uint16_t length;
+    uint32_t text[THREAD_CONTEXT_MAX];
+};
+
+static _Atomic(struct thread_context *) thread_contexts;
+
+/* Find the note of the thread with this identity.  Returns 0 if there is
+   none. */
+static uintptr_t
+thread_find_context(uintptr_t ident)
+{
+    struct mem_chain chain = {0, 0, 0};
+    uintptr_t owner, at = (uintptr_t)atomic_load(&thread_contexts);
+    while (at != 0 && ident != 0 && mem_chain_step(&chain, at) == 0
+           && mem_word(at + offsetof(struct thread_context, ident),
+                       &owner) == 0) {
+        if (owner == ident) {
+            return at;
+        }
+        if (mem_word(at + offsetof(struct thread_context, next), &at) < 0) {
+            return 0;
+        }
+    }
+    return 0;
+}
+
+/* Copy a note that may be changing.  Returns -1 if it did not hold still: its
+   thread was stopped in the middle of a change, or died there. */
+static int
+thread_read_context(uintptr_t at, struct thread_context *note)
+{
+    const uintptr_t sequence = at + offsetof(struct thread_context, sequence);
+    for (int i = 0; i < THREAD_CONTEXT_TRIES; i++) {
+        unsigned before = 1, after;
+        if (i > 0) {
+            platform_sleep(20000);
+        }
+        if (mem_read(&before, sequence, sizeof before) < 0) {
+            return -1;
+        }
+        atomic_thread_fence(memory_order_acquire);
+        if (mem_read(note, at, sizeof *note) < 0) {
+            return -1;
+        }
+        atomic_thread_fence(memory_order_acquire);
+        if (before % 2 == 0
+            && mem_read(&after, sequence, sizeof after) == 0
+            && after == before) {
+            return 0;
+        }
+    }
+    return -1;
+}
+
+/* Write the line with what a thread said of itself, if it did. */
+static void
+thread_write_context(struct out *o, uintptr_t ident)
+{
+    struct thread_context note;
+    uintptr_t at = thread_find_context(ident);
+    bool good = at != 0 && thread_read_context(at, &note) == 0;
+    if (at == 0 || (good && (note.width == 0 || note.length == 0
+                             || note.ident != ident))) {
+        return;                 /* the last: its thread has just ended */
+    }
+    out_room(o, OUT_LINE_MAX);
+    out_text(o, "  context: ");
+    if (good && note.length <= THREAD_CONTEXT_MAX && note.width <= 4) {
+        str_write_block(o, note.text, note.length, note.width);
+        out_text(o, note.cut ? "..." : "");
+    }
+    else {
+        out_text(o, "???");
+    }
+    out_char(o, '\n');
+}
+
+/* Write a thread's header.  program is the name that threads have by default,
+   which is no news; NULL in the standard library's report, which shows what
+   the running Python shows. */
+static void
+thread_write_header(struct out *o, const char *title, uintptr_t ident,
+                    pid_t native, const char *program)
+{
+    char name[32] = "";
+    out_room(o, OUT_LINE_MAX);
+    out_text(o, title);
+    out_text(o, " 0x");
+    out_hex(o, ident, 2 * (int)sizeof(long));
+    if (native != 0 && (program != NULL || LAYOUT_NAMES_THREADS)) {
+        platform_thread_name(native, name);
+    }
+    if (name[0] != '\0' && (program == NULL || strcmp(name, program) != 0)) {
+        thread_write_name(o, name, program != NULL);
+    }
+    out_text(o, " (most recent call first):\n");
+}
+
+/* Write the stack of a thread that may be running: what changed while it was
+   read is taken back and read again. */
+static void
+thread_write_stack(struct out *o, uintptr_t at, bool show_oldest,
+                   uintptr_t sp, int retries, struct frame_memory *m)
+{
+    size_t start = o->used, flushes = o->flushes;
+    while (!frame_write_stack(o, at, show_oldest, sp, false, m)
+           && retries-- > 0
+           && o->flushes == flushes) {
+        o->used = start;
+        flushes = ++o->flushes;     /* what was taken back is forgotten */
+    }
+}
+
+#endif

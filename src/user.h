@@ -1,0 +1,338 @@
+/* user: write a traceback whenever a signal comes.
+
+   The GIL is held, but in on_user_signal() and what it calls. */
+
+#ifndef FAULTHANDLER_USER_H
+#define FAULTHANDLER_USER_H
+
+#include "chain.h"
+#include "fault.h"
+#include "mem.h"
+#include "out.h"
+#include "platform.h"
+#include "report.h"
+#include "request.h"
+#include "sink.h"
+#include "stack.h"
+
+/* What a signal prints.  Two slots a signal, so that the one in use is never
+   written. */
+struct user_request {
+    struct request request;
+    bool chain;
+};
+
+static struct user_signal {
+    _Atomic(struct user_request *) active;      /* NULL: not registered */
+    struct user_request slots[2];
+    struct sigaction previous;
+} user_signals[NSIG];
+
+static struct report_memory user_memory;
+
+#define USER_SKIPPED "<traceback skipped: another report is being written>\n"
+
+/* Say that there is no report, since another one takes too long.  Its buffer
+   is not ours to use. */
+static void
+user_skip(const struct request *request)
+{
+    char text[] = USER_SKIPPED;
+    struct out o = {
+        .text = text, .size = sizeof text, .used = sizeof text - 1,
+        .sink = &request->sink, .deadline = platform_now() + OUT_STALL_NS,
+    };
+    out_flush(&o);
+    out_close(&o);
+}
+
+/* Write the report. */
+__attribute__((noinline)) static void
+user_report(void *argument)
+{
+    const struct request *request = argument;
+    struct mem_session session;
+    struct report r;
+    mem_begin(&session);
+    if (!report_enter()) {
+        user_skip(request);
+    }
+    else {
+        memset(&r, 0, sizeof r);
+        report_use_memory(&r, &user_memory);
+        r.request = request;
+        r.kind = REPORT_USER;
+        report_write(&r);
+        report_finish(&r);
+        report_leave();
+    }
+    mem_end(&session);
+}
+
+/* Let the default action happen, then be there again: it may have stopped
+   the process only for a while. */
+static void
+user_chain_default(int signum, const struct sigaction *previous)
+{
+    struct sigaction ours;
+    sigset_t one, mask;
+    sigemptyset(&one);
+    sigaddset(&one, signum);
+    sigaction(signum, previous, &ours);
+    syscall(SYS_tgkill, getpid(), platform_thread_id(), signum);
+    pthread_sigmask(SIG_UNBLOCK, &one, &mask);
+    pthread_sigmask(SIG_SETMASK, &mask, NULL);
+    sigaction(signum, &ours, NULL);
+}
+
+/* Call the handler that was there before, as the kernel would have. */
+static void
+user_chain(int signum, siginfo_t *info, void *context,
+           struct user_signal *user)
+{
+    struct sigaction previous = user->previous;
+    sigset_t mask;
+    if (previous.sa_handler == SIG_IGN) {
+        return;
+    }
+    if (previous.sa_handler == SIG_DFL) {
+        user_chain_default(signum, &previous);
+        return;
+    }
+    if (previous.sa_flags & (int)SA_RESETHAND) {
+        user->previous.sa_flags &= ~SA_SIGINFO;
+        user->previous.sa_handler = SIG_DFL;
+    }
+    pthread_sigmask(SIG_BLOCK, &previous.sa_mask, &mask);
+    if (previous.sa_flags & SA_SIGINFO) {
+        previous.sa_sigaction(signum, info, context);
+    }
+    else {
+        previous.sa_handler(signum);
+    }
+    pthread_sigmask(SIG_SETMASK, &mask, NULL);
+}
+
+/* Whose handler before ours is being called, in which frame: that handler may
+   be one that chains to ours, registered again above it. */
+struct user_chained {
+    int signum;
+    const void *context;
+    uintptr_t frame;
+};
+THREAD_LOCAL struct user_chained user_chained;
+
+/* The handler of registered signals. */
+static void
+on_user_signal(int signum, siginfo_t *info, void *context)
+{
+    int saved_errno = errno;
+    struct user_signal *user = &user_signals[signum];
+    struct user_request *request = atomic_load(&user->active);
+    struct user_chained outer = user_chained;
+    uintptr_t frame = (uintptr_t)__builtin_frame_address(0);
+    if (outer.signum == signum && outer.context == context
+        && frame < outer.frame) {
+        return;
+    }
+    if (request != NULL && !stack_is_small(context)) {
+        user_report(&request->request);
+    }
+    else if (request != NULL
+             && !stack_call_on_spare(&stack_user_spare, user_report,
+                                     &request->request)) {
+        user_skip(&request->request);
+    }
+    errno = saved_errno;
+    if (request != NULL && request->chain) {
+        user_chained = (struct user_chained) {signum, context, frame};
+        user_chain(signum, info, context, user);
+        user_chained = outer;
+    }
+}
+
+/* The number of a signal that can be registered.  Returns -1 with an
+   exception. */
+static int
+user_parse_signal(PyObject *argument)
+{
+    int signum;
+    if (file_parse_int(argument, &signum) < 0) {
+        return -1;
+    }
+    if (fault_find(signum) != NULL) {
+        PyErr_Format(PyExc_RuntimeError,
+                     "signal %d cannot be registered, use enable() instead",
+                     signum);
+        return -1;
+    }
+    if (signum < 1 || signum >= NSIG) {
+        PyErr_SetString(PyExc_ValueError, "signal number out of range");
+        return -1;
+    }
+    return signum;
+}
+
+/* The flags of our handler.  With chain the other handler decides whether
+   system calls are restarted, on which stack it runs and what it may
+   interrupt: it must find what it asked for. */
+static int
+user_flags(const struct sigaction *previous, bool chain)
+{
+    if (chain && sig_is_handler(previous)) {
+        return previous->sa_flags & (SA_RESTART | SA_ONSTACK | SA_NODEFER
+                                     | SA_NOCLDSTOP | SA_NOCLDWAIT);
+    }
+    return SA_RESTART | SA_ONSTACK;
+}
+
+/* Close the files of the slots that are not in use.  A handler in another
+   thread may be writing to one: reports of user signals hold the door.  Where
+   it is not to be had for long, the file stays open until the next call:
+   better than a report in the file that gets its number. */
+static void
+user_close_sinks(struct user_signal *user)
+{
+    struct mem_session session;
+    Py_BEGIN_ALLOW_THREADS
+    mem_begin(&session);        /* no signal of our own meanwhile */
+    if (report_enter()) {
+        /* Not to wait: its holder may be a handler that waits for us. */
+        if (pthread_mutex_trylock(&state_lock) == 0) {
+            for (size_t i = 0; i < 2; i++) {
+                if (&user->slots[i] != atomic_load(&user->active)) {
+                    file_close_sink(&user->slots[i].request.sink);
+                }
+            }
+            pthread_mutex_unlock(&state_lock);
+        }
+        report_leave();
+    }
+    mem_end(&session);
+    Py_END_ALLOW_THREADS
+}
+
+/* Fill the slot that is not in use, publish it, install the handler.
+   Returns -1 with errno. */
+static int
+user_arm(int signum, struct user_request *request)
+{
+    struct user_signal *user = &user_signals[signum];
+    pthread_mutex_lock(&state_lock);
+    struct user_request *before = atomic_load(&user->active);
+    struct user_request *slot = &user->slots[before == &user->slots[0]];
+    int result = 0, error = 0;
+    /* The last file of this slot is still being written to, as long as a
+       report may take. */
+    for (int tries = 0; tries < 3 && slot->request.sink.kind != SINK_NOWHERE;
+         tries++) {
+        pthread_mutex_unlock(&state_lock);
+        user_close_sinks(user);
+        pthread_mutex_lock(&state_lock);
+        before = atomic_load(&user->active);
+        slot = &user->slots[before == &user->slots[0]];
+    }
+    *slot = *request;
+    if (before == NULL) {
+        result = sigaction(signum, NULL, &user->previous);
+    }
+    if (result == 0 && (before == NULL
+                        || platform_handler_is(signum, on_user_signal))) {
+        result = sig_install(signum, on_user_signal,
+                             user_flags(&user->previous, request->chain),
+                             NULL);
+    }
+    error = errno;
+    if (result == 0) {
+        atomic_store(&user->active, slot);
+    }
+    pthread_mutex_unlock(&state_lock);
+    if (result < 0) {
+        file_close_sink(&slot->request.sink);
+    }
+    else if (before != NULL) {
+        user_close_sinks(user);
+    }
+    errno = error;
+    return result;
+}
+
+PyDoc_STRVAR(faulthandler_register_doc,
+"register($module, /, signum, file=None, all_threads=True, chain=False, *,\n"
+"         max_threads=100)\n"
+"--\n"
+"\n"
+"Write the traceback of all threads, or of the one that gets it, to file\n"
+"whenever the signal signum comes.\n"
+"\n"
+"file is an object with fileno(), a descriptor, a path, which each report\n"
+"opens anew, or None for sys.stderr.  chain: then call the handler that was\n"
+"there before.  Where that is the default action, it happens: for most\n"
+"signals the process ends.  Returns None.  Raises RuntimeError for the\n"
+"signals that enable() arms, ValueError if signum is out of range, OSError\n"
+"if it cannot be handled, and what enable() raises for file.");
+
+static PyObject *
+faulthandler_register(PyObject *module, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"signum", "file", "all_threads", "chain",
+                            "max_threads", NULL};
+    struct module_state *state = PyModule_GetState(module);
+    PyObject *number, *file = NULL, *keep;
+    int signum, all_threads = 1, chain = 0;
+    Py_ssize_t max_threads = 100;
+    struct sink sink;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|Opp$n:register", names,
+                                     &number, &file, &all_threads, &chain,
+                                     &max_threads)
+        || (signum = user_parse_signal(number)) < 0
+        || file_resolve(file, &sink, &keep) < 0) {
+        return NULL;
+    }
+    struct user_request request = {
+        .request = {.sink = sink, .all_threads = all_threads,
+                    .max_threads = file_max_threads(max_threads)},
+        .chain = chain,
+    };
+    if (user_arm(signum, &request) < 0) {
+        PyErr_SetFromErrno(PyExc_OSError);
+        Py_XDECREF(keep);
+        return NULL;
+    }
+    file_keep(&state->user_files[signum], keep);
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(faulthandler_unregister_doc,
+"unregister($module, signum, /)\n"
+"--\n"
+"\n"
+"Take back register(signum); returns whether it was registered.\n"
+"\n"
+"Raises RuntimeError for the signals that enable() arms, and ValueError if\n"
+"signum is out of range.");
+
+static PyObject *
+faulthandler_unregister(PyObject *module, PyObject *number)
+{
+    struct module_state *state = PyModule_GetState(module);
+    int signum = user_parse_signal(number);
+    if (signum < 0) {
+        return NULL;
+    }
+    struct user_signal *user = &user_signals[signum];
+    pthread_mutex_lock(&state_lock);
+    struct user_request *active = atomic_load(&user->active);
+    if (active != NULL) {
+        sig_restore(signum, on_user_signal, &user->previous);
+        atomic_store(&user->active, NULL);
+    }
+    pthread_mutex_unlock(&state_lock);
+    if (active != NULL) {
+        user_close_sinks(user);
+    }
+    file_keep(&state->user_files[signum], NULL);
+    return PyBool_FromLong(active != NULL);
+}
+
+#endif
