@@ -30,7 +30,8 @@
    It uses only what stands above it, and signal handlers are called on_*.
 
    src/platform.h   what the kernel and the C library offer
-   src/cpu.h        the state of the processor at a fault
+   src/cpu.h        the registers at a fault, one file per processor
+   src/unwind.h     the C stack of the calling thread
    src/cpython.h    the questions asked of CPython
    src/mem.h        copy n bytes or fail, never a fault
    src/out.h        one buffer, whole lines, bounded waiting
@@ -60,6 +61,7 @@
 
 #include "src/platform.h"
 #include "src/cpu.h"
+#include "src/unwind.h"
 #include "src/cpython.h"
 #include "src/mem.h"
 #include "src/out.h"
@@ -152,7 +154,7 @@ static void
 fatal_report(const struct fault_signal *fault, const struct request *request,
              enum report_kind kind, const siginfo_t *info, void *context)
 {
-    struct platform_place place = platform_get_place(context);
+    struct cpu_place place = cpu_get_place(context);
     struct fatal_timer timer;
     struct report r;
     memset(&r, 0, sizeof r);
@@ -167,7 +169,7 @@ fatal_report(const struct fault_signal *fault, const struct request *request,
     report_write(&r);
     report_finish(&r);
     fatal_timer_stop(&timer);
-    platform_set_place(context, place);
+    cpu_set_place(context, place);
     if (mine) {
         report_leave();
     }
@@ -205,7 +207,7 @@ fatal_is_inside(struct fault_signal *fault, const void *context)
     }
     return sigismember(&uc->uc_sigmask, fault->signum) == 1
            || fatal_is_below_caller(fault, context,
-                                    platform_get_place(context).sp);
+                                    cpu_get_place(context).sp);
 }
 
 /* Is it the older handler that calls ours, as the one before it?  It was
@@ -352,7 +354,7 @@ fatal_is_own(const struct mem_session *session, const siginfo_t *info,
 static void
 on_fatal_signal(int signum, siginfo_t *info, void *context)
 {
-    platform_clear_flags();
+    cpu_clear_flags();
     int saved_errno = errno;
     struct mem_session *session = mem_here;
     bool own = fatal_is_own(session, info, context);
@@ -689,21 +691,21 @@ PyDoc_STRVAR(faulthandler_enable_doc,
 static void
 fatal_learn_loop(void)
 {
-    static struct platform_frame frames[32];
+    static struct unwind_frame frames[32];
     static struct frame_loops loops;
-    struct platform_unwinding u = {.frames = frames, .max = 32};
+    struct unwind u = {.frames = frames, .max = 32};
     struct mem_session session;
-    platform_unwind_init();
+    unwind_init();
     if (!layout.frames_known || !LAYOUT_LOOP_PLACES) {
         return;
     }
     mem_begin(&session);
     frame_loops_begin(&loops, (uintptr_t)PyThreadState_Get());
-    platform_unwind(&u);
+    unwind_stack(&u);
     for (size_t i = 0; i + 1 < u.count; i++) {
         if (loops.result == FRAME_WALK_ON
             && native_mix_holds(&frames[i], loops.place)) {
-            native_loop_part = platform_find_start(frames[i].pc - 1);
+            native_loop_part = unwind_find_function(frames[i].pc - 1);
         }
     }
     mem_end(&session);
@@ -784,7 +786,7 @@ faulthandler_enable(PyObject *module, PyObject *args, PyObject *kwargs)
             fatal_learn_loop();
         }
         else if (request.c_stack) {
-            platform_backtrace_init();
+            unwind_init();
         }
         fatal_note_modules();
         stack_install();

@@ -7,27 +7,59 @@
 #include "cpu.h"
 #include "mem.h"
 
-/* Is this no address at all?  All bits above the 47th must be equal to it.
-   Of several bytes the last may be the one that is not. */
+#define FAULT_IS_X86_64 (CPU_TRAP_PAGE == 14)
+
+/* What the processor said of a fault, and its general registers as
+   instructions number them. */
+#define FAULT_REGISTERS (FAULT_IS_X86_64 ? 16 : CPU_GENERAL)
+
+struct fault_state {
+    int trap;
+    enum cpu_access access;
+    uintptr_t address;
+    uintptr_t registers[CPU_GENERAL + 1];
+};
+
+/* The place of a register in the list of all. */
+static size_t
+fault_register(size_t number)
+{
+    static const uint8_t x86_64[] = {0, 2, 3, 1, 7, 6, 4, 5};
+    return FAULT_IS_X86_64 && number < sizeof x86_64 ? x86_64[number]
+                                                     : number;
+}
+
+static const char *
+fault_register_name(size_t number)
+{
+    return cpu_register_name(fault_register(number));
+}
+
+static void
+fault_get_state(const void *context, struct fault_state *state)
+{
+    struct cpu_fault fault;
+    cpu_get_fault(context, &fault);
+    state->trap = fault.trap;
+    state->access = fault.access;
+    state->address = fault.address;
+    for (size_t i = 0; i < FAULT_REGISTERS; i++) {
+        state->registers[i] = cpu_register(context, fault_register(i));
+    }
+}
+
+/* Is this no address at all?  Of several bytes the last may be the one that is
+   not. */
 static bool
 fault_is_odd(uintptr_t address)
 {
-    uint64_t last = (uint64_t)address + 7;
-    return PLATFORM_IS_X86_64
-           && ((uint64_t)((int64_t)((uint64_t)address << 16) >> 16) != address
-               || (uint64_t)((int64_t)(last << 16) >> 16) != last);
+    return !cpu_is_canonical(address) || !cpu_is_canonical(address + 7);
 }
-
-/* Exceptions of the processor, by its numbers. */
-enum {
-    FAULT_TRAP_DIVISION = 0, FAULT_TRAP_OPCODE = 6, FAULT_TRAP_STACK = 12,
-    FAULT_TRAP_PROTECTION = 13, FAULT_TRAP_ALIGNMENT = 17
-};
 
 /* An instruction of x86-64, as far as it tells which memory it was about to
    use.  Decoded where the kernel knows no address: an address that is not
    canonical, a division. */
-#define FAULT_CODE_MAX 15
+#define FAULT_CODE_MAX CPU_CODE_BYTES
 struct fault_instruction {
     uint8_t code[FAULT_CODE_MAX];
     size_t length, at;          /* bytes that could be read, and were used */
@@ -209,7 +241,7 @@ fault_decode(struct fault_instruction *in, uintptr_t pc,
 {
     memset(in, 0, sizeof *in);
     in->base = in->index = -1;
-    in->length = PLATFORM_IS_X86_64 ? fault_read_code(in->code, pc) : 0;
+    in->length = FAULT_IS_X86_64 ? fault_read_code(in->code, pc) : 0;
     if (in->length == 0 || fault_read_opcode(in) < 0) {
         return -1;
     }
@@ -246,7 +278,7 @@ fault_divisor(const struct fault_instruction *in, const uintptr_t *registers)
 
 /* Does the instruction write to its operand in memory?  Not known of those
    where it depends on more than the opcode. */
-static enum platform_access
+static enum cpu_access
 fault_operand_access(const struct fault_instruction *in)
 {
     uint8_t b = in->opcode;
@@ -254,7 +286,7 @@ fault_operand_access(const struct fault_instruction *in)
     bool writes = false;
     if (in->map > 1 || (in->map == 0 && b >= 0xd8 && b <= 0xdf)
         || (in->map == 1 && (b == 0x7e || b == 0xae || b == 0xc7))) {
-        return PLATFORM_UNKNOWN;
+        return CPU_UNKNOWN;
     }
     if (in->map == 1) {
         writes = b == 0x11 || b == 0x13 || b == 0x17 || b == 0x29
@@ -275,20 +307,20 @@ fault_operand_access(const struct fault_instruction *in)
                  || ((b | 1) == 0xf7 && (reg == 2 || reg == 3))
                  || ((b | 1) == 0xff && reg < 2);
     }
-    return writes ? PLATFORM_WRITE : PLATFORM_READ;
+    return writes ? CPU_WRITE : CPU_READ;
 }
 
 /* Where the instruction was about to go that is no address.  Its operand, the
    string that it works on, the stack, or what it jumps to. */
 struct fault_odd {
     uintptr_t address;
-    enum platform_access access;
+    enum cpu_access access;
     int registers[2];           /* that it comes from; -1: none */
 };
 
 static bool
 fault_note_odd(struct fault_odd *odd, uintptr_t address,
-               enum platform_access access, int base, int index)
+               enum cpu_access access, int base, int index)
 {
     if (!fault_is_odd(address)) {
         return false;
@@ -306,8 +338,8 @@ fault_find_implicit(const struct fault_instruction *in,
     uintptr_t sp = registers[4], target;
     if (b >= 0xa0 && b <= 0xa3 && in->at + sizeof target <= in->length) {
         memcpy(&target, in->code + in->at, sizeof target);
-        return fault_note_odd(odd, target, b < 0xa2 ? PLATFORM_READ
-                                                    : PLATFORM_WRITE, -1, -1);
+        return fault_note_odd(odd, target, b < 0xa2 ? CPU_READ
+                                                    : CPU_WRITE, -1, -1);
     }
     if ((b >= 0xa4 && b <= 0xa7) || (b >= 0xaa && b <= 0xaf)) {
         bool reads_di = (b & 0xfe) == 0xa6 || (b & 0xfe) == 0xae;
@@ -315,22 +347,22 @@ fault_find_implicit(const struct fault_instruction *in,
         bool uses_di = (b & 0xfe) != 0xac;
         return (uses_di
                 && fault_note_odd(odd, registers[7],
-                                  reads_di ? PLATFORM_READ : PLATFORM_WRITE,
+                                  reads_di ? CPU_READ : CPU_WRITE,
                                   7, -1))
-               || (uses_si && fault_note_odd(odd, registers[6], PLATFORM_READ,
+               || (uses_si && fault_note_odd(odd, registers[6], CPU_READ,
                                              6, -1));
     }
     if (b == 0xc2 || b == 0xc3) {
-        return fault_note_odd(odd, sp, PLATFORM_READ, 4, -1)
+        return fault_note_odd(odd, sp, CPU_READ, 4, -1)
                || (mem_word(sp, &target) == 0
-                   && fault_note_odd(odd, target, PLATFORM_EXECUTE, -1, -1));
+                   && fault_note_odd(odd, target, CPU_EXECUTE, -1, -1));
     }
     bool pushes = (b & 0xf8) == 0x50 || b == 0x68 || b == 0x6a || b == 0x9c
                   || b == 0xe8;
     bool pops = (b & 0xf8) == 0x58 || b == 0x9d;
-    return (pushes && fault_note_odd(odd, sp - 8, PLATFORM_WRITE, 4, -1))
-           || (pops && fault_note_odd(odd, sp, PLATFORM_READ, 4, -1))
-           || (b == 0xc9 && fault_note_odd(odd, registers[5], PLATFORM_READ,
+    return (pushes && fault_note_odd(odd, sp - 8, CPU_WRITE, 4, -1))
+           || (pops && fault_note_odd(odd, sp, CPU_READ, 4, -1))
+           || (b == 0xc9 && fault_note_odd(odd, registers[5], CPU_READ,
                                            5, -1));
 }
 
@@ -340,7 +372,7 @@ fault_find_odd(const struct fault_instruction *in, const uintptr_t *registers,
 {
     unsigned what = in->reg & 7;
     uintptr_t target = in->base >= 0 ? registers[in->base] : 0;
-    if (fault_note_odd(odd, pc, PLATFORM_EXECUTE, -1, -1)) {
+    if (fault_note_odd(odd, pc, CPU_EXECUTE, -1, -1)) {
         return true;
     }
     if (in->in_memory
@@ -353,11 +385,11 @@ fault_find_odd(const struct fault_instruction *in, const uintptr_t *registers,
     }
     if (in->opcode == 0xff && (what == 2 || what == 4)) {
         bool known = !in->in_memory || mem_word(in->address, &target) == 0;
-        return known && fault_note_odd(odd, target, PLATFORM_EXECUTE,
+        return known && fault_note_odd(odd, target, CPU_EXECUTE,
                                        in->in_memory ? -1 : in->base, -1);
     }
     if (in->opcode == 0xff && what == 6) {
-        return fault_note_odd(odd, registers[4] - 8, PLATFORM_WRITE, 4, -1);
+        return fault_note_odd(odd, registers[4] - 8, CPU_WRITE, 4, -1);
     }
     return fault_find_implicit(in, registers, odd);
 }

@@ -11,6 +11,7 @@
 #include "report.h"
 #include "request.h"
 #include "sink.h"
+#include "unwind.h"
 
 /* Kept: a mapping of one's own costs more than the dump.  It is made when
    another dump is using this one. */
@@ -142,7 +143,7 @@ faulthandler_dump_c_stack(PyObject *module, PyObject *args, PyObject *kwargs)
         || file_resolve(file, &request.sink, &keep) < 0) {
         return NULL;
     }
-    platform_backtrace_init();
+    unwind_init();
     int result = dump_report(&request, REPORT_C_STACK, from);
     file_close_sink(&request.sink);
     Py_XDECREF(keep);

@@ -74,7 +74,7 @@ static bool
 fault_is_inside(const void *context, const struct platform_code *ranges,
                 size_t n)
 {
-    uintptr_t word, sp = platform_get_place(context).sp;
+    uintptr_t word, sp = cpu_get_place(context).sp;
     for (size_t i = 0; i < FAULT_SCAN_WORDS; i++) {
         if (mem_word(sp + i * sizeof word, &word) < 0) {
             return false;
@@ -200,14 +200,14 @@ fault_end(struct out *o, const siginfo_t *info)
 static bool
 fault_is_like_stack(const struct fault_mapping *m)
 {
-    return m->can[PLATFORM_READ] && m->can[PLATFORM_WRITE]
+    return m->can[CPU_READ] && m->can[CPU_WRITE]
            && m->path[0] != '/';
 }
 
 /* What is known of a fault that has an address, and of the memory around. */
 struct fault_place {
     uintptr_t address, pc, sp;
-    enum platform_access access;
+    enum cpu_access access;
     struct fault_mapping at;    /* where the address is */
     uintptr_t next;             /* the next one above that may be a stack */
     uintptr_t low, high;        /* this thread's stack, 0: not known */
@@ -292,8 +292,8 @@ fault_is_inner_guard(const struct fault_place *p)
 {
     const struct fault_mapping *at = &p->at;
     return at->end != 0 && at->start == p->low
-           && at->can[p->access == PLATFORM_UNKNOWN
-                      ? PLATFORM_WRITE : p->access];
+           && at->can[p->access == CPU_UNKNOWN
+                      ? CPU_WRITE : p->access];
 }
 
 /* Was a large frame made right before, that begins on this thread's stack?
@@ -303,7 +303,7 @@ static bool
 fault_made_frame(const struct fault_place *p)
 {
     uint8_t code[FAULT_PROLOGUE + 7] = {0};
-    size_t n = PLATFORM_IS_X86_64 ? FAULT_PROLOGUE : 0;
+    size_t n = FAULT_IS_X86_64 ? FAULT_PROLOGUE : 0;
     while (n >= 16 && mem_read(code, p->pc - n, n) < 0) {
         n /= 2;
     }
@@ -372,7 +372,7 @@ fault_stack_size(const struct fault_place *p)
 }
 
 static const char *
-fault_access_word(enum platform_access access)
+fault_access_word(enum cpu_access access)
 {
     static const char *const words[] = {
         "accessing", "reading", "writing", "executing",
@@ -386,7 +386,7 @@ fault_access_word(enum platform_access access)
 
 /* Write an address and what can be told from the number alone. */
 static void
-fault_write_address(struct out *o, enum platform_access access,
+fault_write_address(struct out *o, enum cpu_access access,
                     uintptr_t address)
 {
     out_text(o, "  ");
@@ -424,7 +424,7 @@ fault_write_path(struct out *o, const struct fault_mapping *m)
 /* The mapping is there, but it allows other things than what was tried. */
 static void
 fault_write_mapping(struct out *o, const struct fault_mapping *m,
-                    enum platform_access access)
+                    enum cpu_access access)
 {
     static const char *const allowed[] = {
         "allows no access", "allows only reading", "allows only writing",
@@ -443,8 +443,8 @@ fault_write_mapping(struct out *o, const struct fault_mapping *m,
         out_text(o, "allows it, but not this page");
         return;
     }
-    out_text(o, allowed[m->can[PLATFORM_READ] + 2 * m->can[PLATFORM_WRITE]
-                        + 4 * m->can[PLATFORM_EXECUTE]]);
+    out_text(o, allowed[m->can[CPU_READ] + 2 * m->can[CPU_WRITE]
+                        + 4 * m->can[CPU_EXECUTE]]);
 }
 
 /* A file behind a mapping ends before the address, or has no memory for it:
@@ -529,13 +529,13 @@ fault_write_pattern(struct out *o, const char *name, uintptr_t value)
 /* Did the address come from a register that holds a pattern?  On processors
    that take any number for an address; some ignore its upper byte. */
 static void
-fault_write_origin(struct out *o, const struct platform_fault *f,
+fault_write_origin(struct out *o, const struct fault_state *f,
                    uintptr_t address)
 {
-    for (size_t i = 0; !PLATFORM_IS_X86_64 && i < PLATFORM_REGISTERS; i++) {
+    for (size_t i = 0; !FAULT_IS_X86_64 && i < FAULT_REGISTERS; i++) {
         uintptr_t offset = address - f->registers[i] + FAULT_PATTERN_MAX;
         if ((offset & (UINTPTR_MAX >> 8)) <= 2 * FAULT_PATTERN_MAX
-            && fault_write_pattern(o, platform_register_name(i),
+            && fault_write_pattern(o, fault_register_name(i),
                                    f->registers[i])) {
             return;
         }
@@ -545,16 +545,16 @@ fault_write_origin(struct out *o, const struct platform_fault *f,
 /* A fault at an address that the kernel told. */
 static void
 fault_write_memory(struct out *o, const siginfo_t *info, const void *context,
-                   const struct platform_fault *f)
+                   const struct fault_state *f)
 {
     const ucontext_t *uc = context;
     struct fault_place p;
     stack_t alternate = uc->uc_stack;
     memset(&p, 0, sizeof p);
     p.address = (uintptr_t)info->si_addr;
-    p.pc = platform_get_place(context).pc;
-    p.sp = platform_get_place(context).sp;
-    p.access = f->address == p.address ? f->access : PLATFORM_UNKNOWN;
+    p.pc = cpu_get_place(context).pc;
+    p.sp = cpu_get_place(context).sp;
+    p.access = f->address == p.address ? f->access : CPU_UNKNOWN;
     if (alternate.ss_flags & SS_DISABLE) {
         alternate.ss_sp = NULL;
     }
@@ -593,9 +593,11 @@ fault_write_code(struct out *o, uintptr_t pc)
         out_text(o, i == 0 ? "" : " ");
         out_hex(o, code[i], 2);
     }
-    if (PLATFORM_IS_X86_64 && n >= 2 && code[0] == 0x0f && code[1] == 0x0b) {
-        out_text(o, " (ud2, by which compilers mark what must not be"
-                    " reached)");
+    const char *name = cpu_undefined_name(code, n);
+    if (name != NULL) {
+        out_text(o, " (");
+        out_text(o, name);
+        out_text(o, ", by which compilers mark what must not be reached)");
     }
     out_text(o, n == 0 ? "???" : "");
     out_text(o, " at address ");
@@ -606,18 +608,18 @@ fault_write_code(struct out *o, uintptr_t pc)
    si_addr is 0, which is no NULL pointer. */
 static void
 fault_write_refused(struct out *o, const siginfo_t *info,
-                    const struct platform_fault *f, uintptr_t pc)
+                    const struct fault_state *f, uintptr_t pc)
 {
     struct fault_instruction in;
-    struct fault_odd odd = {0, PLATFORM_UNKNOWN, {-1, -1}};
+    struct fault_odd odd = {0, CPU_UNKNOWN, {-1, -1}};
     bool decoded = fault_decode(&in, pc, f->registers) == 0;
     bool found = fault_find_odd(&in, f->registers, pc, &odd)
-                 && (decoded || odd.access == PLATFORM_EXECUTE);
+                 && (decoded || odd.access == CPU_EXECUTE);
     if (found) {
         fault_write_address(o, odd.access, odd.address);
         out_text(o, ": a non-canonical address, no memory can be there");
     }
-    else if (decoded && (f->trap == FAULT_TRAP_ALIGNMENT
+    else if (decoded && (f->trap == CPU_TRAP_ALIGNMENT
                          ? in.in_memory : fault_is_misaligned(&in))) {
         fault_write_address(o, fault_operand_access(&in), in.address);
         out_text(o, ": this instruction needs an aligned address");
@@ -627,7 +629,7 @@ fault_write_refused(struct out *o, const siginfo_t *info,
         fault_write_code(o, pc);
     }
     else {
-        out_text(o, f->trap == FAULT_TRAP_ALIGNMENT
+        out_text(o, f->trap == CPU_TRAP_ALIGNMENT
                     ? "  an address that is not aligned: "
                     : "  a non-canonical address, or an instruction that is"
                       " not allowed: ");
@@ -638,15 +640,15 @@ fault_write_refused(struct out *o, const siginfo_t *info,
     for (size_t i = 0; i < 2 && found && !told; i++) {
         if (odd.registers[i] >= 0) {
             size_t number = (size_t)odd.registers[i];
-            told = fault_write_pattern(o, platform_register_name(number),
+            told = fault_write_pattern(o, fault_register_name(number),
                                        f->registers[number]);
         }
     }
     if (found && !told) {
         fault_write_pattern(o, NULL, odd.address);
     }
-    for (size_t i = 0; i < PLATFORM_REGISTERS && !decoded && !told; i++) {
-        told = fault_write_pattern(o, platform_register_name(i),
+    for (size_t i = 0; i < FAULT_REGISTERS && !decoded && !told; i++) {
+        told = fault_write_pattern(o, fault_register_name(i),
                                    f->registers[i]);
     }
 }
@@ -706,18 +708,18 @@ fault_write_cause(struct out *o, const siginfo_t *info, const void *context)
     const char *words = code != NULL ? code->words
                                      : "the kernel says no more";
     struct fault_instruction in;
-    struct platform_fault f;
-    uintptr_t pc = platform_get_place(context).pc;
-    platform_get_fault(context, &f);
+    struct fault_state f;
+    uintptr_t pc = cpu_get_place(context).pc;
+    fault_get_state(context, &f);
     bool is_memory = info->si_signo == SIGSEGV || info->si_signo == SIGBUS;
     if (info->si_code <= 0) {
         fault_write_sender(o, info, context);
         return;
     }
-    if (is_memory && PLATFORM_IS_X86_64
+    if (is_memory && FAULT_IS_X86_64
         && (info->si_code == SI_KERNEL
-            ? f.trap == FAULT_TRAP_STACK || f.trap == FAULT_TRAP_PROTECTION
-            : info->si_addr == NULL && f.trap == FAULT_TRAP_ALIGNMENT)) {
+            ? f.trap == CPU_TRAP_STACK || f.trap == CPU_TRAP_PROTECTION
+            : info->si_addr == NULL && f.trap == CPU_TRAP_ALIGNMENT)) {
         fault_write_refused(o, info, &f, pc);
         return;
     }
@@ -727,13 +729,13 @@ fault_write_cause(struct out *o, const siginfo_t *info, const void *context)
     }
     out_text(o, "  ");
     if (info->si_signo == SIGFPE && info->si_code == FPE_INTDIV
-        && f.trap == FAULT_TRAP_DIVISION
+        && f.trap == CPU_TRAP_DIVISION
         && fault_decode(&in, pc, f.registers) == 0) {
         const char *known = fault_divisor(&in, f.registers);
         words = known != NULL ? known : words;
     }
     if (info->si_signo == SIGILL && info->si_code != SI_KERNEL) {
-        out_text(o, f.trap == FAULT_TRAP_OPCODE ? "illegal opcode" : words);
+        out_text(o, f.trap == CPU_TRAP_OPCODE ? "illegal opcode" : words);
         out_text(o, ": ");
         fault_write_code(o, (uintptr_t)info->si_addr);
     }

@@ -10,7 +10,7 @@
 #define FAULT_PATH_MAX 200
 struct fault_mapping {
     uintptr_t start, end;       /* end 0: there is none */
-    bool can[PLATFORM_EXECUTE + 1];
+    bool can[CPU_EXECUTE + 1];
     uint64_t offset, inode;
     char path[FAULT_PATH_MAX + 2];      /* one more: it is cut */
 };
@@ -62,10 +62,10 @@ fault_map_next(struct fault_map_reader *r, struct fault_mapping *m)
 {
     m->start = (uintptr_t)fault_map_number(r, 16);
     m->end = (uintptr_t)fault_map_number(r, 16);
-    m->can[PLATFORM_UNKNOWN] = false;
-    m->can[PLATFORM_READ] = fault_map_char(r) == 'r';
-    m->can[PLATFORM_WRITE] = fault_map_char(r) == 'w';
-    m->can[PLATFORM_EXECUTE] = fault_map_char(r) == 'x';
+    m->can[CPU_UNKNOWN] = false;
+    m->can[CPU_READ] = fault_map_char(r) == 'r';
+    m->can[CPU_WRITE] = fault_map_char(r) == 'w';
+    m->can[CPU_EXECUTE] = fault_map_char(r) == 'x';
     fault_map_char(r);
     fault_map_char(r);
     m->offset = fault_map_number(r, 16);

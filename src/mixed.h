@@ -11,6 +11,7 @@
 #include "out.h"
 #include "platform.h"
 #include "symbol.h"
+#include "unwind.h"
 
 /* Python frames among the C frames.  Each evaluation loop keeps something on
    the C stack that its Python frames lead to: until 3.9 nothing, then a struct
@@ -34,13 +35,13 @@ static uintptr_t native_loop_part;
 #define NATIVE_MIX_MAX (512 * 1024)
 #define NATIVE_MIX_FEW (4 * 1024)
 
-static struct platform_frame *native_frames;    /* mapped at the crash, or */
-static struct platform_frame native_few[NATIVE_MIX_FEW];
+static struct unwind_frame *native_frames;      /* mapped at the crash, or */
+static struct unwind_frame native_few[NATIVE_MIX_FEW];
 
 struct native_mix {
     struct out *o;
     struct frame_memory *lines;
-    const struct platform_frame *frames;
+    const struct unwind_frame *frames;
     size_t count, max;          /* of the C frames */
     bool nowhere;               /* the fault was a call of what is no code, */
     uintptr_t target;           /* to be shown above the frames */
@@ -124,17 +125,17 @@ native_mix_python(struct native_mix *m, struct frame_loops *loop)
 static uintptr_t
 native_mix_size(const struct native_mix *m, size_t i)
 {
-    const uintptr_t mask = ~(uintptr_t)PLATFORM_BITS;
+    const uintptr_t mask = ~(uintptr_t)UNWIND_BITS;
     return i + 1 < m->count ? (m->frames[i + 1].sp & mask)
                               - (m->frames[i].sp & mask) : 0;
 }
 
 /* Is this address in a C frame, which is not the last one? */
 static bool
-native_mix_holds(const struct platform_frame *frame, uintptr_t place)
+native_mix_holds(const struct unwind_frame *frame, uintptr_t place)
 {
-    return place >= (frame->sp & ~(uintptr_t)PLATFORM_BITS)
-           && place < (frame[1].sp & ~(uintptr_t)PLATFORM_BITS);
+    return place >= (frame->sp & ~(uintptr_t)UNWIND_BITS)
+           && place < (frame[1].sp & ~(uintptr_t)UNWIND_BITS);
 }
 
 /* Is this C frame an evaluation loop, by its code, or by the size of its frame
@@ -142,13 +143,13 @@ native_mix_holds(const struct platform_frame *frame, uintptr_t place)
 static bool
 native_mix_is_loop(struct native_mix *m, size_t i)
 {
-    const struct platform_frame *frame = &m->frames[i];
-    uintptr_t pc = frame->pc - (frame->sp & PLATFORM_INTERRUPTED ? 0 : 1);
+    const struct unwind_frame *frame = &m->frames[i];
+    uintptr_t pc = frame->pc - (frame->sp & UNWIND_INTERRUPTED ? 0 : 1);
     if (pc != m->told_pc) {
         m->told_pc = pc;
         m->told = (pc >= native_loop.start && pc < native_loop.end)
                   || (native_loop_part != 0
-                      && platform_find_start(pc) == native_loop_part);
+                      && unwind_find_function(pc) == native_loop_part);
     }
     return m->told
            || (m->loop_size != 0 && native_mix_size(m, i) == m->loop_size
@@ -160,7 +161,7 @@ native_mix_is_loop(struct native_mix *m, size_t i)
 static struct frame_loops *
 native_mix_find(struct native_mix *m, size_t i)
 {
-    const struct platform_frame *frame = &m->frames[i];
+    const struct unwind_frame *frame = &m->frames[i];
     for (size_t j = 0; j < m->states; j++) {
         struct frame_loops *loop = &m->loops[j];
         if (loop->result != FRAME_WALK_ON) {
@@ -181,14 +182,14 @@ native_mix_find(struct native_mix *m, size_t i)
 static void
 native_mix_frame(struct native_mix *m, size_t i)
 {
-    const struct platform_frame *frame = &m->frames[i];
+    const struct unwind_frame *frame = &m->frames[i];
     struct frame_loops *loop = native_mix_find(m, i);
-    if (frame->sp & PLATFORM_AFTER_GAP && native_mix_shows(m) && m->writes) {
+    if (frame->sp & UNWIND_AFTER_GAP && native_mix_shows(m) && m->writes) {
         out_room(m->o, OUT_LINE_MAX);
         out_text(m->o, NATIVE_MIX_GAP);
     }
     if (loop == NULL || loop->shown == 0 || (i == 0 && !m->nowhere)) {
-        native_mix_c(m, frame->pc, !(frame->sp & PLATFORM_INTERRUPTED));
+        native_mix_c(m, frame->pc, !(frame->sp & UNWIND_INTERRUPTED));
     }
     if (loop != NULL) {
         native_mix_python(m, loop);
@@ -282,14 +283,14 @@ native_mix_agrees(struct native_mix *m, const uintptr_t *states)
 /* Unwind, with a way back from a fault: what was overwritten may lead
    anywhere. */
 static void
-native_mix_walk(struct platform_unwinding *u)
+native_mix_walk(struct unwind *u)
 {
     sigjmp_buf here;
     sigjmp_buf *outer = mem_here->recover;
     if (sigsetjmp(here, 0) == 0) {
         mem_here->recover = &here;
         atomic_signal_fence(memory_order_seq_cst);
-        platform_unwind(u);
+        unwind_stack(u);
         atomic_signal_fence(memory_order_seq_cst);
     }
     else {
@@ -304,8 +305,8 @@ native_mix_walk(struct platform_unwinding *u)
 static size_t
 native_mix_collect(struct native_mix *m, size_t first, uintptr_t pc)
 {
-    static struct platform_unwinding u;
-    struct platform_frame *frames = native_frames + first;
+    static struct unwind u;
+    struct unwind_frame *frames = native_frames + first;
     size_t skip = 0;
     u.frames = frames;
     u.max = m->max - first;
@@ -348,15 +349,15 @@ native_mix_next_place(struct native_mix *m, uintptr_t sp)
    holds an address. */
 static bool
 native_mix_go_on(struct native_mix *m, void *context,
-                 struct platform_place place, uintptr_t loop)
+                 struct cpu_place place, uintptr_t loop)
 {
-    const struct platform_frame *last = &m->frames[m->count];
-    platform_set_place(context, place);
+    const struct unwind_frame *last = &m->frames[m->count];
+    cpu_set_place(context, place);
     size_t count = native_mix_collect(m, m->count, place.pc);
     if (count < 2 || !native_mix_holds(last, loop)) {
         return false;
     }
-    native_frames[m->count].sp = place.sp | PLATFORM_AFTER_GAP;
+    native_frames[m->count].sp = place.sp | UNWIND_AFTER_GAP;
     m->count += count;
     m->whole = m->frames[m->count - 1].pc == 0;
     return true;
@@ -371,10 +372,10 @@ native_mix_go_on(struct native_mix *m, void *context,
 static bool
 native_mix_resume(struct native_mix *m, void *context)
 {
-    uintptr_t sp = m->frames[m->count - 1].sp & ~(uintptr_t)PLATFORM_BITS;
+    uintptr_t sp = m->frames[m->count - 1].sp & ~(uintptr_t)UNWIND_BITS;
     uintptr_t loop = native_mix_next_place(m, sp);
     uintptr_t code = native_record(native_loop.start);
-    struct platform_place kept = {0, 0, m->fp};
+    struct cpu_place kept = {0, 0, m->fp};
     uintptr_t fp;
     int tries = 0;
     for (uintptr_t at = sp; at < loop && at - sp < NATIVE_MIX_SEARCH
@@ -388,7 +389,7 @@ native_mix_resume(struct native_mix *m, void *context)
         while (kept.fp <= at && mem_word(kept.fp, &fp) == 0 && fp > kept.fp) {
             kept.fp = fp;
         }
-        struct platform_place pushed = kept;
+        struct cpu_place pushed = kept;
         if (native_mix_go_on(m, context, kept, loop)
             || (mem_word(at - sizeof at, &pushed.fp) == 0
                 && native_mix_go_on(m, context, pushed, loop))) {
@@ -402,7 +403,7 @@ native_mix_resume(struct native_mix *m, void *context)
 static void
 native_mix_unwind(struct native_mix *m, void *context, const uintptr_t *states)
 {
-    struct platform_place place = platform_get_place(context);
+    struct cpu_place place = cpu_get_place(context);
     if (native_frames == NULL) {
         void *memory = mmap(NULL, NATIVE_MIX_MAX * sizeof *native_frames,
                             PROT_READ | PROT_WRITE,
@@ -414,11 +415,11 @@ native_mix_unwind(struct native_mix *m, void *context, const uintptr_t *states)
     m->frames = native_frames;
     m->count = native_mix_collect(m, 0, place.pc);
     if (m->count == 0) {
-        native_frames[0] = (struct platform_frame) {place.pc, place.sp};
+        native_frames[0] = (struct unwind_frame) {place.pc, place.sp};
         m->count = 1;
     }
-    native_frames[0].sp = (place.sp & ~(uintptr_t)PLATFORM_BITS)
-                          | (m->nowhere ? 0 : PLATFORM_INTERRUPTED);
+    native_frames[0].sp = (place.sp & ~(uintptr_t)UNWIND_BITS)
+                          | (m->nowhere ? 0 : UNWIND_INTERRUPTED);
     m->whole = native_frames[m->count - 1].pc == 0;
     for (size_t i = 0; i < m->states; i++) {
         frame_loops_begin(&m->loops[i], states[i]);
@@ -442,7 +443,7 @@ native_write_mixed(struct out *o, void *context, const uintptr_t *states,
     m->o = o;
     m->lines = lines;
     m->seen = seen;
-    m->target = platform_get_place(context).pc;
+    m->target = cpu_get_place(context).pc;
     m->nowhere = native_leave_nowhere(context);
     m->states = count < NATIVE_MIX_STATES ? count : NATIVE_MIX_STATES;
     native_mix_unwind(m, context, states);

@@ -7,6 +7,7 @@
 #include "mem.h"
 #include "out.h"
 #include "platform.h"
+#include "unwind.h"
 
 /* Frames that are shown, and that are counted. */
 #define NATIVE_SHOWN 128
@@ -326,7 +327,7 @@ static void
 native_write_stack(struct out *o, uintptr_t from, void **pcs,
                    struct native_seen *seen)
 {
-    size_t first = 0, count = platform_backtrace(pcs, NATIVE_MAX);
+    size_t first = 0, count = unwind_addresses(pcs, NATIVE_MAX);
     while (first < count && (uintptr_t)pcs[first] != from) {
         first++;
     }
@@ -355,7 +356,7 @@ native_write_stack(struct out *o, uintptr_t from, void **pcs,
 static bool
 native_leave_nowhere(void *context)
 {
-    struct platform_place place = platform_get_place(context);
+    struct cpu_place place = cpu_get_place(context);
     uintptr_t caller;
     if (native_record(place.pc) != 0 || mem_word(place.sp, &caller) < 0
         || native_record(caller) == 0) {
@@ -363,7 +364,7 @@ native_leave_nowhere(void *context)
     }
     place.pc = caller;
     place.sp += sizeof caller;
-    platform_set_place(context, place);
+    cpu_set_place(context, place);
     return true;
 }
 
@@ -372,11 +373,11 @@ static void
 native_write_fault(struct out *o, void *context, void **pcs,
                    struct native_seen *seen)
 {
-    uintptr_t pc = platform_get_place(context).pc;
+    uintptr_t pc = cpu_get_place(context).pc;
     if (native_leave_nowhere(context)) {
         native_write_frame(o, pc, seen);
     }
-    native_write_stack(o, platform_get_place(context).pc, pcs, seen);
+    native_write_stack(o, cpu_get_place(context).pc, pcs, seen);
 }
 
 /* Write the build-id that a segment of notes holds.  Returns whether there is

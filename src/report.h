@@ -274,7 +274,7 @@ report_current(struct report *r)
     if (request->original || request->all_threads) {
         report_collecting(r, &r->current);
     }
-    uintptr_t sp = r->context == NULL ? 0 : platform_get_place(r->context).sp;
+    uintptr_t sp = r->context == NULL ? 0 : cpu_get_place(r->context).sp;
     thread_write_stack(&r->out, r->current.at, report_shows_oldest(r), sp, 0,
                        r->lines);
 }
@@ -378,7 +378,7 @@ report_thread_marks(struct report *r)
 static void
 report_missing_frames(struct report *r)
 {
-    uintptr_t sp = r->context == NULL ? 0 : platform_get_place(r->context).sp;
+    uintptr_t sp = r->context == NULL ? 0 : cpu_get_place(r->context).sp;
     if (r->has_current && frame_some_passed_over(r->current.at, sp)) {
         out_room(&r->out, OUT_LINE_MAX);
         out_text(&r->out, "\nTraceback (most recent call first):\n");
@@ -512,12 +512,12 @@ report_write(struct report *r)
     }
     if (request->c_stack) {
         /* Unwinding is the riskiest: what we have goes out first. */
-        struct platform_place place = platform_get_place(r->context);
+        struct cpu_place place = cpu_get_place(r->context);
         report_step(r, report_flush, "output");
         report_step(r, request->mixed ? report_mixed_stack : report_c_stack,
                     "C stack");
         native_forget(&native_mixed.symbols);   /* also of a broken lookup */
-        platform_set_place(r->context, place);  /* the unwinder was led on */
+        cpu_set_place(r->context, place);  /* the unwinder was led on */
         if (request->details) {
             report_step(r, report_objects, "list of shared objects");
         }

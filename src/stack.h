@@ -258,7 +258,7 @@ stack_call_on_spare(struct stack_spare *spare, void (*function)(void *),
                                            platform_thread_id())) {
         return false;
     }
-    bool called = platform_call_on(spare->base + stack_size / 16 * 16,
+    bool called = cpu_call_on(spare->base + stack_size / 16 * 16,
                                    stack_on_spare, &call);
     atomic_store(&spare->thread, 0);
     return called;

@@ -1,0 +1,176 @@
+/* cpu_aarch64: src/cpu.h for 64-bit Arm. */
+
+#ifndef FAULTHANDLER_CPU_AARCH64_H
+#define FAULTHANDLER_CPU_AARCH64_H
+
+#include "cpu_types.h"
+
+#define CPU_FP_NUMBER 29
+#define CPU_CODE_BYTES 4
+#define CPU_FRAME_RECORDS true
+
+/* The kernel does not tell the exception: the signal and its code say all. */
+enum {
+    CPU_TRAP_DIVISION = -2, CPU_TRAP_OPCODE = -3, CPU_TRAP_STACK = -4,
+    CPU_TRAP_PROTECTION = -5, CPU_TRAP_PAGE = -6, CPU_TRAP_ALIGNMENT = -7
+};
+
+/* The registers, as gdb's "info registers" lists them. */
+static const char *const cpu_registers[] = {
+    "x0", "x1", "x2", "x3", "x4", "x5", "x6", "x7", "x8", "x9", "x10", "x11",
+    "x12", "x13", "x14", "x15", "x16", "x17", "x18", "x19", "x20", "x21",
+    "x22", "x23", "x24", "x25", "x26", "x27", "x28", "x29", "x30", "sp", "pc",
+    "pstate",
+};
+#define CPU_REGISTERS (sizeof cpu_registers / sizeof *cpu_registers)
+#define CPU_GENERAL (CPU_REGISTERS - 1)
+#define CPU_FP 29               /* x29, the frame pointer */
+#define CPU_LINK 30             /* x30, where the last call returns to */
+
+static const char *
+cpu_register_name(size_t i)
+{
+    return cpu_registers[i];
+}
+
+static uintptr_t
+cpu_register(const void *context, size_t i)
+{
+    const mcontext_t *m = &((const ucontext_t *)context)->uc_mcontext;
+    switch (CPU_REGISTERS - i) {
+    case 1: return (uintptr_t)m->pstate;
+    case 2: return (uintptr_t)m->pc;
+    case 3: return (uintptr_t)m->sp;
+    default: return (uintptr_t)m->regs[i];
+    }
+}
+
+static struct cpu_place
+cpu_get_place(const void *context)
+{
+    const mcontext_t *m = &((const ucontext_t *)context)->uc_mcontext;
+    return (struct cpu_place) {
+        .pc = (uintptr_t)m->pc,
+        .sp = (uintptr_t)m->sp,
+        .fp = (uintptr_t)m->regs[CPU_FP],
+    };
+}
+
+/* Change the place.  The unwinder then starts there, and so does the thread if
+   the handler returns: put the old place back before that. */
+static void
+cpu_set_place(void *context, struct cpu_place place)
+{
+    mcontext_t *m = &((ucontext_t *)context)->uc_mcontext;
+    m->pc = place.pc;
+    m->sp = place.sp;
+    m->regs[CPU_FP] = place.fp;
+}
+
+/* The syndrome of the last fault, which the kernel puts among the records
+   behind the registers; 0 if there is none. */
+static uint64_t
+cpu_syndrome(const mcontext_t *m)
+{
+    const uint32_t magic = 0x45535201;          /* "ESR" */
+    const unsigned char *record = (const unsigned char *)m->__reserved;
+    const unsigned char *end = record + sizeof m->__reserved;
+    struct { uint32_t magic, size; uint64_t value; } head;
+    while (record + sizeof head <= end) {
+        memcpy(&head, record, sizeof head);
+        if (head.magic == magic) {
+            return head.value;
+        }
+        if (head.magic == 0 || head.size < 8
+            || head.size > (size_t)(end - record)) {
+            break;
+        }
+        record += head.size;
+    }
+    return 0;
+}
+
+/* What was tried, by the class of the exception.  A cache maintenance
+   instruction sets the write bit, too, whatever it does. */
+static enum cpu_access
+cpu_syndrome_access(uint64_t syndrome)
+{
+    const uint64_t is_write = 1 << 6, is_cache = 1 << 8;
+    switch (syndrome >> 26 & 0x3f) {
+    case 0x20:                  /* instruction abort */
+    case 0x22:                  /* misaligned pc */
+        return CPU_EXECUTE;
+    case 0x24:                  /* data abort */
+        return syndrome & is_cache ? CPU_UNKNOWN
+               : syndrome & is_write ? CPU_WRITE : CPU_READ;
+    default:
+        return CPU_UNKNOWN;
+    }
+}
+
+static void
+cpu_get_fault(const void *context, struct cpu_fault *fault)
+{
+    const mcontext_t *m = &((const ucontext_t *)context)->uc_mcontext;
+    fault->trap = -1;
+    fault->error = cpu_syndrome(m);
+    fault->access = cpu_syndrome_access(fault->error);
+    fault->address = (uintptr_t)m->fault_address;
+}
+
+/* The name of the instruction that is defined to be undefined, if the code
+   begins with it, else NULL. */
+static const char *
+cpu_undefined_name(const uint8_t *code, size_t n)
+{
+    return n >= 4 && code[2] == 0 && code[3] == 0 ? "udf" : NULL;
+}
+
+/* Execute it.  Not __builtin_trap(), which is a breakpoint here. */
+static inline void
+cpu_undefined(void)
+{
+    __asm__ volatile (".inst 0");
+}
+
+/* The upper byte of a program's address is ignored.  Bits 52 to 55 are 0, even
+   where the kernel gives out more than 48 bits; in the kernel's half all upper
+   bits are 1.  An address that failed authentication is neither. */
+static bool
+cpu_is_canonical(uintptr_t address)
+{
+    return (address >> 52 & 0xf) == 0 || address >> 52 == 0xfff;
+}
+
+/* A return address as it is found in memory may be signed.  The instruction
+   that takes the signature off (xpaclri) is a hint: older processors pass it
+   over. */
+static inline uintptr_t
+cpu_return_address(uintptr_t word)
+{
+    register uintptr_t address __asm__("x30") = word;
+    __asm__ volatile ("hint #7" : "+r" (address));
+    return address;
+}
+
+static inline uintptr_t
+cpu_link(const void *context)
+{
+    const mcontext_t *m = &((const ucontext_t *)context)->uc_mcontext;
+    return cpu_return_address((uintptr_t)m->regs[CPU_LINK]);
+}
+
+static void
+cpu_clear_flags(void)
+{
+}
+
+/* Call a function on another stack.  Returns false: not yet. */
+static bool
+cpu_call_on(char *top, void (*function)(void *), void *argument)
+{
+    (void)top, (void)function, (void)argument;
+    return false;
+}
+
+#endif

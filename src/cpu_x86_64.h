@@ -1,0 +1,153 @@
+/* cpu_x86_64: src/cpu.h for x86-64. */
+
+#ifndef FAULTHANDLER_CPU_X86_64_H
+#define FAULTHANDLER_CPU_X86_64_H
+
+#include "cpu_types.h"
+
+#define CPU_FP_NUMBER 6
+#define CPU_CODE_BYTES 15
+#define CPU_FRAME_RECORDS false
+
+/* The processor's exceptions, by its own numbers. */
+enum {
+    CPU_TRAP_DIVISION = 0, CPU_TRAP_OPCODE = 6, CPU_TRAP_STACK = 12,
+    CPU_TRAP_PROTECTION = 13, CPU_TRAP_PAGE = 14, CPU_TRAP_ALIGNMENT = 17
+};
+
+/* The registers, as gdb's "info registers" lists them. */
+static const struct {
+    const char *name;
+    int index;                  /* in gregs */
+} cpu_registers[] = {
+    {"rax", REG_RAX}, {"rbx", REG_RBX}, {"rcx", REG_RCX}, {"rdx", REG_RDX},
+    {"rsi", REG_RSI}, {"rdi", REG_RDI}, {"rbp", REG_RBP}, {"rsp", REG_RSP},
+    {"r8", REG_R8}, {"r9", REG_R9}, {"r10", REG_R10}, {"r11", REG_R11},
+    {"r12", REG_R12}, {"r13", REG_R13}, {"r14", REG_R14}, {"r15", REG_R15},
+    {"rip", REG_RIP}, {"eflags", REG_EFL},
+};
+#define CPU_REGISTERS (sizeof cpu_registers / sizeof *cpu_registers)
+#define CPU_GENERAL (CPU_REGISTERS - 1)
+
+static const char *
+cpu_register_name(size_t i)
+{
+    return cpu_registers[i].name;
+}
+
+static uintptr_t
+cpu_register(const void *context, size_t i)
+{
+    const ucontext_t *uc = context;
+    return (uintptr_t)uc->uc_mcontext.gregs[cpu_registers[i].index];
+}
+
+static struct cpu_place
+cpu_get_place(const void *context)
+{
+    const greg_t *gregs = ((const ucontext_t *)context)->uc_mcontext.gregs;
+    return (struct cpu_place) {
+        .pc = (uintptr_t)gregs[REG_RIP],
+        .sp = (uintptr_t)gregs[REG_RSP],
+        .fp = (uintptr_t)gregs[REG_RBP],
+    };
+}
+
+/* Change the place.  The unwinder then starts there, and so does the thread if
+   the handler returns: put the old place back before that. */
+static void
+cpu_set_place(void *context, struct cpu_place place)
+{
+    greg_t *gregs = ((ucontext_t *)context)->uc_mcontext.gregs;
+    gregs[REG_RIP] = (greg_t)place.pc;
+    gregs[REG_RSP] = (greg_t)place.sp;
+    gregs[REG_RBP] = (greg_t)place.fp;
+}
+
+/* Bits of the error code of a page fault: it was a write, an instruction
+   fetch. */
+#define CPU_ERROR_WRITE 2
+#define CPU_ERROR_FETCH 16
+
+static void
+cpu_get_fault(const void *context, struct cpu_fault *fault)
+{
+    const greg_t *gregs = ((const ucontext_t *)context)->uc_mcontext.gregs;
+    fault->trap = (int)gregs[REG_TRAPNO];
+    fault->error = (uint64_t)gregs[REG_ERR];
+    fault->address = (uintptr_t)gregs[REG_CR2];
+    fault->access = CPU_UNKNOWN;
+    if (fault->trap == CPU_TRAP_PAGE) {
+        fault->access = fault->error & CPU_ERROR_FETCH ? CPU_EXECUTE
+                        : fault->error & CPU_ERROR_WRITE ? CPU_WRITE
+                        : CPU_READ;
+    }
+}
+
+/* The name of the instruction that is defined to be undefined, if the code
+   begins with it, else NULL.  Compilers put it where code must not get to. */
+static const char *
+cpu_undefined_name(const uint8_t *code, size_t n)
+{
+    return n >= 2 && code[0] == 0x0f && code[1] == 0x0b ? "ud2" : NULL;
+}
+
+/* Execute it. */
+static inline void
+cpu_undefined(void)
+{
+    __asm__ volatile ("ud2");
+}
+
+/* Bits 48 to 63 of an address repeat bit 47. */
+static bool
+cpu_is_canonical(uintptr_t address)
+{
+    return (uintptr_t)((intptr_t)(address << 16) >> 16) == address;
+}
+
+static inline uintptr_t
+cpu_return_address(uintptr_t word)
+{
+    return word;
+}
+
+/* A call pushes the return address: no register holds it. */
+static inline uintptr_t
+cpu_link(const void *context)
+{
+    (void)context;
+    return 0;
+}
+
+/* A handler starts with the flags of what it interrupted.  Clear the one that
+   makes a misaligned read a fault. */
+static void
+cpu_clear_flags(void)
+{
+    const uint64_t alignment_check = 0x40000;
+    __builtin_ia32_writeeflags_u64(__builtin_ia32_readeflags_u64()
+                                   & ~alignment_check);
+}
+
+/* Call a function on another stack, which ends at `top`.  Returns false where
+   that is not possible.  It keeps a frame pointer: the unwinder needs one to
+   get back to the first stack. */
+__attribute__((noinline)) static bool
+cpu_call_on(char *top, void (*function)(void *), void *argument)
+{
+    __asm__ volatile (
+        "movq %%rsp, %%r12\n\t"
+        "movq %[top], %%rsp\n\t"
+        "callq *%[function]\n\t"
+        "movq %%r12, %%rsp"
+        : "+D" (argument), [function] "+a" (function), [top] "+d" (top)
+        : "r" (__builtin_frame_address(0))
+        : "rcx", "rsi", "r8", "r9", "r10", "r11", "r12", "memory", "cc",
+          "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7",
+          "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14",
+          "xmm15");
+    return true;
+}
+
+#endif
