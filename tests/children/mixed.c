@@ -1,0 +1,50 @@
+/* A library whose functions call each other, and Python functions. */
+/* Not a tail call: the frame must stay. */
+#define STAY __asm__ volatile ("" : : : "memory")
+
+void mixed_read(const int *at)
+{
+    volatile int word = *(const volatile int *)at;
+    word++;
+    STAY;
+}
+
+void mixed_call(void (*function)(void))
+{
+    function();
+    STAY;
+}
+
+void mixed_deep(void (*function)(void), int depth)
+{
+    if (depth > 0) {
+        mixed_deep(function, depth - 1);
+    }
+    else {
+        mixed_call(function);
+    }
+    STAY;
+}
+
+void mixed_smash(void)
+{
+    unsigned long volatile *frame = __builtin_frame_address(0);
+    frame[0] = frame[1] = 0x4141414141414141;
+}
+
+void mixed_odd(void)
+{
+    unsigned long volatile *frame = __builtin_frame_address(0);
+#ifdef __x86_64__
+    __asm__ volatile ("sub $6, %%rsp\n\tmovl $0, 16" : : "r" (frame));
+#endif
+}
+
+int mixed_overflow(char *below)
+{
+    char here[64];
+    here[0] = below == 0 ? 0 : *below;
+    int n = mixed_overflow(here);
+    STAY;
+    return n + here[0];
+}

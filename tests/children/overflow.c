@@ -1,0 +1,190 @@
+/* Overflows of the stack by frames of each size, and what is none. */
+#define _GNU_SOURCE
+#include <alloca.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <ucontext.h>
+
+#define RECURSE(name, size) \
+    __attribute__((noinline)) int name(int depth) \
+    { \
+        volatile char frame[size]; \
+        frame[0] = (char)depth; \
+        frame[size - 1] = 1; \
+        int below = name(depth + 1); \
+        return below + frame[0] + frame[size - 1]; \
+    }
+RECURSE(small, 64)
+RECURSE(page, 4096)
+RECURSE(large, 65536)
+RECURSE(larger, 1 << 20)
+RECURSE(largest, 20 << 20)
+
+__attribute__((noinline)) int
+push(int unused)
+{
+    (void)unused;
+    for (;;) {
+        __asm__ volatile("" :: "r"(alloca(16)) : "memory");
+        *(volatile char *)alloca(16) = 1;
+    }
+}
+
+/* What is no overflow of the thread's stack. */
+
+__attribute__((noinline)) int
+near(int offset)
+{
+    pthread_attr_t attributes;
+    void *low;
+    size_t size;
+    pthread_getattr_np(pthread_self(), &attributes);
+    pthread_attr_getstack(&attributes, &low, &size);
+    return *(volatile char *)((char *)low + offset);
+}
+
+static ucontext_t before, inside;
+
+static void
+overflow_here(void)
+{
+    small(0);
+}
+
+int
+coroutine(int unused)
+{
+    char *memory = mmap(NULL, 1 << 18, PROT_NONE,
+                        MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    (void)unused;
+    mprotect(memory + 4096, (1 << 18) - 4096, PROT_READ | PROT_WRITE);
+    getcontext(&inside);
+    inside.uc_stack.ss_sp = memory + 4096;
+    inside.uc_stack.ss_size = (1 << 18) - 4096;
+    inside.uc_link = &before;
+    makecontext(&inside, overflow_here, 0);
+    return swapcontext(&before, &inside);
+}
+
+static void
+on_signal(int signum)
+{
+    small(signum);
+}
+
+int
+alternate(int unused)
+{
+    struct sigaction action;
+    (void)unused;
+    memset(&action, 0, sizeof action);
+    action.sa_handler = on_signal;
+    action.sa_flags = SA_ONSTACK;
+    sigaction(SIGUSR1, &action, NULL);
+    return raise(SIGUSR1);
+}
+
+int
+null_call(int unused)
+{
+    void (*volatile function)(void) = NULL;
+    (void)unused;
+    function();
+    return 1;
+}
+
+/* A thread whose stack has a neighbour: from above the stack, forbidden
+   memory, another stack, forbidden memory. */
+
+#define KIB(n) ((size_t)(n) << 10)
+static char *base;
+
+static void
+write_upwards(void)
+{
+    static volatile char *at;
+    volatile char here = 0;
+    for (at = &here;;) {
+        *++at = 1;
+    }
+}
+
+__attribute__((noinline)) static int
+reach_over(int unused)
+{
+    volatile char frame[KIB(1800)];
+    frame[0] = (char)unused;
+    return frame[unused];
+}
+
+static void *
+beside(void *kind)
+{
+    stack_t handler = {.ss_sp = malloc(KIB(128)), .ss_size = KIB(128)};
+    char *other = base + KIB(2560);
+    size_t size = KIB(512) - 4096;
+    if (*(int *)kind == 1) {
+        handler.ss_sp = other;
+        handler.ss_size = size;
+    }
+    sigaltstack(&handler, NULL);
+    switch (*(int *)kind) {
+    case 1:
+        alternate(0);
+        break;
+    case 2:
+        reach_over(0);
+        break;
+    default:
+        getcontext(&inside);
+        inside.uc_stack.ss_sp = other;
+        inside.uc_stack.ss_size = size;
+        inside.uc_link = &before;
+        makecontext(&inside, *(int *)kind == 0 ? overflow_here
+                                               : write_upwards, 0);
+        swapcontext(&before, &inside);
+    }
+    return NULL;
+}
+
+int
+neighbour(int kind)
+{
+    pthread_attr_t attributes;
+    pthread_t thread;
+    base = mmap(NULL, KIB(4096), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+                0);
+    mprotect(base + KIB(3072), KIB(1024), PROT_READ | PROT_WRITE);
+    mprotect(base + KIB(2560), KIB(512) - 4096, PROT_READ | PROT_WRITE);
+    pthread_attr_init(&attributes);
+    pthread_attr_setstack(&attributes, base + KIB(3072), KIB(1024));
+    pthread_create(&thread, &attributes, beside, &kind);
+    return pthread_join(thread, NULL);
+}
+
+/* A fault that somebody's handler has dealt with. */
+
+static sigjmp_buf repaired;
+
+static void
+on_repair(int signum)
+{
+    siglongjmp(repaired, signum);
+}
+
+int
+repair(int unused)
+{
+    struct sigaction action, former;
+    memset(&action, 0, sizeof action);
+    action.sa_handler = on_repair;
+    sigaction(SIGSEGV, &action, &former);
+    if (sigsetjmp(repaired, 1) == 0) {
+        *(volatile char *)16 = (char)unused;
+    }
+    return sigaction(SIGSEGV, &former, NULL);
+}

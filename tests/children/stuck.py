@@ -1,0 +1,16 @@
+"""page: an address that blocks who reads there, for ever."""
+import ctypes
+import fcntl
+import os
+import struct
+
+libc = ctypes.CDLL(None, use_errno=True)
+libc.mmap.restype = ctypes.c_size_t
+page = libc.mmap(None, ctypes.c_size_t(4096), 3, 0x22, -1, 0)
+fault = libc.syscall(323, os.O_CLOEXEC | 1)     # userfaultfd
+if fault < 0:
+    raise SystemExit(77)
+for call, words in ((0xc018aa3f, (0xaa, 0, 0)),
+                    (0xc020aa00, (page, 4096, 1, 0))):
+    fcntl.ioctl(fault, call, bytearray(struct.pack("%dQ" % len(words),
+                                                   *words)))

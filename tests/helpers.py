@@ -1,0 +1,397 @@
+"""What every test needs: children, their limits, and what they must leave.
+
+Every crash happens in a child process. check() compares the exact signal,
+the whole standard error and the time.
+"""
+
+import contextlib
+import functools
+import glob
+import importlib.util
+import os
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import textwrap
+import time
+
+from signal import SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGSEGV
+
+import pytest
+
+HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+CHILDREN = os.path.join(HERE, "tests", "children")
+C_FILE = os.path.join(HERE, "faulthandler.c")
+README = os.path.join(HERE, "README.rst")
+
+PYTHON = sys.executable                     # the interpreter under test
+LIBRARY = sysconfig.get_path("stdlib")      # the folder of its library
+# Where the children of this process run; conftest.py removes it.
+FOLDER = os.path.realpath(tempfile.mkdtemp(prefix="faulthandler-"))
+
+# A crash has LIMIT seconds, one whose report hangs the 7 more that a report
+# is given, any child PATIENCE: then it is killed.
+LIMIT = 10
+HANG_LIMIT = LIMIT + 7
+PATIENCE = 30
+
+# The table of the C file: the signal, its title, how to raise it.
+SIGNALS = [
+    (SIGBUS, "Bus error", "faulthandler.sigbus()"),
+    (SIGILL, "Illegal instruction", "faulthandler.sigill()"),
+    (SIGFPE, "Floating point exception", "faulthandler.sigfpe()"),
+    (SIGABRT, "Aborted", "__import__('os').abort()"),
+    (SIGSEGV, "Segmentation fault", "faulthandler.sigsegv()"),
+    (SIGSEGV, "Segmentation fault", "faulthandler.sigsegv(True)"),
+]
+
+X86_64 = os.uname().machine == "x86_64"
+with open("/proc/cpuinfo") as file:
+    PROCESSOR = file.read()
+DEBUG = hasattr(sys, "gettotalrefcount")
+SANITIZED = "libasan" in os.environ.get("LD_PRELOAD", "")
+
+
+def load_runner():
+    """tests.py, which makes the environment that the tests run in."""
+    spec = importlib.util.spec_from_file_location(
+        "runner", os.path.join(HERE, "tests.py"))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+runner = load_runner()
+
+
+# ---- Children --------------------------------------------------------------
+
+def environment(**changes):
+    """This process's environment without what alters a child's Python."""
+    return runner.environment(**changes)
+
+
+class Child:
+    """A process that has ended: its status, its output, its seconds."""
+
+    def __init__(self, status, out, err, seconds):
+        self.status = status
+        self.raw_out = out.decode("utf-8", "backslashreplace")
+        self.raw_err = err.decode("utf-8", "backslashreplace")
+        self.out = tidy(self.raw_out)
+        self.err = tidy(self.raw_err)
+        self.seconds = seconds
+
+    def __str__(self):
+        return "%s after %.1f s\n---- stdout\n%s\n---- stderr\n%s" % (
+            status_name(self.status), self.seconds,
+            self.out[:2000], self.err[:2000])
+
+
+def tidy(text):
+    """Output without addresses and without this machine's folders."""
+    text = re.sub(r"(?m)^(Current thread|Thread) 0x[0-9a-f]{16}\b",
+                  r"\1 0x…", text)
+    text = text.replace('File "%s/' % FOLDER, 'File "')
+    return re.sub(r'File "%s/(.*?)", line \d+' % re.escape(LIBRARY),
+                  r'File "…/\1", line …', text)
+
+
+def status_name(status):
+    """An exit status as a reader wants to see it."""
+    if status < 0:
+        return "-" + signal.Signals(-status).name
+    return "exit %d" % status
+
+
+def run(*arguments, stdin=b"", limit=PATIENCE, env=None, **options):
+    """Run a command to its end, or kill it and all it started."""
+    options.setdefault("stdout", subprocess.PIPE)
+    options.setdefault("stderr", subprocess.PIPE)
+    start = time.monotonic()
+    process = subprocess.Popen(
+        arguments, stdin=subprocess.PIPE, cwd=FOLDER, start_new_session=True,
+        env=environment() if env is None else env, **options)
+    try:
+        out, err = process.communicate(stdin, limit)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        out, err = process.communicate()
+        child = Child(process.returncode, out or b"", err or b"", limit)
+        raise AssertionError("no end within %s s: %s" % (limit, child))
+    seconds = time.monotonic() - start
+    return Child(process.returncode, out or b"", err or b"", seconds)
+
+
+def block(text):
+    """A literal block of a test as the text it stands for."""
+    return textwrap.dedent(text).lstrip("\n")
+
+
+def python(code, *arguments, **options):
+    """Run code with `python -c`."""
+    return run(PYTHON, "-c", block(code), *arguments, **options)
+
+
+def write_file(name, text):
+    """Put a file into the children's folder."""
+    with open(os.path.join(FOLDER, name), "w", encoding="utf-8") as file:
+        file.write(text)
+    return os.path.join(FOLDER, name)
+
+
+def preload(name):
+    """The environment of a child that loads NAME.so first."""
+    names = os.environ.get("LD_PRELOAD", "").split() + ["./%s.so" % name]
+    return environment(LD_PRELOAD=" ".join(names))
+
+
+@contextlib.contextmanager
+def limits(name, value):
+    """A resource limit for the children that start meanwhile."""
+    before = resource.getrlimit(name)
+    resource.setrlimit(name, (value, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(name, before)
+
+
+# ---- What they must leave --------------------------------------------------
+
+def report(frames, title="Segmentation fault"):
+    """The report of a process with one thread."""
+    return ("Fatal Python error: %s\n\n"
+            "Traceback (most recent call first):\n%s" % (title, frames))
+
+
+def check(child, signum, expected, limit=LIMIT):
+    """It died of this signal, soon, and left exactly this report."""
+    assert status_name(child.status) == status_name(-signum), child
+    assert child.err == expected, child
+    assert child.err.count("Fatal Python error") == (1 if expected else 0)
+    assert child.seconds < limit
+
+
+def crash(code, expected, signum=SIGSEGV, **options):
+    """Run code with `python -c`: it crashes like this."""
+    child = python(code, **options)
+    check(child, signum, block(expected))
+    return child
+
+
+def frames(code, expected, header="", **options):
+    """Run code that calls die(): traceback agrees, and frames are these.
+
+    An ellipsis as the last line stands for frames of the standard library,
+    which differ between versions.
+    """
+    child = python(code, **options)
+    check(child, SIGSEGV, report(header + child.out))
+    assert child.raw_err == report(header + child.raw_out)
+    expected, found = block(expected).splitlines(), child.out.splitlines()
+    if expected[-1] == "…":
+        del expected[-1], found[len(expected):]
+    assert found == ["  " + line for line in expected]
+
+
+# ---- The worst moments -----------------------------------------------------
+
+# These tests wait for long, and depend little on the version.
+few_versions = pytest.mark.skipif(
+    bool(os.environ.get("CI")) and (
+        DEBUG or SANITIZED
+        or sys.version_info[:2] not in ((3, 8), (3, 11), (3, 13), (3, 15))),
+    reason="waits for long, and depends little on the version")
+
+
+def stuck(code):
+    """Run code that imports stuck, where the kernel permits it."""
+    if not X86_64:
+        pytest.skip("knows the system calls of x86-64")
+    child = python(code)
+    if child.status == 77:
+        pytest.skip("needs userfaultfd()")
+    return child
+
+
+def with_held_poll(code, **options):
+    """Run code with a full pipe, and a poll() that can be held."""
+    compile_library("held_poll")
+    return python(block(FULL_PIPE) + block("""
+        import ctypes
+        library = ctypes.CDLL("./held_poll.so")
+        polls, hold, held = [ctypes.c_int.in_dll(library, name)
+                             for name in ("polls", "hold", "held")]
+        def until(done):
+            while not done():
+                time.sleep(0.001)
+    """) + block(code), env=preload("held_poll"), **options)
+
+
+# A pipe that is full; another process waits, and empties it.  Who writes
+# a report has blocked all signals but those of faults.
+FULL_PIPE = """
+    import faulthandler, os, signal, sys, time
+    ours, theirs = os.pipe()
+    os.set_blocking(theirs, False)
+    try:
+        while True:
+            os.write(theirs, b"x" * 4096)
+    except BlockingIOError:
+        os.set_blocking(theirs, True)
+    parent = os.getpid()
+    def status(thread, word):
+        try:
+            with open("/proc/%s/status" % thread) as file:
+                return file.read().split(word + ":")[1].split()[0]
+        except (OSError, IndexError):
+            return "0"      # it is gone
+    def blocked(thread):
+        return int(status(thread, "SigBlk"), 16)
+    def reports(thread):
+        return bool(blocked(thread) >> signal.SIGTERM - 1 & 1)
+    def until_reports():
+        while os.getppid() == parent and not reports(parent):
+            time.sleep(0.001)
+    def empty(wait=None):
+        forked, begin = os.pipe()
+        if os.fork() == 0:
+            os.read(forked, 1)      # fork() blocks signals, too
+            os.dup2(ours, 3)
+            os.closerange(4, 100)
+            if wait is not None:
+                wait()
+            with open(3, "rb") as file:
+                text = file.read().lstrip(b"x")
+            os.write(1, text)
+            os._exit(0)
+        os.close(ours)
+        os.write(begin, b"x")
+"""
+
+
+# ---- Our module and the builtin --------------------------------------------
+
+def prints(code, expected, status=0, **options):
+    """Run code: it ends so, and writes this to standard error."""
+    child = python(code, **options)
+    found = re.sub(r"(Thread 0x…|thread 0x…) \[python[^\]]*\]", r"\1",
+                   child.err)
+    assert (status_name(child.status), found) == (
+        status_name(status), block(expected)), child
+    assert child.seconds < LIMIT
+    return child
+
+
+def strip(text):
+    """The report up to what only the running Python adds."""
+    text = re.sub(r"(hread 0x…) \[python[^\]]*\]", r"\1", text)
+    text = re.sub(r"\nCurrent thread's C stack trace (?s:.*)", "", text)
+    return re.sub(r"\nExtension modules: .*\n", "", text)
+
+
+def as_builtin(code, **options):
+    """Run code with either module: status and output are the same."""
+    children = [
+        python(code, env=environment(FAULTHANDLER_USE_STDLIB=value),
+               **options) for value in ("", "1")]
+    ours, builtin = [(status_name(child.status), child.out, child.err)
+                     for child in children]
+    assert ours == builtin
+    return children[0]
+
+
+def agrees(code, **options):
+    """Run code that compares what both modules dump."""
+    child = python("from both import both, same\n" + block(code), **options)
+    assert (child.status, child.err) == (0, ""), child
+    return child
+
+
+def raises(calls, before=""):
+    """Each call raises this, or returns it."""
+    child = python("import faulthandler, io, os, signal, sys\n"
+                   + block(before) + "\n" + block("""
+        for call in %r:
+            try:
+                print(repr(eval("faulthandler." + call)))
+            except BaseException as error:
+                print(type(error).__name__, error)
+    """ % list(calls)))
+    assert list(zip(calls, child.out.splitlines())) == (
+        list(calls.items())), child
+    assert child.status == 0, child
+
+
+def run_pytest(source, *arguments, stderr=subprocess.PIPE, **variables):
+    """Run a suite with the pytest that runs this one."""
+    write_file("test_suite.py", block(source))
+    folders = [os.path.dirname(os.path.dirname(pytest.__file__))]
+    return run(PYTHON, "-c", block("""
+        import sys
+        sys.path += %r
+        import pytest
+        sys.exit(pytest.main(sys.argv[1:]))
+    """ % folders), "-p", "no:cacheprovider", "test_suite.py", *arguments,
+        stderr=stderr,
+        env=environment(PYTEST_DISABLE_PLUGIN_AUTOLOAD="1", **variables))
+
+
+# ---- C ---------------------------------------------------------------------
+
+compiler = runner.compiler
+what_is_missing = runner.what_is_missing
+
+
+def child_source(name):
+    """The text of a file in tests/children."""
+    with open(os.path.join(CHILDREN, name), encoding="utf-8") as file:
+        return file.read()
+
+
+@functools.lru_cache(maxsize=None)
+def compile_library(name):
+    """Compile children/NAME.c to NAME.so in the children's folder, once."""
+    if compiler() is None:
+        pytest.skip("needs a C compiler")
+    kept = environment()
+    kept.pop("LD_PRELOAD", None)
+    child = run(compiler(), "-shared", "-fPIC", "-o", name + ".so",
+                os.path.join(CHILDREN, name + ".c"), env=kept)
+    assert child.status == 0, child
+
+
+@functools.lru_cache(maxsize=None)
+def special_build(macro):
+    """Compile the module with this macro defined; its path."""
+    missing = what_is_missing()
+    if missing or not os.path.exists(C_FILE):
+        pytest.skip(missing or "needs the C file")
+    path = os.path.join(FOLDER, macro + ".so")
+    child = run(compiler(), "-std=gnu11", "-O1", "-fPIC", "-shared",
+                "-D" + macro, "-I", sysconfig.get_path("include"), C_FILE,
+                "-o", path, env=environment(LD_PRELOAD=""), limit=120)
+    assert child.status == 0, child
+    return path
+
+
+def c_sources():
+    """The module's C code: {path: text}, faulthandler.c first."""
+    paths = [C_FILE] + sorted(glob.glob(
+        os.path.join(glob.escape(HERE), "src", "**", "*.h"), recursive=True))
+    texts = {}
+    for path in paths:
+        with open(path, encoding="utf-8") as file:
+            texts[os.path.relpath(path, HERE)] = file.read()
+    return texts
+
+
+def copy_checkout(folder):
+    """Copy what the module is built from to a new folder."""
+    shutil.copytree(HERE, folder, ignore=runner.IGNORED)
