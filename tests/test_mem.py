@@ -1,0 +1,363 @@
+"""A damaged object costs its own place in the report, no other."""
+
+import re
+import sys
+
+from signal import SIGSEGV
+
+import pytest
+
+from helpers import (
+    LIMIT, X86_64, block, check, compile_library, crash, few_versions,
+    preload, python, report, status_name)
+
+
+VALUES = {
+    "NULL": "0",
+    "one": "1",
+    "small": "64",
+    "unaligned": "id(frame) + 1",
+    "not canonical": "0xdddddddddddddddd",
+    "forbidden page": "damage.forbidden",
+    "end of a forbidden page": "damage.forbidden + 4088",
+    "beyond the end of a file": "damage.beyond",
+    "another object": "id(42)",
+    "itself": "id(code)",
+    "top of memory": "2**64 - 8",
+}
+
+
+def damaged(what, line):
+    """Damage something of an outer frame: only its line suffers."""
+    for name, value in VALUES.items():
+        if what == "code" and name == "itself":
+            continue
+        child = python("""
+            import sys, damage, faulthandler
+            def inner():
+                frame = sys._getframe(1)
+                code = frame.f_code
+                damage.damage(frame, %r, %s); faulthandler.sigsegv()
+            def outer():
+                inner()
+            def outermost():
+                outer()
+            outermost()
+        """ % (what, value))
+        check(child, SIGSEGV, report(
+            '  File "<string>", line 5 in inner\n'
+            '  File %s\n'
+            '  File "<string>", line 9 in outermost\n'
+            '  File "<string>", line 10 in <module>\n' % line))
+
+
+def test_damaged_link():
+    """Behind a damaged link the next frame is found, and marked."""
+    for name, value in dict(VALUES, cycle="damage.place(frame)",
+                            itself="damage.place(frame)").items():
+        if name == "another object":
+            continue        # may look like a frame
+        crash("""
+            import sys, damage, faulthandler
+            def inner():
+                frame = sys._getframe(1)
+                damage.damage(frame, "link", %s)
+                faulthandler.sigsegv()
+            def outer():
+                inner()
+            outer()
+        """ % value, """
+            Fatal Python error: Segmentation fault
+
+            Traceback (most recent call first):
+              File "<string>", line 5 in inner
+              File "<string>", line 7 in outer
+              <a damaged link: frames may be missing here>
+              File "<string>", line 8 in <module>
+        """)
+
+
+CALLS = {"next": "next(generator())",
+         "for": "for _ in generator(): pass",
+         "yield from": "next(outer_generator())",
+         "C": "list(map(next, [generator()]))"}
+
+
+@pytest.mark.parametrize("name, call", CALLS.items())
+def test_damaged_link_to_generator(name, call):
+    """Generators that run behind a damaged link are found."""
+    middle = {"yield from":
+              '  File "<string>", line 9 in outer_generator\n'}
+    child = python("""
+        import sys, damage, faulthandler
+        def inner():
+            damage.damage(sys._getframe(), "link",
+                          damage.forbidden)
+            faulthandler.sigsegv()
+        def generator():
+            yield inner()
+        def outer_generator():
+            yield from generator()
+        def caller():
+            %s
+        caller()
+    """ % call)
+    check(child, SIGSEGV, report(
+        '  File "<string>", line 5 in inner\n'
+        '  <a damaged link: frames may be missing here>\n'
+        '  File "<string>", line 7 in generator\n'
+        + middle.get(name, "")
+        + '  File "<string>", line 11 in caller\n'
+        '  File "<string>", line 12 in <module>\n'))
+
+
+def test_damaged_link_on_a_small_stack():
+    """Another thread's C stack is small, with others below it."""
+    child = python("""
+        import ctypes, threading, sys, damage, faulthandler
+        def inner():
+            damage.damage(sys._getframe(), "link", damage.forbidden)
+            waits.release()
+            never.acquire()
+        def generator():
+            yield inner()
+        def caller():
+            list(map(next, [generator()]))
+        waits, never = threading.Semaphore(0), threading.Lock()
+        never.acquire()
+        threading.stack_size(128 * 1024)
+        thread = threading.Thread(target=caller, daemon=True)
+        thread.start()
+        waits.acquire()
+        # Nothing is replaced: MAP_FIXED_NOREPLACE.
+        mmap = ctypes.CDLL(None).mmap
+        mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int,
+                         ctypes.c_int, ctypes.c_int, ctypes.c_long]
+        mmap((thread.ident - 2**20) // 4096 * 4096, 8192, 1, 0x100022,
+             -1, 0)
+        faulthandler.sigsegv()
+    """)
+    assert status_name(child.status) == "-SIGSEGV", child
+    stack = child.err.partition("\nThread 0x…")[2].partition("\n")
+    frames = [line for line in stack[2].splitlines(True)
+              if "threading.py" not in line]
+    assert "".join(frames) == (
+        '  File "<string>", line 5 in inner\n'
+        '  <a damaged link: frames may be missing here>\n'
+        '  File "<string>", line 7 in generator\n'
+        '  File "<string>", line 9 in caller\n'), child
+
+
+def test_link_past_frames():
+    """A link to an older frame does not hide those between."""
+    first = report(
+        '  File "<string>", line 5 in inner\n'
+        '  File "<string>", line 13 in <module>\n')
+    whole = report(
+        '  File "<string>", line 5 in inner\n'
+        '  <a damaged link: frames may be missing here>\n'
+        '  File "<string>", line 7 in generator\n'
+        '  File "<string>", line 9 in middle\n'
+        '  File "<string>", line 11 in outer\n'
+        '  File "<string>", line 13 in <module>\n')
+    # Up to 3.10 they are found after the report.
+    again = first + whole[whole.index("\nTraceback"):]
+    crash("""
+        import sys, damage, faulthandler
+        def inner():
+            damage.damage(sys._getframe(), "link",
+                          damage.place(sys._getframe(4)))
+            faulthandler.sigsegv()
+        def generator():
+            yield inner()
+        def middle():
+            return next(generator())
+        def outer():
+            return middle()
+
+        outer()
+    """, whole if sys.version_info >= (3, 11) else again)
+
+
+@pytest.mark.skipif(
+    sys.version_info >= (3, 11),
+    reason="frames are no objects")
+def test_link_past_a_page():
+    """The frame between may begin where a page does."""
+    first = report(
+        '  File "<string>", line 4 in inner\n'
+        '  File "<string>", line 13 in outer\n'
+        '  File "<string>", line 14 in <module>\n')
+    again = report(
+        '  File "<string>", line 4 in inner\n'
+        '  <a damaged link: frames may be missing here>\n'
+        '  File "<string>", line 8 in middle\n'
+        '  File "<string>", line 13 in outer\n'
+        '  File "<string>", line 14 in <module>\n')
+    crash("""
+        import sys, types, damage, faulthandler
+        def inner():
+            damage.damage(sys._getframe(), "link", id(sys._getframe(2)))
+            faulthandler.sigsegv()
+        def middle():
+            if id(sys._getframe()) %% 4096 == 0:
+                %s = 0
+                inner()
+        def outer():
+            kept = []
+            while len(kept) < 50000:
+                kept.append(middle.__code__.replace(co_name="middle"))
+                types.FunctionType(kept[-1], globals())()
+        outer()
+    """ % " = ".join("a%d" % n for n in range(40)),
+          first + again[again.index("\nTraceback"):])
+
+
+def test_long_cycle():
+    """A cycle of many frames is found, and both ends are shown."""
+    child = python("""
+        import sys, damage, faulthandler
+        def f(n):
+            if n:
+                return f(n - 1)
+            first, last = sys._getframe(), sys._getframe(800)
+            damage.damage(last, "link", damage.place(first))
+            faulthandler.sigsegv()
+        sys.setrecursionlimit(5000)
+        f(1200)
+    """)
+    child.err = re.sub(r"\.\.\. \d{3,5} frames", "... N frames", child.err)
+    lines = child.err.splitlines(True)
+    assert lines[:4] == report(
+        '  File "<string>", line 7 in f\n').splitlines(True)
+    assert lines[4:93] == 89 * ['  File "<string>", line 4 in f\n']
+    assert lines[93] == "  ... N frames not shown ...\n"
+    assert lines[-1] == '  File "<string>", line 9 in <module>\n'
+    assert status_name(child.status) == "-SIGSEGV"
+    assert child.seconds < LIMIT
+
+
+@pytest.mark.parametrize("value", ["forbidden", "beyond"])
+def test_many_damaged(value):
+    """The tenth fault inside a report is survived like the first."""
+    crash("""
+        import sys, damage, faulthandler
+        def f(n):
+            frame = sys._getframe()
+            if n: return f(n - 1)
+            for what in ["name", "filename", "lines"]:
+                damage.damage(frame, what, damage.%s)
+            faulthandler.sigsegv()
+        f(9)
+    """ % value, report(
+        10 * "  File ???, line ??? in ???\n"
+        + '  File "<string>", line 8 in <module>\n'))
+
+
+def test_damaged_code():
+    """A frame without a code object is all question marks."""
+    damaged("code", "???, line ??? in ???")
+
+
+def test_damaged_name():
+    """A damaged function name leaves the file and the line."""
+    damaged("name", '"<string>", line 7 in ???')
+
+
+def test_damaged_file():
+    """A damaged file name leaves the line and the function."""
+    damaged("filename", "???, line 7 in outer")
+
+
+def test_damaged_lines():
+    """A damaged line table leaves the file and the function."""
+    damaged("lines", '"<string>", line ??? in outer')
+
+
+# ---- what shows only where a guard is missing ------------------------------
+
+# Threads that run, and a watchdog that dumps them as often as it can.
+@few_versions
+def test_a_read_that_fails():
+    """A stack is read again if any one of its reads fails."""
+    compile_library("failing_read")
+    child = python("""
+        import ctypes, faulthandler, tempfile, threading
+        library = ctypes.CDLL("./failing_read.so")
+        reads, failing = [ctypes.c_long.in_dll(library, name)
+                          for name in ("reads", "failing")]
+        waiting, never = [], threading.Lock()
+        never.acquire()
+        def wait(n):
+            if n:
+                return wait(n - 1)
+            waiting.append(1); never.acquire()
+        threading.Thread(target=wait, args=(5,), daemon=True).start()
+        while not waiting:
+            pass
+        faulthandler.disable()      # the kernel reads, not the handler
+        def dump(number):
+            with tempfile.TemporaryFile("w+") as file:
+                reads.value, failing.value = 0, number
+                faulthandler.dump_traceback(file)
+                file.seek(0)
+                return file.read(), reads.value
+        count = dump(0)[1]
+        whole, *texts = [dump(n)[0] for n in range(count + 1)]
+        theirs, ours = whole.split("\\n\\n")
+        absent = 0
+        for number, text in enumerate(texts, 1):
+            # Of a state that cannot be read the thread has ended.
+            absent += text == ours
+            if text != ours and not text.startswith(theirs + "\\n"):
+                print(number, text)
+        print(count > 50, absent < 10, count, absent)
+    """, env=preload("failing_read"))
+    assert (child.status, child.err, child.out[:9]) == (
+        0, "", "True True"), child
+
+
+@few_versions
+def test_dump_while_disarmed():
+    """Without our handlers the kernel reads damaged memory for us."""
+    child = python("""
+        import damage, faulthandler, sys
+        faulthandler.disable()
+        def f():
+            damage.damage(sys._getframe(), "name", damage.forbidden)
+            faulthandler.dump_traceback(all_threads=False)
+        def g():
+            f()
+        g()
+        __import__("os")._exit(7)
+    """)
+    assert (child.status, child.err) == (7, block("""
+        Stack (most recent call first):
+          File "<string>", line 5 in ???
+          File "<string>", line 7 in g
+          File "<string>", line 8 in <module>
+    """)), child
+
+
+@few_versions
+@pytest.mark.skipif(not X86_64, reason="knows the system calls of x86-64")
+def test_dump_in_a_sandbox():
+    """Where the kernel refuses to read for us, a pipe does."""
+    child = python("""
+        import damage, faulthandler, refuse, sys
+        faulthandler.disable()
+        refuse.refuse(310)      # process_vm_readv
+        def f():
+            damage.damage(sys._getframe(), "name", damage.forbidden)
+            faulthandler.dump_traceback(all_threads=False)
+        def g():
+            f()
+        g()
+        __import__("os")._exit(7)
+    """)
+    assert (child.status, child.err) == (7, block("""
+        Stack (most recent call first):
+          File "<string>", line 6 in ???
+          File "<string>", line 8 in g
+          File "<string>", line 9 in <module>
+    """)), child

@@ -1,0 +1,316 @@
+"""The other Python threads: order, identities, names, number."""
+
+import re
+import sys
+
+from signal import SIGSEGV
+
+import pytest
+
+from helpers import (
+    block, check, crash, few_versions, python, report, status_name)
+
+
+def test_main_thread_crashes():
+    """The crashing thread comes first, then the others."""
+    child = python("""
+        import _thread, faulthandler
+        started, never = _thread.allocate_lock(), _thread.allocate_lock()
+        def wait():
+            started.release(); never.acquire()
+        started.acquire()
+        never.acquire()
+        print("Thread 0x%016x" % _thread.start_new_thread(wait, ()),
+              flush=True)
+        started.acquire()
+        faulthandler.sigsegv()
+    """)
+    check(child, SIGSEGV, block("""
+        Fatal Python error: Segmentation fault
+
+        Traceback (most recent call first):
+          File "<string>", line 10 in <module>
+
+        Thread 0x… (most recent call first):
+          File "<string>", line 4 in wait
+    """))
+    assert "\n%s (most" % child.raw_out.strip() in child.raw_err
+
+
+def test_other_thread_crashes():
+    """The main thread has its place among the others."""
+    child = python("""
+        import _thread, faulthandler
+        lock = _thread.allocate_lock()
+        lock.acquire()
+        print("Thread 0x%016x" % _thread.get_ident(), flush=True)
+        def work():
+            faulthandler.sigsegv()
+        _thread.start_new_thread(work, ()); lock.acquire()
+    """)
+    check(child, SIGSEGV, block("""
+        Fatal Python error: Segmentation fault
+
+        Traceback (most recent call first):
+          File "<string>", line 6 in work
+
+        Thread 0x… (most recent call first):
+          File "<string>", line 7 in <module>
+    """))
+    assert "\n%s (most" % child.raw_out.strip() in child.raw_err
+
+
+def test_crash_without_the_gil():
+    """The right thread is blamed while another holds the GIL."""
+    child = python("""
+        import _thread, ctypes, faulthandler
+        crash, is_busy = ctypes.CDLL(None).strlen, _thread.allocate_lock()
+        def work():
+            is_busy.acquire()
+            crash(None)
+        def busy():
+            is_busy.release()
+            while True:
+                pass
+        is_busy.acquire()
+        _thread.start_new_thread(work, ())
+        busy()
+    """)
+    check(child, SIGSEGV, child.err)
+    assert re.search(block(r"""
+        \AFatal Python error: Segmentation fault
+
+        Traceback \(most recent call first\):
+          File "<string>", line 5 in work
+
+        Thread 0x… \(most recent call first\):
+          File "<string>", line [789] in busy
+          File "<string>", line 12 in <module>
+        \Z"""), child.err)
+
+
+def test_thread_names():
+    """A thread's name is in brackets, where the system knows it."""
+    named = " [worker]" if sys.version_info >= (3, 14) else ""
+    child = python("""
+        import faulthandler, threading
+        started, never = threading.Lock(), threading.Lock()
+        def wait():
+            started.release(); never.acquire()
+        started.acquire()
+        never.acquire()
+        threading.Thread(target=wait, name="worker").start()
+        started.acquire()
+        faulthandler.sigsegv()
+    """)
+    check(child, SIGSEGV, block("""
+        Fatal Python error: Segmentation fault
+
+        Traceback (most recent call first):
+          File "<string>", line 9 in <module>
+
+        Thread 0x…%s (most recent call first):
+          File "<string>", line 4 in wait
+          File "…/threading.py", line … in run
+          File "…/threading.py", line … in _bootstrap_inner
+          File "…/threading.py", line … in _bootstrap
+    """ % named))
+
+
+@pytest.mark.skipif(
+    sys.version_info < (3, 14),
+    reason="names are set from 3.14 on")
+def test_escaped_thread_name():
+    """What a name may hold is escaped; no line is broken by it."""
+    child = python("""
+        import faulthandler, threading
+        started, never = threading.Lock(), threading.Lock()
+        def wait():
+            started.release(); never.acquire()
+        started.acquire()
+        never.acquire()
+        threading.Thread(target=wait, name="a\\n] \\xe9\\x1b[").start()
+        started.acquire()
+        faulthandler.sigsegv()
+    """)
+    check(child, SIGSEGV, block(r"""
+        Fatal Python error: Segmentation fault
+
+        Traceback (most recent call first):
+          File "<string>", line 9 in <module>
+
+        Thread 0x… [a\x0a] \xe9\x1b[] (most recent call first):
+          File "<string>", line 4 in wait
+          File "…/threading.py", line … in run
+          File "…/threading.py", line … in _bootstrap_inner
+          File "…/threading.py", line … in _bootstrap
+    """))
+
+
+def test_finished_thread():
+    """A thread that has ended is not shown."""
+    crash("""
+        import faulthandler, threading
+        thread = threading.Thread(target=int)
+        thread.start()
+        thread.join()
+        faulthandler.sigsegv()
+    """, """
+        Fatal Python error: Segmentation fault
+
+        Traceback (most recent call first):
+          File "<string>", line 5 in <module>
+    """)
+
+
+def many(count):
+    """The report of the main thread beside so many others."""
+    child = python("""
+        import _thread, faulthandler
+        started, never = _thread.allocate_lock(), _thread.allocate_lock()
+        def wait():
+            started.release(); never.acquire()
+        started.acquire()
+        never.acquire()
+        for n in range(%d):
+            _thread.start_new_thread(wait, ())
+            started.acquire()
+        faulthandler.sigsegv()
+    """ % count)
+    numbers = set(re.findall("Thread (.*) \\(", child.raw_err))
+    assert len(numbers) == min(count, 99)
+    return child
+
+
+REST = block("""
+
+    Thread 0x… (most recent call first):
+      File "<string>", line 4 in wait
+""")
+
+
+def test_100_threads():
+    """A hundred threads are all shown."""
+    check(many(99), SIGSEGV, report(
+        '  File "<string>", line 10 in <module>\n')
+        + 99 * ("\n" + REST))
+
+
+def test_120_threads():
+    """After a hundred threads, three dots end the list."""
+    check(many(120), SIGSEGV, report(
+        '  File "<string>", line 10 in <module>\n')
+        + 99 * ("\n" + REST) + "\n...\n")
+
+
+@pytest.mark.parametrize("gil", ["PyDLL", "CDLL"])
+def test_crowd(gil):
+    """Of threads that crash together one reports, whole and once."""
+    child = python("""
+        import ctypes, faulthandler, threading
+        crash = ctypes.%s(None).strlen
+        barrier = threading.Barrier(8)
+        def work():
+            barrier.wait()
+            crash(None)
+        for n in range(8):
+            threading.Thread(target=work).start()
+    """ % gil)
+    assert status_name(child.status) == "-SIGSEGV"
+    assert child.err.startswith(block("""
+        Fatal Python error: Segmentation fault
+
+        Traceback (most recent call first):
+          File "<string>", line 6 in work
+          File "…/threading.py", line … in run
+    """)), child
+    assert child.err.count("Fatal Python error") == 1
+    for line in child.err.splitlines():
+        assert re.search(r'^(Fatal Python error: \w+ \w+|'
+                         r'Traceback .*:|Thread 0x.*:|  \S.*|)$', line)
+
+
+def test_native_thread():
+    """A crash in a thread that Python never saw."""
+    crash("""
+        import ctypes, faulthandler, time
+        libc, where = ctypes.CDLL(None), ctypes.byref(ctypes.c_size_t())
+        create, strlen = libc.pthread_create, libc.strlen
+        create(where, None, strlen, None); time.sleep(60)
+    """, """
+        Fatal Python error: Segmentation fault
+
+        Traceback (most recent call first):
+          <no Python frame>
+
+        Thread 0x… (most recent call first):
+          File "<string>", line 4 in <module>
+    """)
+
+
+def test_thread_without_frames():
+    """A thread that Python knows, but that runs nothing of it."""
+    crash("""
+        import faulthandler, _thread
+        lock = _thread.allocate_lock()
+        lock.acquire()
+        _thread.start_new_thread(faulthandler.sigsegv, ()); lock.acquire()
+    """, """
+        Fatal Python error: Segmentation fault
+
+        Traceback (most recent call first):
+          <no Python frame>
+
+        Thread 0x… (most recent call first):
+          File "<string>", line 4 in <module>
+    """)
+
+
+# ---- what shows only where a guard is missing ------------------------------
+
+@few_versions
+def test_cycle_of_threads():
+    """Threads that are linked in a circle are listed once."""
+    child = python("""
+        import ctypes, damage, faulthandler, threading, time
+        get = ctypes.pythonapi.PyThreadState_Get
+        get.restype = ctypes.c_size_t
+        states = []
+        def work():
+            states.append(get())
+            time.sleep(60)
+        for n in range(3):
+            threading.Thread(target=work, daemon=True).start()
+            while len(states) <= n:
+                time.sleep(0.001)
+        damage.words(get())[1] = states[-1]     # main is the last one
+        faulthandler.sigsegv()
+    """)
+    assert status_name(child.status) == "-SIGSEGV", child
+    assert (child.err.count("Thread 0x"),
+            child.err.count(" in work\n")) == (3, 3), child
+
+
+@few_versions
+def test_torn_stacks():
+    """Of stacks that change while they are read few are cut."""
+    child = python("""
+        import busy, faulthandler, os, tempfile, time
+        file = tempfile.TemporaryFile("w+")
+        threads = busy.begin()
+        faulthandler.dump_traceback_later(0.0005, True, file)
+        end = time.monotonic() + 2
+        while (time.monotonic() < end
+               or os.fstat(file.fileno()).st_size < 1000000):
+            time.sleep(0.1)
+        faulthandler.cancel_dump_traceback_later()
+        busy.end(threads)
+        file.seek(0)
+        text = file.read()
+        stacks = text.count("most recent call first")
+        torn = text.count("cannot be read") + text.count("???")
+        print(stacks, torn)
+    """)
+    stacks, torn = map(int, child.out.split())
+    assert stacks > 1000
+    assert torn < 3 + stacks / 1000
