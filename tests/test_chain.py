@@ -1,0 +1,553 @@
+"""Older handlers come last and hear the truth; disable() is polite."""
+
+import re
+import shutil
+
+from signal import SIGABRT, SIGFPE, SIGILL, SIGSEGV
+
+import pytest
+
+from helpers import (
+    FULL_PIPE, PYTHON, SANITIZED, SIGNALS, X86_64, block, check,
+    compile_library, crash, few_versions, python, report, run, status_name,
+    write_file)
+
+
+def library():
+    """A library with an older handler, compiled once."""
+    compile_library("older")
+
+
+def older(call, signum, title, said):
+    """An older handler of C comes after the report, and hears this."""
+    library()
+    child = python("""
+        import ctypes, os, signal, threading
+        older = ctypes.CDLL("./older.so")
+        older.install(%d)
+        import faulthandler
+        print(threading.get_native_id(), flush=True)
+        %s
+    """ % (signum, call))
+    assert child.status == 42, child
+    assert child.err == report(
+        '  File "<string>", line 6 in <module>\n', title)
+    thread, heard = child.out.split("\n", 1)
+    assert heard == "%s in thread %s\n" % (said, thread)
+
+
+def test_older_handler_of_real_faults():
+    """The siginfo of a real fault: cause and address."""
+    older("faulthandler.sigsegv()", SIGSEGV, "Segmentation fault",
+          "signal 11 code 1 at (nil)")
+    older("ctypes.c_char.from_address(0x1230).value", SIGSEGV,
+          "Segmentation fault", "signal 11 code 1 at 0x1230")
+    older("ctypes.c_char.from_address(2**63).value", SIGSEGV,
+          "Segmentation fault", "signal 11 code 128 at (nil)")
+
+
+@pytest.mark.skipif(not X86_64, reason="needs machine code of x86-64")
+def test_older_handler_of_opcodes():
+    """The siginfo and the context of illegal opcodes and divisions."""
+    library()
+    for signum, digits, offset, code, title in [
+            (SIGILL, "0f0b", 0, 2, "Illegal instruction"),
+            (SIGFPE, "31c031d231c9f7f9", 6, 1,
+             "Floating point exception")]:
+        child = python("""
+            import ctypes, machine, threading
+            older = ctypes.CDLL("./older.so")
+            older.install(%d)
+            import faulthandler
+            f = machine.run("%s")
+            where = ctypes.cast(f, ctypes.c_void_p).value
+            print(where, threading.get_native_id(), flush=True)
+            f()
+        """ % (signum, digits))
+        first, heard = child.out.split("\n", 1)
+        where, thread = first.split()
+        assert heard == (
+            "signal %d code %d at %#x which is the pc in thread %s\n"
+            % (signum, code, int(where) + offset, thread))
+        assert child.status == 42
+        assert child.err == report(
+            '  File "<string>", line 8 in <module>\n', title)
+
+
+@pytest.mark.skipif(not X86_64, reason="needs machine code of x86-64")
+def test_older_handler_after_faults_in_the_report():
+    """Faults inside the report change nothing of what it hears."""
+    library()
+    child = python("""
+        import ctypes, damage, machine, sys
+        older = ctypes.CDLL("./older.so")
+        older.install(11)
+        older.install(4)
+        import faulthandler
+        def crash():
+            damage.damage(sys._getframe(1), "name", damage.forbidden)
+            machine.run(%r)()
+        def outer():
+            crash()
+        outer()
+    """ % "0f0b")
+    assert re.search("^signal 4 code 2 at 0x[0-9a-f]+ "
+                     "which is the pc in thread [0-9]+\n$", child.out)
+    assert child.status == 42
+    assert child.err == block("""
+        Fatal Python error: Illegal instruction
+
+        Traceback (most recent call first):
+          File "<string>", line 8 in crash
+          File "<string>", line 10 in ???
+          File "<string>", line 11 in <module>
+    """)
+
+
+@pytest.mark.parametrize("signum, title, _", SIGNALS[:-1])
+def test_older_handler_of_sent_signals(signum, title, _):
+    """The siginfo of signals that were sent: by whom, and how."""
+    older("os.kill(os.getpid(), %d)" % signum, signum, title,
+          "signal %d code 0 from itself" % signum)
+    older("signal.pthread_kill(threading.get_ident(), %d)"
+          % signum, signum, title,
+          "signal %d code -6 from itself" % signum)
+    older("ctypes.CDLL(None).sigqueue(os.getpid(), %d, None)"
+          % signum, signum, title,
+          "signal %d code -1 from itself" % signum)
+
+
+def test_older_handler_in_thread():
+    """The older handler runs in the thread that crashed."""
+    library()
+    child = python("""
+        import _thread, ctypes, threading
+        older = ctypes.CDLL("./older.so")
+        older.install(11)
+        import faulthandler
+        def work():
+            print(threading.get_native_id(), flush=True)
+            ctypes.CDLL(None).strlen(None)
+        lock = _thread.allocate_lock()
+        lock.acquire()
+        _thread.start_new_thread(work, ()); lock.acquire()
+    """)
+    thread, heard = child.out.split("\n", 1)
+    assert heard == ("signal 11 code 1 at (nil) in thread %s\n"
+                     % thread)
+    assert child.status == 42
+    assert child.err == block("""
+        Fatal Python error: Segmentation fault
+
+        Traceback (most recent call first):
+          File "<string>", line 7 in work
+
+        Thread 0x… (most recent call first):
+          File "<string>", line 10 in <module>
+    """)
+
+
+def test_older_handler_that_repairs():
+    """A handler that repairs still does; what it cannot is reported."""
+    library()
+    child = python("""
+        import ctypes
+        older = ctypes.CDLL("./older.so")
+        older.install_repair()
+        import faulthandler
+        from damage import forbidden, libc
+        read = ctypes.c_char.from_address
+        for n in range(3):
+            print(read(forbidden).value, flush=True)
+            libc.mprotect(ctypes.c_void_p(forbidden), 4096, 0)
+        print(faulthandler.is_enabled(), flush=True)
+        faulthandler.sigsegv()
+    """)
+    assert status_name(child.status) == "-SIGSEGV"
+    assert child.out == 3 * "b'\\x00'\n" + "True\n"
+    assert child.err == (report(
+        '  File "<string>", line 8 in <module>\n') + report(
+        '  File "<string>", line 11 in <module>\n'))
+
+
+def test_older_handler_that_repairs_in_threads():
+    """What threads repair at once is not reported again."""
+    library()
+    child = python("""
+        import ctypes, threading
+        older = ctypes.CDLL("./older.so")
+        older.install_repair()
+        import faulthandler
+        from damage import forbidden, libc
+        def work():
+            for n in range(2000):
+                libc.memchr(ctypes.c_void_p(forbidden), 1, 1)
+                libc.mprotect(ctypes.c_void_p(forbidden), 4096, 0)
+        libc.memchr(ctypes.c_void_p(forbidden), 1, 1)
+        threads = [threading.Thread(target=work) for n in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        print("alive", flush=True)
+        faulthandler.disable()
+        print(older.is_repairing(), flush=True)
+        faulthandler.sigsegv()
+    """)
+    check(child, SIGSEGV, report(
+        '  File "<string>", line 10 in <module>\n'))
+    assert child.out == "alive\n1\n"
+
+
+def test_older_handler_that_repairs_under_a_newer_one():
+    """What it repairs kills nobody, whoever comes and goes above."""
+    library()
+    for steps in (
+            "older.install_repair() enable() fault() older.install_newer()"
+            " fault() fault()",
+            "older.install_repair() enable() fault() older.install_newer()"
+            " enable(2) fault() fault()",
+            "older.install_repair() enable() older.install_newer()"
+            " disable() older.remove_newer() enable() fault() fault()",
+            "older.install_retiring() enable() fault() fault()"):
+        child = python("""
+            import ctypes, faulthandler, sys
+            from damage import forbidden, libc
+            older = ctypes.CDLL("./older.so")
+            enable, disable = faulthandler.enable, faulthandler.disable
+            disable()
+            def fault():
+                libc.mprotect(ctypes.c_void_p(forbidden), 4096, 0)
+                libc.memchr(ctypes.c_void_p(forbidden), 1, 1)
+            for step in sys.argv[1].split():
+                eval(step)
+            print("alive")
+        """, steps)
+        assert (child.status, child.out) == (0, "alive\n"), child
+        assert child.err.count("Fatal Python") == 1, child
+
+
+def test_newer_handler_that_becomes_the_older_one():
+    """One that chains to ours, then stands under it: nothing turns in a
+    circle, and each fault is reported once."""
+    library()
+    for steps, count in (
+            ("older.install_newer() disable() enable() crash()", 1),
+            ("older.install_newer() disable() enable() kill()", 1),
+            ("older.install_newer() disable() enable() disable() crash()",
+             0),
+            ("older.install_chaining() disable() enable() crash()", 1),
+            ("older.install_chaining() disable() enable() fault() fault()"
+             " crash()", 2),
+            ("older.install_chaining() disable() enable() fault() fault()"
+             " kill()", 2)):
+        child = python("""
+            import ctypes, faulthandler, os, sys
+            from damage import forbidden, libc
+            older = ctypes.CDLL("./older.so")
+            enable, disable = faulthandler.enable, faulthandler.disable
+            crash = faulthandler.sigsegv
+            def fault():
+                libc.mprotect(ctypes.c_void_p(forbidden), 4096, 0)
+                libc.memchr(ctypes.c_void_p(forbidden), 1, 1)
+            def kill():
+                os.kill(os.getpid(), 11)
+            for step in sys.argv[1].split():
+                eval(step)
+        """, steps)
+        assert status_name(child.status) == "-SIGSEGV", child
+        assert child.err.count("Fatal Python") == count, child
+
+
+def test_chain_in_a_circle():
+    """A handler above ours that chains, and stands under it since the
+    signal was registered again with chain=True: one dump a signal."""
+    library()
+    child = python("""
+        import ctypes, faulthandler, os
+        faulthandler.register(10)
+        ctypes.CDLL("./older.so").install_newer_for(10)
+        faulthandler.unregister(10)
+        faulthandler.register(10, all_threads=False, chain=True)
+        for n in range(2):
+            os.kill(os.getpid(), 10)
+    """)
+    assert (child.status, child.err) == (0, 2 * block('''
+        Stack (most recent call first):
+          File "<string>", line 7 in <module>
+    ''')), child
+
+
+def test_crash_in_destructor():
+    """A library that crashes after Python has ended is reported."""
+    library()
+    crash("""
+        import ctypes, faulthandler
+        ctypes.CDLL("./older.so").crash_at_exit()
+    """, """
+        Fatal Python error: Segmentation fault
+
+        Traceback (most recent call first):
+          <no Python frame>
+    """)
+
+
+def test_disable_restores():
+    """disable() puts back the handler that was there."""
+    library()
+    child = python("""
+        import ctypes
+        older = ctypes.CDLL("./older.so")
+        older.install(11)
+        import faulthandler
+        print(older.is_installed(11))
+        faulthandler.disable()
+        print(older.is_installed(11))
+        faulthandler.enable()
+        faulthandler.enable()
+        print(older.is_installed(11))
+        faulthandler.disable()
+        print(older.is_installed(11))
+    """)
+    assert child.out == "0\n1\n0\n1\n", child
+
+
+def test_disable_spares_newer_handler():
+    """disable() leaves a handler that was installed after ours."""
+    library()
+    child = python("""
+        import ctypes
+        older = ctypes.CDLL("./older.so")
+        import faulthandler
+        older.install(11)
+        faulthandler.disable()
+        print(older.is_installed(11), flush=True)
+        faulthandler.sigsegv()
+    """)
+    assert (child.status, child.err) == (42, ""), child
+    assert re.search(r"^1\nsignal 11 code 1 at \(nil\) in .*\n$", child.out)
+
+
+def test_newer_handler_of_c():
+    """A handler that was installed after ours answers alone."""
+    library()
+    child = python("""
+        import ctypes, faulthandler
+        older = ctypes.CDLL("./older.so")
+        older.install(11)
+        faulthandler.sigsegv()
+    """)
+    assert (child.status, child.err) == (42, ""), child
+
+
+def test_ignored_signals():
+    """A signal that was ignored is ignored again after disable()."""
+    child = python("""
+        import signal
+        for n in (signal.SIGFPE, signal.SIGBUS):
+            signal.signal(n, signal.SIG_IGN)
+        def ignored():
+            for line in open("/proc/self/status"):
+                if line.startswith("SigIgn:"):
+                    mask = int(line.split()[1], 16)
+            return [n for n in (7, 8, 11) if mask >> n - 1 & 1]
+        before = ignored()
+        import faulthandler
+        during = ignored()
+        faulthandler.disable()
+        print(before, during, ignored())
+    """)
+    assert child.out == "[7, 8] [] [7, 8]\n", child
+
+
+def test_ignored_signal_that_is_sent():
+    """A process that ignored a signal survives it, with a report."""
+    child = python("""
+        import os, signal
+        signal.signal(signal.SIGBUS, signal.SIG_IGN)
+        import faulthandler
+        os.kill(os.getpid(), signal.SIGBUS)
+        print("alive")
+    """)
+    assert (child.status, child.out) == (0, "alive\n"), child
+
+
+def test_older_handler_of_python():
+    """A handler of signal.signal() runs after the report."""
+    child = python("""
+        import os, signal
+        def handler(signum, frame):
+            print("handler", signum, flush=True)
+        signal.signal(signal.SIGBUS, handler)
+        import faulthandler
+        os.kill(os.getpid(), signal.SIGBUS)
+        print("alive")
+    """)
+    assert (child.status, child.out) == (0, "handler 7\nalive\n"), child
+    assert child.err == report(
+        '  File "<string>", line 6 in <module>\n', "Bus error")
+
+
+def test_newer_handler_of_python():
+    """A handler of signal.signal() replaces ours."""
+    child = python("""
+        import os, signal
+        import faulthandler
+        def handler(signum, frame):
+            print("handler", signum, flush=True)
+        signal.signal(signal.SIGBUS, handler)
+        os.kill(os.getpid(), signal.SIGBUS)
+        faulthandler.disable()
+        os.kill(os.getpid(), signal.SIGBUS)
+        faulthandler.sigsegv()
+    """)
+    assert child.out == "handler 7\nhandler 7\n"
+    check(child, SIGSEGV, "")
+
+
+@pytest.mark.parametrize("signum, _, call", SIGNALS)
+def test_disabled(signum, _, call):
+    """After disable() a crash is what it is without us."""
+    check(python("""
+        import faulthandler
+        faulthandler.disable()
+        %s
+    """ % call), signum, "")
+
+
+@pytest.mark.skipif(
+    not (shutil.which("gdb") and not SANITIZED),
+    reason="needs gdb")
+def test_debugger_sees_the_truth():
+    """At the second stop, ours is gone; the fault is where it was."""
+    show = ["-ex", "x/i $pc", "-ex", "p $_siginfo.si_signo",
+            "-ex", "p $_siginfo.si_code",
+            "-ex", "p $_siginfo._sifields._sigfault.si_addr",
+            "-ex", "p $_thread", "-ex", "continue"]
+    write_file("truth.py", block("""
+        import _thread, ctypes, faulthandler
+        def work():
+            ctypes.c_char.from_address(0x1230).value
+        lock = _thread.allocate_lock()
+        lock.acquire()
+        _thread.start_new_thread(work, ()); lock.acquire()
+    """))
+    child = run("gdb", "-nx", "-batch", "-ex",
+                "set startup-with-shell off", "-ex", "run",
+                *show, *show, "--args", PYTHON, "truth.py")
+    if "received signal SIGSEGV" not in child.out:
+        pytest.skip("gdb cannot run the interpreter here")
+    stops = child.out.split("received signal SIGSEGV")
+    assert len(stops) == 3, child
+    seen = [re.findall(r"(?m)^(?:=> .*|\$\d+ = (.*))$", stop)[-5:]
+            for stop in stops[1:]]
+    assert seen[0][1:] == seen[1][1:], child
+    assert seen[1][1:4] == ["11", "1", "(void *) 0x1230"]
+    code = [re.findall(r"(?m)^=> (\w+)", stop)[0] for stop in stops[1:]]
+    assert code[0] == code[1]
+    assert "terminated with signal SIGSEGV" in stops[2]
+    assert (child.out + child.err).count("Fatal Python error") == 1
+
+
+# ---- what shows only where a guard is missing ------------------------------
+
+@few_versions
+def test_disable_during_a_dump():
+    """disable() leaves handlers that a dump relies on where they are."""
+    child = python(block(FULL_PIPE) + block("""
+        import damage, threading
+        ready, never = threading.Event(), threading.Lock()
+        never.acquire()
+        def deep(n):
+            if n:
+                return deep(n - 1)
+            ready.set()
+            never.acquire()
+        def last():
+            damage.damage(sys._getframe(), "name", damage.forbidden)
+            ready.set()
+            never.acquire()
+        # The oldest thread is listed last, and the rest do not fit the
+        # buffer: the watchdog reads it once the pipe is read.
+        for target in [(last,)] + 30 * [(deep, 90)]:
+            ready.clear()
+            threading.Thread(target=target[0], args=target[1:],
+                             daemon=True).start()
+            ready.wait()
+        before = set(os.listdir("/proc/self/task"))
+        faulthandler.dump_traceback_later(0.1, file=theirs)
+        watchdog, = set(os.listdir("/proc/self/task")) - before
+        def sleeps(thread):
+            return int(status(thread, "voluntary_ctxt_switches"))
+        def until_disabling():
+            end = time.monotonic() + 0.8
+            while time.monotonic() < end:
+                before = sleeps(parent)
+                time.sleep(0.01)
+                if sleeps(parent) - before >= 10:
+                    break       # it waits, in many short sleeps
+        while sleeps(watchdog) < 5:     # until it waits at the pipe
+            time.sleep(0.01)
+        empty(until_disabling)
+        faulthandler.disable()
+        while os.path.exists("/proc/self/task/" + watchdog):
+            time.sleep(0.01)
+        os._exit(7)
+    """))
+    assert child.status == 7, child
+    assert re.search(r' in \?\?\?\n', child.out)
+
+
+@few_versions
+def test_older_handler_of_a_call_through_null():
+    """The C stack of a bad call is no change to what it hears."""
+    compile_library("older")
+    child = python("""
+        import ctypes
+        older = ctypes.CDLL("./older.so")
+        older.install(11)
+        import faulthandler
+        faulthandler.enable(c_stack=True)
+        ctypes.CFUNCTYPE(None)(16)()
+    """)
+    assert child.status == 42, child
+    assert re.search(r"^signal 11 code 1 at 0x10"
+                     + (" which is the pc" if X86_64 else ""), child.out)
+
+
+@few_versions
+def test_newer_handler_that_defers_nothing():
+    """A handler that calls ours with SA_NODEFER changes no truth."""
+    compile_library("older")
+    compile_library("around")
+    child = python("""
+        import ctypes, machine, threading
+        older = ctypes.CDLL("./older.so")
+        older.install(4)
+        import faulthandler
+        ctypes.CDLL("./around.so").install_newer(4)
+        machine.run("0f0b")()
+    """)
+    assert child.status == 42, child
+    assert re.search("which is the pc", child.out)
+    assert child.err == report(
+        '  File "<string>", line 6 in <module>\n', "Illegal instruction")
+
+
+@few_versions
+def test_abort_inside_an_older_handler():
+    """An older handler that aborts makes no second report."""
+    compile_library("around")
+    # A JVM has unblocked the signal by then.
+    for flags in (0, 0x10000000, 0x18000000):   # SA_RESTART, SA_ONSTACK
+        crash("""
+            import ctypes
+            ctypes.CDLL("./around.so").install_older(11, %d)
+            import faulthandler
+            faulthandler.sigsegv()
+        """ % flags, """
+            Fatal Python error: Segmentation fault
+
+            Traceback (most recent call first):
+              File "<string>", line 4 in <module>
+        """, SIGABRT)

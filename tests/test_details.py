@@ -1,0 +1,298 @@
+"""details=True: why it died, in which thread of which process."""
+
+import ctypes
+import datetime
+import platform
+import random
+import re
+import sys
+import time
+
+from signal import SIGSEGV
+
+import pytest
+
+from details import CONTEXT, NOWHERE, START, expect
+from helpers import X86_64, block, python, special_build, status_name
+
+
+# ---- The stack of this thread overflowed ----
+
+
+# ---- The context ----
+
+def test_context():
+    """The numbers of the context line are true."""
+    child = python(block(START) + block("""
+        sys.stdout.write("%d %d %f\\n" % (
+            os.getpid(), threading.get_native_id(), time.time()))
+        sys.stdout.flush()
+        time.sleep(1.2)
+        faulthandler._read_null()
+    """))
+    after = time.time()
+    pid, tid, before = child.out.split()
+    found = re.search(
+        r"^  thread (\d+) \[MainThread\] of process (\d+), CPython (\S+), "
+        r"(\S+), up (\d+\.\d) s, faulthandler 1\.0$", child.err, re.M)
+    assert found.group(1, 2, 3) == (tid, pid, platform.python_version())
+    when = datetime.datetime.strptime(found.group(4),
+                                      "%Y-%m-%dT%H:%M:%SZ")
+    when = when.replace(tzinfo=datetime.timezone.utc).timestamp()
+    # It slept for 1.2 seconds; the line leaves out what is below one.
+    assert float(before) + 0.1 < when < after, child
+    assert 1.1 < float(found.group(5)) < child.seconds + 0.1, child
+
+
+def test_forked_child():
+    """A forked child has an age and numbers of its own."""
+    child = python(block(START) + block("""
+        time.sleep(1.5)
+        start = time.monotonic()
+        pid = os.fork()
+        if pid == 0:
+            faulthandler._read_null()
+        os.waitpid(pid, 0)
+        print(pid, time.monotonic() - start)
+    """))
+    found = re.search(r"thread (\d+) \[MainThread\] of process (\d+), "
+                      r".* up (\d+\.\d) s,", child.err)
+    assert found is not None, child
+    pid, seconds = child.out.split()
+    assert found.group(1, 2) == (pid, pid)
+    assert float(found.group(3)) < float(seconds) + 0.1
+
+
+def test_thread_names():
+    """Names of Python's threads, also where the kernel knows none."""
+    class Names:
+        worker = "threading.Thread(target=crash, name=%r).start()"
+        raw = "_thread.start_new_thread(crash, ()); time.sleep(60)"
+        pool = ("concurrent.futures.ThreadPoolExecutor("
+                "thread_name_prefix='pool').submit(crash)")
+    for start, name in [
+            (Names.worker % "worker-3", " [worker-3]"),
+            (Names.worker % ("long" * 40), " [%s]" % ("long" * 40)[:127]),
+            (Names.worker % "\u00e9\u2026\U0001f40d\n]",
+             r" [\xe9\u2026\U0001f40d\x0a]]"),
+            (Names.worker % "\udcff",
+             " [?]" if sys.version_info >= (3, 14) else ""),
+            (Names.pool, " [pool_0]"),
+            (Names.raw, "")]:
+        child = python(block(START) + block("""
+            import _thread, concurrent.futures
+            crash = faulthandler._read_null
+            %s
+        """ % start))
+        found = re.search(r"^  thread \d+(.*) of process \d+, ",
+                          child.err, re.M)
+        assert found is not None, child
+        assert found.group(1) == name
+
+
+def test_name_given_to_the_kernel():
+    """A name that a thread gave itself since is newer."""
+    child = python(block(START) + block("""
+        def crash():
+            libc.prctl(15, b"newer")
+            faulthandler._read_null()
+        threading.Thread(target=crash, name="older").start()
+    """))
+    assert re.search(r"\n  thread \d+ \[newer\] of process ", child.err)
+
+
+def test_calendar():
+    """The time of day, at a hundred thousand times."""
+    library = special_build("FAULTHANDLER_TEST")
+    utc = ctypes.CDLL(library).faulthandler_test_utc
+    utc.argtypes = ctypes.c_int64, ctypes.c_char_p, ctypes.c_size_t
+    utc.restype = ctypes.c_size_t
+    text = ctypes.create_string_buffer(64)
+    start = datetime.datetime(1970, 1, 1)
+    numbers = random.Random(5)
+    seconds = [0, -1, 1, 951782399, 951782400, 951868799, 951868800,
+               2147483647, 2147483648, 4107542399, 4107542400,
+               -2208988801, -62135596800, 253402300799]
+    seconds += [numbers.randint(-62135596800, 253402300799)
+                for _ in range(50000)]
+    seconds += [numbers.randint(0, 2**32) for _ in range(50000)]
+    for number in seconds:
+        length = utc(number, text, 64)
+        when = start + datetime.timedelta(seconds=number)
+        assert text.raw[:length].decode() == when.isoformat() + "Z"
+
+
+# ---- What the interpreter was about ----
+
+def about(code, *more):
+    """Run code that reads NULL: these lines follow the context line."""
+    child = python(block(START) + block(code))
+    lines = child.err.split("\n\n")[0].splitlines()[3:]
+    assert lines == ["  " + line for line in more], child
+    assert status_name(child.status) == "-SIGSEGV"
+    assert child.err.count("Fatal Python error: ") == 1
+
+
+@pytest.mark.parametrize("raised, shown", [
+    ("ValueError('it is wrong')", "ValueError: it is wrong"),
+    ("ValueError", "ValueError"),
+    ("ValueError(1)", "ValueError"),
+    ("KeyError('key', 2)", "KeyError: key"),
+    ("OSError(2, 'No such file')",
+     "FileNotFoundError: No such file"),
+    ("ValueError('x' * 300)", "ValueError: %s..." % (200 * "x")),
+    ("ValueError('\\u00e9\\n\\u20ac')",
+     r"ValueError: \xe9\x0a\u20ac"),
+    ("type('Odd\\u00e9', (ValueError,), {})('x')",
+     r"Odd\xe9: x"),
+    ("SystemExit(3)", "SystemExit"),
+    ("ValueError(type('Text', (str,), {})('x'))", "ValueError: x"),
+    ("type('x' * 99 + '\\u20ac', (ValueError,), {})",
+     99 * "x" + r"\xe2...")])
+def test_exception_being_handled(raised, shown):
+    """The innermost one, with its message where that is safe to show."""
+    about("""
+        try:
+            raise %s
+        except BaseException:
+            faulthandler._read_null()
+    """ % raised, "handling " + shown)
+
+
+def test_exceptions_in_a_chain():
+    """A handler in a handler, a generator, and one that is done."""
+    about("""
+        try:
+            raise ValueError("outer")
+        except ValueError:
+            try:
+                raise KeyError("inner")
+            except KeyError:
+                faulthandler._read_null()
+    """, "handling KeyError: inner")
+    about("""
+        def values():
+            yield faulthandler._read_null()
+        try:
+            raise ValueError("outer")
+        except ValueError:
+            next(values())
+    """, "handling ValueError: outer")
+    about("""
+        try:
+            raise ValueError("done")
+        except ValueError:
+            pass
+        faulthandler._read_null()
+    """)
+
+
+@pytest.mark.skipif(not X86_64, reason="needs machine code of x86-64")
+def test_exception_on_its_way():
+    """One that C code has raised, and has not returned with yet."""
+    child = python(block(START) + block("""
+        import machine
+        message = ctypes.create_string_buffer(b"half way")
+        function = ctypes.cast(ctypes.pythonapi.PyErr_SetString,
+                               ctypes.c_void_p).value
+        # PyErr_SetString(ValueError, message), then read NULL.
+        code = "5348bf%s48be%s48b8%sffd031c08a00"
+        machine.run(code % tuple(
+            number.to_bytes(8, "little").hex() for number in (
+                id(ValueError), ctypes.addressof(message), function)),
+            ctypes.PYFUNCTYPE)()
+    """))
+    assert "\n  raising ValueError: half way\n" in child.err
+
+
+@pytest.mark.parametrize("damage, shown", [
+    ("words(id(error))[1] = forbidden", "???"),
+    ("words(id(error))[1] = id(int)", "???"),
+    ("words(id(error))[1] = id(type)", "???"),
+    ("replace(words(id(error), 12), id(error.args), 1)",
+     "ValueError: ???"),
+    ("replace(words(id(error), 12), id(error.args), forbidden)",
+     "ValueError: ???"),
+    ("replace(words(id(error), 12), id(error.args), id(error))",
+     "ValueError"),
+    ("words(id(error.args[0]))[1] = 0", "ValueError"),
+    ("words(id(error.args[0]))[1] = forbidden", "ValueError"),
+    ("replace(words(id(error.args), 6), id(error.args[0]), "
+     "forbidden)", "ValueError: ???"),
+    ("words(id(error.args[0]))[2] = 2**63",
+     "ValueError: ???")])
+def test_damaged_exceptions(damage, shown):
+    """What cannot be read is said."""
+    about("""
+        from damage import forbidden, replace, words
+        try:
+            raise ValueError("text")
+        except ValueError as error:
+            %s
+            faulthandler._read_null()
+    """ % damage, "handling " + shown)
+
+
+def test_collector():
+    """The collector at work."""
+    about("""
+        import gc
+        class Node:
+            def __del__(self):
+                faulthandler._read_null()
+        node = Node()
+        node.node = node
+        del node
+        gc.collect()
+    """, "the garbage collector is at work")
+
+
+@pytest.mark.skipif(not X86_64, reason="needs machine code of x86-64")
+def test_thread_of_c():
+    """A thread that Python does not know, and after Python's end."""
+    child = python(block(START) + block("""
+        import machine
+        thread, code = word(), ctypes.c_void_p(machine.code("31c08a00"))
+        libc.pthread_create(ctypes.byref(thread), None, code, None)
+        time.sleep(60)
+    """))
+    expect(child, SIGSEGV, [
+        "reading address 0x0000000000000000 (a NULL pointer)" + NOWHERE],
+        "Stack (most recent call first):\n  <no Python frame>\n",
+        CONTEXT.replace(" [MainThread]", ""))
+    child = python(block(START) + block("""
+        ctypes.pythonapi.Py_AtExit(libc.abort)
+    """))
+    assert re.search(
+        r"\n  thread \d+ of process \d+, .*"
+        r"\n  Python is (not initialized, or no longer|being finalized)"
+        r"\n\nStack \(most recent call first\):\n"
+        r"  <no Python frame>\n\Z", child.err)
+
+
+def test_interpreter():
+    """An interpreter that is not the main one."""
+    child = python(block(START) + block("""
+        import sub
+        interpreter = sub.create(False)
+        sub.run(interpreter, "import ctypes; ctypes.string_at(0)")
+    """))
+    assert re.search(r"\n  in interpreter \d+, "
+                     r"which is not the main one\n", child.err)
+
+
+def test_finalization():
+    """Python comes to its end."""
+    child = python(block(START) + block("""
+        class Last:
+            def __init__(self, crash):
+                self.crash = crash
+            def __del__(self):
+                self.crash()
+        sys.last = Last(faulthandler._read_null)
+    """))
+    assert re.search(r"\n  Python is being finalized\n\n", child.err)
+    assert not re.search("finalized", python(block(START) + block("""
+        import atexit
+        atexit.register(faulthandler._read_null)
+    """)).err)

@@ -1,0 +1,181 @@
+"""Real crashes: every cause, with and without the GIL."""
+
+from signal import SIGABRT, SIGBUS, SIGFPE
+
+import pytest
+
+from helpers import SIGNALS, crash, python, report
+
+
+def test_null_read_with_the_gil():
+    """ctypes reads address 0 and holds the GIL."""
+    crash("""
+        import ctypes, faulthandler
+        def f():
+            ctypes.string_at(0)
+        f()
+    """, """
+        Fatal Python error: Segmentation fault
+
+        Traceback (most recent call first):
+          File "…/ctypes/__init__.py", line … in string_at
+          File "<string>", line 3 in f
+          File "<string>", line 4 in <module>
+    """)
+    for call in ("ctypes.PyDLL(None).strlen(None)",
+                 "ctypes.c_long.from_address(0).value",
+                 "ctypes.py_object.from_address(8).value"):
+        crash("""
+            import ctypes, faulthandler
+            def f():
+                %s
+            f()
+        """ % call, """
+            Fatal Python error: Segmentation fault
+
+            Traceback (most recent call first):
+              File "<string>", line 3 in f
+              File "<string>", line 4 in <module>
+        """)
+
+
+def test_null_read_without_the_gil():
+    """A C function reads address 0 while the GIL is released."""
+    crash("""
+        import ctypes, faulthandler
+        def f():
+            ctypes.CDLL(None).strlen(None)
+        f()
+    """, """
+        Fatal Python error: Segmentation fault
+
+        Traceback (most recent call first):
+          File "<string>", line 3 in f
+          File "<string>", line 4 in <module>
+    """)
+
+
+@pytest.mark.parametrize("address", [
+    "1", "4096", "2**47 - 4096", "2**63", "2**64 - 1",
+    "0xdddddddddddddddd"])
+def test_bad_addresses(address):
+    """Reads of addresses that are not NULL, and are no address."""
+    crash("""
+        import ctypes, faulthandler
+        ctypes.c_char.from_address(%s).value
+    """ % address, """
+        Fatal Python error: Segmentation fault
+
+        Traceback (most recent call first):
+          File "<string>", line 2 in <module>
+    """)
+
+
+def test_write_to_read_only_page():
+    """A write to a page that is only readable."""
+    crash("""
+        import ctypes, faulthandler
+        libc = ctypes.CDLL(None)
+        libc.mmap.restype = ctypes.c_size_t
+        page = libc.mmap(None, ctypes.c_size_t(4096), 1, 0x22, -1, 0)
+        ctypes.c_char.from_address(page).value
+        ctypes.c_char.from_address(page).value = b"x"
+    """, """
+        Fatal Python error: Segmentation fault
+
+        Traceback (most recent call first):
+          File "<string>", line 6 in <module>
+    """)
+
+
+def test_truncated_file():
+    """A mapping whose file was truncated meanwhile."""
+    crash("""
+        import faulthandler, mmap, tempfile
+        with tempfile.TemporaryFile() as file:
+            file.truncate(4096)
+            pages = mmap.mmap(file.fileno(), 4096)
+            pages[0]
+            file.truncate(0)
+            pages[0]
+    """, """
+        Fatal Python error: Bus error
+
+        Traceback (most recent call first):
+          File "<string>", line 7 in <module>
+    """, SIGBUS)
+
+
+def test_abort():
+    """os.abort()."""
+    crash("""
+        import faulthandler, os
+        os.abort()
+    """, """
+        Fatal Python error: Aborted
+
+        Traceback (most recent call first):
+          File "<string>", line 2 in <module>
+    """, SIGABRT)
+
+
+def test_sent_signals():
+    """Every signal of the table, raised or sent in every way."""
+    for signum, title, _ in SIGNALS:
+        for call in ("os.kill(os.getpid(), n)", "signal.raise_signal(n)",
+                     "signal.pthread_kill(threading.get_ident(), n)",
+                     "ctypes.CDLL(None).raise_(n)"):
+            call = call.replace("CDLL(None).raise_", "CDLL(None)['raise']")
+            crash("""
+                import ctypes, os, signal, threading, faulthandler
+                n = %d
+                %s
+            """ % (signum, call), """
+                Fatal Python error: %s
+
+                Traceback (most recent call first):
+                  File "<string>", line 3 in <module>
+            """ % title, signum)
+
+
+@pytest.mark.parametrize("signum, title, _", SIGNALS)
+def test_signal_of_another_process(signum, title, _):
+    """A signal from outside, while the process sleeps."""
+    crash("""
+        import os, signal, time
+        import faulthandler
+        def sleeps(pid):
+            with open("/proc/%%d/stat" %% pid) as file:
+                return ") S " in file.read()
+        def nap():
+            parent, (reader, writer) = os.getpid(), os.pipe()
+            if os.fork() == 0:
+                os.read(reader, 1)
+                while not sleeps(parent):
+                    time.sleep(0.001)
+                os.kill(parent, %d)
+                os._exit(0)
+            os.write(writer, b"."); time.sleep(60)
+        nap()
+    """ % signum, """
+        Fatal Python error: %s
+
+        Traceback (most recent call first):
+          File "<string>", line 14 in nap
+          File "<string>", line 15 in <module>
+    """ % title, signum)
+
+
+def test_fork_child():
+    """A forked child reports its own crash, once."""
+    child = python("""
+        import faulthandler, os
+        pid = os.fork()
+        if pid == 0:
+            faulthandler.sigfpe()
+        print(os.WTERMSIG(os.waitpid(pid, 0)[1]))
+    """)
+    assert (child.status, child.out) == (0, "%d\n" % SIGFPE)
+    assert child.err == report(
+        '  File "<string>", line 4 in <module>\n',
+        "Floating point exception")

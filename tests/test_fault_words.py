@@ -1,0 +1,275 @@
+"""The cause in words: what the line under the title says."""
+
+import re
+import tempfile
+
+from signal import SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGSEGV
+
+import pytest
+
+from details import NOWHERE, START, dies, expect
+from helpers import X86_64, block, crash, environment, python, status_name
+
+
+# The same for Python code; its last line dies.
+CAUSES = [
+    ("read of NULL", SIGSEGV, "libc.strlen(None)",
+     "reading address 0x0000000000000000 (a NULL pointer)" + NOWHERE),
+    ("read of a field of NULL", SIGSEGV,
+     "ctypes.c_char.from_address(16).value",
+     "reading address 0x0000000000000010 (a NULL pointer plus 16)" + NOWHERE),
+    ("write of NULL", SIGSEGV, "libc.memset(ctypes.c_void_p(0), 1, 1)",
+     "writing address 0x0000000000000000 (a NULL pointer)" + NOWHERE),
+    ("before NULL", SIGSEGV, "ctypes.c_char.from_address(2**64 - 16).value",
+     "reading address 0xfffffffffffffff0 (a NULL pointer minus 16)"
+     + NOWHERE),
+    ("the last that is NULL plus", SIGSEGV,
+     "ctypes.c_char.from_address(65535).value",
+     "reading address 0x000000000000ffff (a NULL pointer plus 65535)"
+     + NOWHERE),
+    ("the first that is not", SIGSEGV,
+     "ctypes.c_char.from_address(65536).value",
+     "reading address 0x0000000000010000" + NOWHERE),
+    ("the kernel", SIGSEGV,
+     "ctypes.c_char.from_address(0xffff888000000000).value",
+     "reading address 0xffff888000000000 (the kernel's part of the addresses)"
+     + NOWHERE),
+    ("a forbidden page", SIGSEGV,
+     "ctypes.c_char.from_address(page(0)).value",
+     "reading address 0x…: the mapping allows no access (SEGV_ACCERR)"),
+    ("write to a page for reading", SIGSEGV,
+     "libc.memset(ctypes.c_void_p(page(1)), 1, 1)",
+     "writing address 0x…: the mapping allows only reading (SEGV_ACCERR)"),
+    ("write to code", SIGSEGV, "libc.memset(ctypes.c_void_p(page(5)), 1, 1)",
+     "writing address 0x…: the mapping allows only reading and executing "
+     "(SEGV_ACCERR)"),
+    ("call of data", SIGSEGV, "ctypes.CFUNCTYPE(None)(page(3))()",
+     "executing address 0x…: the mapping allows only reading and writing "
+     "(SEGV_ACCERR)"),
+    ("call of nothing", SIGSEGV, "ctypes.CFUNCTYPE(None)(0x700000000000)()",
+     "executing address 0x0000700000000000" + NOWHERE),
+    ("write to a mapped file", SIGSEGV, """
+        file = open(os.path.join(folder, "a b"), "wb+")
+        file.truncate(4096)
+        at = libc.mmap(None, word(4096), 1, 1, file.fileno(), 0)
+        libc.memset(ctypes.c_void_p(at), 1, 1)
+     """, "writing address 0x…: the mapping of …/a b allows only reading "
+     "(SEGV_ACCERR)"),
+    ("past the end of a file", SIGBUS, """
+        file = open(os.path.join(folder, "short"), "wb+")
+        file.truncate(8192)
+        at = libc.mmap(None, word(8192), 3, 1, file.fileno(), 0)
+        file.truncate(1)
+        ctypes.c_char.from_address(at + 5000).value
+     """, "reading address 0x…: past the end of the mapped file …/short "
+     "(BUS_ADRERR)"),
+    ("past the end of a deleted file", SIGBUS, """
+        file = open(os.path.join(folder, "gone"), "wb+")
+        file.truncate(8192)
+        at = libc.mmap(None, word(8192), 3, 1, file.fileno(), 0)
+        file.truncate(0), os.unlink(file.name)
+        libc.memset(ctypes.c_void_p(at), 1, 1)
+     """, "writing address 0x…: past the end of the mapped file …/gone "
+     "(deleted), or no memory for it is left (BUS_ADRERR)"),
+    ("os.abort()", SIGABRT, "os.abort()", "abort() was called (SI_TKILL)"),
+    ("_sigabrt()", SIGABRT, "faulthandler._sigabrt()",
+     "abort() was called (SI_TKILL)"),
+    ("raise(SIGABRT)", SIGABRT, "signal.raise_signal(6)",
+     "sent by this process with raise() or pthread_kill() (SI_TKILL)"),
+    ("pthread_kill()", SIGBUS,
+     "signal.pthread_kill(threading.get_ident(), 7)",
+     "sent by this process with raise() or pthread_kill() (SI_TKILL)"),
+    ("kill()", SIGSEGV, "os.kill(os.getpid(), 11)",
+     "sent by this process with kill() (SI_USER)"),
+    ("kill(SIGABRT)", SIGABRT, "os.kill(os.getpid(), 6)",
+     "sent by this process with kill() (SI_USER)"),
+    ("sigqueue()", SIGFPE,
+     "libc.sigqueue(os.getpid(), 8, ctypes.c_void_p(2**64 - 5))",
+     "sent by this process with sigqueue(), value -5 (SI_QUEUE)"),
+]
+
+
+# All that Linux can deliver, by number: si_code, name, words.  No process
+# has the number 4711000: it is beyond Linux's largest one, 4194304.
+CODES = {
+    SIGSEGV: [
+        (1, "SEGV_MAPERR", "nothing is mapped there"),
+        (2, "SEGV_ACCERR", "that is not allowed there"),
+        (3, "SEGV_BNDERR", "it is out of the object's bounds"),
+        (4, "SEGV_PKUERR", "its protection key forbids it, number …"),
+        (5, "SEGV_ACCADI", "memory tagging is not enabled there"),
+        (6, "SEGV_ADIDERR", "a wrong memory tag, noticed later"),
+        (7, "SEGV_ADIPERR", "a wrong memory tag"),
+        (8, "SEGV_MTEAERR", "a wrong memory tag, noticed later"),
+        (9, "SEGV_MTESERR", "a wrong memory tag"),
+        (10, "SEGV_CPERR", "the return address or the jump's target was "
+                           "tampered with"),
+        (11, "si_code 11", "the kernel says no more")],
+    SIGBUS: [
+        (1, "BUS_ADRALN", "the address is not aligned"),
+        (2, "BUS_ADRERR", "there is no memory behind it"),
+        (3, "BUS_OBJERR", "the hardware of this object failed"),
+        (4, "BUS_MCEERR_AR", "the machine's memory is broken there"),
+        (5, "BUS_MCEERR_AO", "the machine's memory is broken there, found "
+                             "before it was used"),
+        (6, "si_code 6", "the kernel says no more")],
+    SIGFPE: [
+        (1, "FPE_INTDIV", "integer division by zero or overflow"),
+        (2, "FPE_INTOVF", "integer overflow"),
+        (3, "FPE_FLTDIV", "floating point division by zero"),
+        (4, "FPE_FLTOVF", "floating point overflow"),
+        (5, "FPE_FLTUND", "floating point underflow"),
+        (6, "FPE_FLTRES", "inexact floating point result"),
+        (7, "FPE_FLTINV", "invalid floating point operation"),
+        (8, "FPE_FLTSUB", "subscript out of range"),
+        (9, "FPE_DECOVF", "decimal overflow"),
+        (10, "FPE_DECDIV", "decimal division by zero"),
+        (11, "FPE_DECERR", "decimal packed number is not valid"),
+        (12, "FPE_INVASC", "invalid digit"),
+        (13, "FPE_INVDEC", "invalid decimal digit"),
+        (14, "FPE_FLTUNK", "floating point exception, not told which"),
+        (15, "FPE_CONDTRAP", "trap on a condition"),
+        (16, "si_code 16", "the kernel says no more")],
+    SIGILL: [
+        (1, "ILL_ILLOPC", "illegal opcode: ???"),
+        (2, "ILL_ILLOPN", "illegal operand: ???"),
+        (3, "ILL_ILLADR", "illegal addressing mode: ???"),
+        (4, "ILL_ILLTRP", "illegal trap: ???"),
+        (5, "ILL_PRVOPC", "privileged opcode: ???"),
+        (6, "ILL_PRVREG", "privileged register: ???"),
+        (7, "ILL_COPROC", "coprocessor error: ???"),
+        (8, "ILL_BADSTK", "error of the register stack: ???"),
+        (9, "ILL_BADIADDR", "instruction at an impossible address: ???"),
+        (10, "ILL_BREAK", "illegal break: ???"),
+        (11, "ILL_BNDMOD", "bundle was changed while it ran: ???"),
+        (12, "si_code 12", "the kernel says no more: ???")],
+    SIGABRT: [
+        (1, "si_code 1", "the kernel says no more"),
+        (0x80, "SI_KERNEL", "sent by the kernel"),
+        (0, "SI_USER", "sent by process 4711000 of user 1000 with kill()"),
+        (-1, "SI_QUEUE", "sent by process 4711000 of user 1000 with "
+                         "sigqueue(), value 0"),
+        (-2, "SI_TIMER", "a timer of this process has run out"),
+        (-3, "SI_MESGQ", "sent by process 4711000 of user 1000, as a message "
+                         "came into a queue"),
+        (-4, "SI_ASYNCIO", "sent by process 4711000 of user 1000, as "
+                           "asynchronous input or output was done"),
+        (-5, "SI_SIGIO", "a file is ready for input or output"),
+        (-6, "SI_TKILL", "sent by process 4711000 of user 1000 with tgkill()"),
+        (-7, "SI_DETHREAD", "execve() ended the process's other threads"),
+        (-60, "SI_ASYNCNL", "sent by process 4711000 of user 1000, as a name "
+                            "was looked up"),
+        (-99, "si_code -99", "sent by process 4711000 of user 1000")],
+}
+
+
+def test_causes():
+    """What Python code can do wrong, with memory and with signals."""
+    for name, signum, code, *lines in CAUSES:
+        with tempfile.TemporaryDirectory() as folder:
+            dies("folder = %r\n" % folder + block(code), signum,
+                 *lines)
+
+
+@pytest.mark.skipif(
+    not X86_64,
+    reason="needs addresses that are not canonical")
+def test_use_after_free():
+    """An object that was freed, under CPython's debug allocator."""
+    child = python(block(START) + block("""
+        class Thing:
+            pass
+        thing = Thing()
+        ctypes.pythonapi.PyObject_GC_Del(ctypes.c_void_p(id(thing)))
+        thing.name
+    """), env=environment(PYTHONMALLOC="debug"))
+    assert re.search(
+        r"(?m)^  \w+ing address 0xdddddddddddd[0-9a-f]{4}: "
+        r"a non-canonical address, no memory can be there "
+        r"\(SI_KERNEL\)\n"
+        r"  register r\w+ is 0xdd\w+, .*: likely a use after free\n",
+        child.err)
+
+
+def test_all_codes():
+    """Every si_code of each signal, sent with it, has its words."""
+    for signum, rows in CODES.items():
+        for code, name, words in rows:
+            if signum in (SIGSEGV, SIGBUS):
+                words = ("accessing address 0x0000700000000000: "
+                         + words)
+            elif signum == SIGILL:
+                words += " at address 0x0000700000000000"
+            dies("""
+                import struct
+                info = struct.pack("iiii", %d, 0, %d, 0)
+                who = struct.pack("ii", 4711000, 1000)
+                where = struct.pack("Q", 0x700000000000)
+                info += who if %d <= 0 else where
+                info = ctypes.create_string_buffer(info, 128)
+                number = 297 if %r else 240
+                me = os.getpid(), threading.get_native_id()
+                libc.syscall(number, *me, %d, info)
+            """ % (signum, code, code, X86_64, signum), signum,
+                 "%s (%s)" % (words, name))
+
+
+def test_another_process():
+    """A signal of another process, of another user if that can be."""
+    child = python(block(START) + block("""
+        parent, (reader, writer) = os.getpid(), os.pipe()
+        if os.fork() == 0:
+            print(os.getpid(), os.getuid(), flush=True)
+            os.read(reader, 1)
+            os.kill(parent, 4)
+            os._exit(0)
+        os.setuid(1234) if os.getuid() == 0 else None
+        os.write(writer, b"."); time.sleep(60)
+    """))
+    expect(child, SIGILL, [
+        "sent by process %s of user %s with kill() (SI_USER)"
+        % tuple(child.out.split())], 'Stack (most recent call first):\n'
+        '  File "<string>", line 16 in <module>\n')
+
+
+def test_process_from_outside():
+    """One that has no number in this process's namespace."""
+    dies("""
+        import struct
+        info = struct.pack("iiiiii", 11, 0, 0, 0, 0, 1000)
+        info = ctypes.create_string_buffer(info, 128)
+        me = os.getpid(), threading.get_native_id()
+        libc.syscall(297 if %r else 240, *me, 11, info)
+    """ % X86_64, SIGSEGV, "sent by a process from outside, of user 1000 "
+         "with kill() (SI_USER)")
+
+
+def test_fatal_error():
+    """Py_FatalError() reports by itself: what it does not say follows."""
+    child = python(block(START) + "faulthandler._fatal_error(b'x')\n")
+    assert status_name(child.status) == "-SIGABRT"
+    assert child.err.count("Fatal Python error: ") == 1
+    assert re.search(
+        r'  File "<string>", line 9 in <module>\n\n'
+        r"  abort\(\) was called by Py_FatalError\(\) \(SI_TKILL\)\n"
+        r"  thread \d+ \[MainThread\] of process \d+, CPython .*\n\Z",
+        child.err)
+
+
+@pytest.mark.parametrize("call", [
+    "()", "(all_threads=False, c_stack=False)",
+    "(details=False, all_threads=False, c_stack=False)",
+    "(details=True); faulthandler.enable()"])
+def test_only_when_asked(call):
+    """Without details the report is what it was."""
+    first = "Traceback" if call.endswith("()") else "Stack"
+    crash("""
+        import faulthandler
+        faulthandler.enable%s
+        faulthandler._read_null()
+    """ % call, """
+        Fatal Python error: Segmentation fault
+
+        %s (most recent call first):
+          File "<string>", line 3 in <module>
+    """ % first)

@@ -1,0 +1,605 @@
+"""c_stack="mixed": Python frames at the C frames that run them.
+
+.ci/mixed_check compares them with what debuggers see. Here the C frames
+of a small library tell where Python frames stand; the interpreter's own,
+which differ from build to build, are shown as one line, an ellipsis.
+"""
+
+import functools
+import os
+import re
+import sys
+import textwrap
+
+from signal import SIGSEGV
+
+import pytest
+
+from helpers import (
+    CHILDREN, FOLDER, LIMIT, X86_64, block, compiler, python, run,
+    status_name)
+
+
+START = """
+    import ctypes, faulthandler, sys, threading
+    faulthandler.enable(2, c_stack="mixed")
+    library = ctypes.PyDLL(%r)
+    kind = ctypes.PYFUNCTYPE(None)
+    def call(function):
+        library.mixed_call(kind(function))
+    def crash():
+        library.mixed_read(16)
+"""
+
+
+C_LINE = (r"  C File (\"[^\"\n]*\"|\?\?\?), line (\d+|\?\?\?) in (.*) "
+          r"\((?:(\S+)\+)?0x([0-9a-f]+)\)$")
+
+
+TITLE = "\nTraceback (most recent call first):\n"
+
+
+@functools.lru_cache(maxsize=None)
+def library():
+    """Compile what calls and crashes; its path."""
+    path = os.path.join(FOLDER, "libmixed.so")
+    child = run(compiler(), "-O1", "-shared", "-fPIC", "-o", path,
+                os.path.join(CHILDREN, "mixed.c"))
+    assert child.status == 0, child
+    return path
+
+
+def mixed(code, signum=SIGSEGV, **options):
+    """Run code that crashes; (the child, the lines of the traceback)."""
+    child = python(block(START) % library() + block(code), **options)
+    assert status_name(child.status) == status_name(-signum), child
+    assert child.err.count("Fatal Python error") == 1, child
+    assert child.seconds < LIMIT
+    plain, title, mixed = child.err.rpartition(TITLE)
+    assert title, child
+    assert "  C File" not in plain
+    return child, physical(mixed.splitlines())
+
+
+def physical(lines):
+    """Without the lines of functions that were inlined into the next."""
+    places = [re.match(C_LINE, line) for line in lines] + [None]
+    return [line for line, here, next in zip(lines, places, places[1:])
+            if not (here and next and here.group(4) != "libmixed.so"
+                    and here.group(4, 5) == next.group(4, 5))]
+
+
+def shape(lines):
+    """The lines, but of C frames only the library's."""
+    shown = []
+    for line in lines:
+        found = re.match(C_LINE, line)
+        if line.startswith("  C "):
+            assert found, line
+        if found and found.group(4) == "libmixed.so":
+            line = "  C %s" % found.group(3).split(".")[0]
+        elif found:
+            line = "  …"
+        if line != "  …" or shown[-1:] != ["  …"]:
+            shown.append(line)
+    return squeeze("\n".join(line[2:] for line in shown) + "\n")
+
+
+def squeeze(text):
+    """Until 3.10 a Python function is called through C functions."""
+    if sys.version_info >= (3, 11):
+        return text
+    return re.sub(r"(?m)^(File .*\n)…\n(?=File )", r"\1", text)
+
+
+def shows(code, expected, **options):
+    """Run code: the traceback is this; returns the child."""
+    child, lines = mixed(code, **options)
+    assert shape(lines) == squeeze(block(expected)), child
+    return child
+
+
+def test_report():
+    """After the plain report, which is what it is without."""
+    child, lines = mixed("crash()")
+    plain = python(block(START).replace('c_stack="mixed"',
+                                             "c_stack=False")
+                   % library() + "crash()")
+    assert child.err[:len(plain.err)] == plain.err
+    assert child.err[len(plain.err):].startswith(TITLE)
+
+
+def test_frames():
+    """Python functions that call each other stand together."""
+    shows("""
+        def inner():
+            crash()
+        def outer():
+            inner()
+        outer()
+    """, """
+          C mixed_read
+          …
+          File "<string>", line 8 in crash
+          File "<string>", line 10 in inner
+          File "<string>", line 12 in outer
+          File "<string>", line 13 in <module>
+          …
+    """)
+
+
+def test_callbacks():
+    """Each is at the loop that runs it, between the calls through C."""
+    shows("""
+        def down():
+            crash()
+        def middle():
+            library.mixed_deep(kind(down), 2)
+        def up():
+            middle()
+        call(up)
+    """, """
+          C mixed_read
+          …
+          File "<string>", line 8 in crash
+          File "<string>", line 10 in down
+          …
+          C mixed_call
+          C mixed_deep
+          C mixed_deep
+          C mixed_deep
+          …
+          File "<string>", line 12 in middle
+          File "<string>", line 14 in up
+          …
+          C mixed_call
+          …
+          File "<string>", line 6 in call
+          File "<string>", line 15 in <module>
+          …
+    """)
+
+
+def test_generators():
+    """Generators and coroutines have loops of their own, or share one."""
+    shows("""
+        def inner():
+            yield 1
+            call(crash)
+        def outer():
+            yield from inner()
+        async def leaf():
+            for x in outer():
+                pass
+        async def main():
+            await leaf()
+        main().send(None)
+    """, """
+          C mixed_read
+          …
+          File "<string>", line 8 in crash
+          …
+          C mixed_call
+          …
+          File "<string>", line 6 in call
+          File "<string>", line 11 in inner
+          …
+          File "<string>", line 13 in outer
+          …
+          File "<string>", line 15 in leaf
+          …
+          File "<string>", line 18 in main
+          …
+          File "<string>", line 19 in <module>
+          …
+    """ if sys.version_info < (3, 12) else """
+          C mixed_read
+          …
+          File "<string>", line 8 in crash
+          …
+          C mixed_call
+          …
+          File "<string>", line 6 in call
+          File "<string>", line 11 in inner
+          File "<string>", line 13 in outer
+          File "<string>", line 15 in leaf
+          File "<string>", line 18 in main
+          …
+          File "<string>", line 19 in <module>
+          …
+    """)
+
+
+@pytest.mark.skipif(
+    (3, 9) <= sys.version_info < (3, 10),
+    reason="the interpreter loses the frames behind the generators")
+def test_generators_that_are_thrown_into():
+    """One that hands the exception on has no loop of its own."""
+    expected = """
+          C mixed_read
+          …
+          File "<string>", line 8 in crash
+          File "<string>", line 13 in inner
+          …
+          File "<string>", line 15 in middle
+          File "<string>", line 17 in outer
+          File "<string>", line 19 in throw
+          …
+          C mixed_call
+          …
+          File "<string>", line 6 in call
+          File "<string>", line 22 in <module>
+          …
+    """
+    if sys.version_info < (3, 9):
+        # They are in no chain then.
+        expected = re.sub(".* in (middle|outer)\n", "", expected)
+    shows("""
+        def inner():
+            try:
+                yield
+            except ValueError:
+                crash()
+        def middle():
+            yield from inner()
+        def outer():
+            yield from middle()
+        def throw():
+            generator.throw(ValueError)
+        generator = outer()
+        next(generator)
+        call(throw)
+    """, expected)
+
+
+def test_finalizer():
+    """A __del__ stands at the place where the object died."""
+    shows("""
+        class A:
+            def __del__(self):
+                call(crash)
+        def f():
+            A()
+            return 1
+        f()
+    """, """
+          C mixed_read
+          …
+          File "<string>", line 8 in crash
+          …
+          C mixed_call
+          …
+          File "<string>", line 6 in call
+          File "<string>", line 11 in __del__
+          …
+          File "<string>", line 13 in f
+          File "<string>", line 15 in <module>
+          …
+    """)
+
+
+def test_thread():
+    """Only the crashing thread's stack, which ends where it began."""
+    child = shows("""
+        import time
+        threading.Thread(target=time.sleep, args=(60,)).start()
+        threading.Thread._bootstrap = lambda self: call(crash)
+        threading.Thread().start()
+        time.sleep(60)
+    """, """
+          C mixed_read
+          …
+          File "<string>", line 8 in crash
+          …
+          C mixed_call
+          …
+          File "<string>", line 6 in call
+          File "<string>", line 11 in <lambda>
+          …
+    """)
+    assert "Py_BytesMain" not in child.err
+
+
+def test_native_thread():
+    """A thread without Python frames has C frames."""
+    child, lines = mixed("""
+        import time
+        libc, thread = ctypes.CDLL(None), ctypes.c_size_t()
+        libc.pthread_create(ctypes.byref(thread), None,
+                            library.mixed_read, ctypes.c_void_p(16))
+        time.sleep(60)
+    """)
+    assert shape(lines) == "C mixed_read\n…\n"
+
+
+def test_subinterpreter():
+    """Its frames come first, then those of who called it."""
+    shows("""
+        import sub
+        CODE = '''if 1:
+            import ctypes
+            library = ctypes.PyDLL(%r)
+            def inner(x):
+                library.mixed_read(16)
+            def outer():
+                sorted([1], key=inner)
+            outer()
+        '''
+        def f():
+            sub.run(sub.create(False), CODE % library._name)
+        f()
+    """, """
+        C mixed_read
+        …
+        File "<string>", line 5 in inner
+        …
+        File "<string>", line 7 in outer
+        File "<string>", line 8 in <module>
+        …
+        File "sub.py", line 22 in run
+        File "<string>", line 20 in f
+        File "<string>", line 21 in <module>
+        …
+    """.replace("<string>", "<script>" if sys.version_info >= (3, 14)
+           else "<string>", 3))
+
+
+@pytest.mark.parametrize("target", [0, 0x5000])
+def test_call_through_null(target):
+    """Where the processor jumped to comes first, then who jumped."""
+    child, lines = mixed("""
+        def f():
+            library.mixed_call(ctypes.c_void_p(%d))
+        f()
+    """ % target)
+    assert lines[0] == ("  C File ???, line ??? in ??? (0x%016x)"
+        % target)
+    assert shape(lines[1:]) == squeeze(block("""
+          C mixed_call
+          …
+          File "<string>", line 10 in f
+          File "<string>", line 11 in <module>
+          …
+    """)), child
+
+
+def test_evaluation_loop():
+    """A fault in the loop itself: its C frame, and what it runs."""
+    child, lines = mixed("""
+        import damage
+        def f():
+            return ("a constant", [])
+        damage.replace(damage.words(id(f.__code__)),
+                       id(f.__code__.co_consts), damage.forbidden)
+        f()
+    """)
+    assert re.search("  C File .*python", lines[0])
+    assert shape(lines) == squeeze(block("""
+          …
+          File "<string>", line 11 in f
+          File "<string>", line 14 in <module>
+          …
+    """)), child
+
+
+def test_same_c_frames():
+    """The C frames are those of c_stack=True, but for the loops."""
+    code = """
+        def inner():
+            yield from map(lambda x: call(crash), [1])
+        def outer():
+            return sorted([1], key=lambda x: list(inner()))
+        call(outer)
+    """
+    child, lines = mixed(code)
+    other = python((block(START).replace('"mixed"', "True")
+                    % library()) + block(code))
+    places = re.findall(r"\[0x[0-9a-f]*([0-9a-f]{3})\]$", other.raw_err,
+                        re.M)
+    loops = [i for i, line in enumerate(re.findall(
+                 r"^  Binary file .*$", other.raw_err, re.M))
+             if "_PyEval_EvalFrameDefault+" in line]
+    found, ours = [], []
+    for before, line in zip([""] + lines, lines):
+        c = re.match(C_LINE, line)
+        if c:
+            ours.append(c.group(5)[-3:])
+        elif before.startswith("  C "):
+            found.append(len(ours) + len(found))
+    rest = [place for i, place in enumerate(places) if i not in found]
+    assert ours == rest, "%s\n%s" % (child, other.raw_err)
+    if loops:       # not where they are in a part without a name
+        assert set(loops) <= set(found)
+
+
+def test_deep():
+    """Of a deep stack the two ends, and how many are between."""
+    child, lines = mixed("""
+        def f(n):
+            library.mixed_call(kind(lambda: f(n - 1))) if n else crash()
+        f(100)
+    """)
+    assert len(lines) == 129
+    found = re.match(r"  \.\.\. (\d+) frames not shown \.\.\.$",
+                     lines[100])
+    assert int(found.group(1)) > 500
+    shown = shape(lines)
+    assert shown.startswith(squeeze(block("""
+          C mixed_read
+          …
+          File "<string>", line 8 in crash
+          File "<string>", line 10 in f
+          File "<string>", line 10 in <lambda>
+          …
+          C mixed_call
+    """))), shown
+    if hasattr(sys, "gettotalrefcount"):
+        return      # a debug build needs more C frames to begin
+    assert shown.endswith(squeeze(block("""
+          C mixed_call
+          …
+          File "<string>", line 10 in f
+          File "<string>", line 11 in <module>
+          …
+    """))), shown
+
+
+@pytest.mark.parametrize("start", [
+    "f()", "t = threading.Thread(target=f); t.start(); "
+    "t.join()"])
+def test_overflow(start):
+    """An overflowed stack: the C function that did it, who called it."""
+    child, lines = mixed("""
+        def f():
+            library.mixed_overflow(None)
+        %s
+    """ % start)
+    assert {re.sub(r".* in (\w+).* \(libmixed.so.*", r"\1", line)
+            for line in lines[:100]} == {"mixed_overflow"}
+    # The oldest frames; in a debug build just those of
+    # threading, which needs more C frames.
+    assert re.search(
+        r'  File ".*", '
+                     r"line .* in (f\n|_bootstrap)",
+        "\n".join(lines[101:]))
+
+
+def test_damaged_link():
+    """Frames behind a damaged link are only in the plain report."""
+    child, lines = mixed("""
+        import damage
+        def inner():
+            damage.damage(sys._getframe(1), "link", damage.forbidden)
+            crash()
+        def outer():
+            inner()
+        def outermost():
+            outer()
+        call(outermost)
+    """)
+    # Until 3.10 each frame has a loop, and inner() stands at its own.
+    # 3.11+ do not know where a loop is whose last frame they miss.
+    lost = 3 if sys.version_info >= (3, 11) else 0
+    loops = 2 if sys.version_info >= (3, 11) else 3
+    assert lines[-1] == (
+        "  <not matched: %d evaluation loops, %d Python frames>"
+        % (loops, lost)), child
+    assert "in outermost" in child.err
+
+
+@pytest.mark.skipif(
+    sys.version_info >= (3, 11),
+    reason="frames are no objects")
+@pytest.mark.skipif(not X86_64, reason="instructions of x86-64")
+def test_link_past_frames():
+    """What links pass over is found, wherever the unwinder got to."""
+    child = python(block(START) % library() + block("""
+        import damage, mmap
+        # push %rbp; mov %rsp,%rbp; call *%rdi; pop %rbp; ret
+        page = mmap.mmap(-1, 4096, prot=7)
+        page.write(bytes.fromhex("554889e5ffd75dc3"))
+        at = ctypes.addressof(ctypes.c_char.from_buffer(page))
+        through = ctypes.PYFUNCTYPE(None, kind)(at)
+        def inner():
+            damage.damage(sys._getframe(), "link",
+                          damage.place(sys._getframe(3)))
+            faulthandler.sigsegv()
+        def middle():
+            inner()
+        def callback():
+            middle()
+        def outer():
+            through(kind(callback))
+        def outermost():
+            outer()
+        outermost()
+    """))
+    assert child.status == -SIGSEGV, child
+    reports = child.err.split(TITLE)
+    assert len(reports) == 3, child
+    assert reports[2] == textwrap.indent(block("""
+          File "<string>", line 18 in inner
+          <a damaged link: frames may be missing here>
+          File "<string>", line 20 in middle
+          File "<string>", line 22 in callback
+          File "<string>", line 24 in outer
+          File "<string>", line 26 in outermost
+          File "<string>", line 27 in <module>
+    """), "  ")
+
+
+@pytest.mark.skipif(not X86_64, reason="smashes a stack of x86-64")
+def test_smashed_stack():
+    """Behind an overwritten return address it goes on at the next loop."""
+    child, lines = mixed("""
+        def f():
+            library.mixed_smash()
+        def outer():
+            list(map(lambda x: f(), [1]))
+        outer()
+    """)
+    shown = shape(lines)
+    if sys.version_info < (3, 10):
+        assert shown.replace("…\n<", "<") == squeeze(block("""
+            C mixed_smash
+            <the rest of the C stack cannot be read>
+            File "<string>", line 10 in f
+            File "<string>", line 12 in <lambda>
+            File "<string>", line 12 in outer
+            File "<string>", line 13 in <module>
+        """)), child
+        return
+    # An unwinder that looks at the code there faults, and says no more.
+    assert shown.replace("…\n<", "<") == squeeze(block("""
+        C mixed_smash
+        <C frames may be missing here>
+        File "<string>", line 10 in f
+        File "<string>", line 12 in <lambda>
+        …
+        File "<string>", line 12 in outer
+        File "<string>", line 13 in <module>
+        …
+    """)), child
+
+
+@pytest.mark.skipif(not X86_64, reason="a stack pointer of x86-64")
+def test_odd_stack_pointer():
+    """A stack pointer that is not aligned does not look like a gap."""
+    child, lines = mixed("""
+        library.mixed_odd()
+    """)
+    assert shape(lines) == squeeze(block("""
+        C mixed_odd
+        …
+        File "<string>", line 9 in <module>
+        …
+    """)), child
+
+
+def test_wrong_value():
+    """Another string is an error; all else counts as true or false."""
+    child = python("""
+        import faulthandler
+        for value in ("Mixed", "", "mixed\\0"):
+            try:
+                faulthandler.enable(2, c_stack=value)
+            except ValueError as error:
+                print(error)
+        class Odd:
+            def __bool__(self):
+                raise KeyError("odd")
+        try:
+            faulthandler.enable(2, c_stack=Odd())
+        except KeyError as error:
+            print(error)
+        class Text(str):
+            pass
+        for value in (0, 1, None, b"mixed", Text("mixed")):
+            faulthandler.enable(2, True, value)
+    """)
+    assert (child.status, child.err, child.out) == (0, "", block(r"""
+        c_stack must be False, True or 'mixed', not 'Mixed'
+        c_stack must be False, True or 'mixed', not ''
+        c_stack must be False, True or 'mixed', not 'mixed\x00'
+        'odd'
+    """))

@@ -1,0 +1,125 @@
+"""The C stack: on every version, in the format of 3.14."""
+
+import re
+import sys
+
+from signal import SIGSEGV
+
+import pytest
+
+from helpers import LIMIT, SANITIZED, X86_64, python
+
+
+LINE = (r"  Binary file (\"[^\"]+\"(, at [\w.@]*\+0x[0-9a-f]+)?|"
+        r"'<unknown>') \[0x[0-9a-f]+\]")
+
+
+def shape(text):
+    """The lines of the C stack in this text; each is well formed."""
+    head = "Current thread's C stack trace (most recent call first):\n"
+    assert text.count(head) == 1, text
+    lines = text.split(head)[1].splitlines()
+    for line in lines:
+        assert re.search("^(%s)$" % LINE, line)
+    return lines
+
+
+def test_dump():
+    """dump_c_stack() shows the calls from main() to itself."""
+    child = python("""
+        import faulthandler
+        faulthandler.dump_c_stack()
+    """)
+    assert child.status == 0
+    lines = shape(child.err)
+    assert len(lines) > 5
+    assert any("main" in line for line in lines), lines
+
+
+def test_file():
+    """Its file is like that of the others."""
+    child = python("""
+        import faulthandler, sys
+        faulthandler.dump_c_stack(1)
+        faulthandler.dump_c_stack(file=sys.stdout)
+    """)
+    assert child.err == ""
+    assert child.out.count("C stack trace") == 2
+
+
+@pytest.mark.skipif(
+    SANITIZED,
+    reason="a function of the sanitizer comes first")
+def test_crash():
+    """enable(c_stack=True) adds it, from the faulting frame on."""
+    child = python("""
+        import ctypes, faulthandler
+        faulthandler.enable(2, c_stack=True)
+        ctypes.CDLL(None).strlen(None)
+    """)
+    assert child.status == -SIGSEGV
+    assert child.err.count("Fatal Python error") == 1
+    lines = shape(child.err)
+    assert "libc.so" in lines[0]
+    assert "libffi" in lines[1]
+
+
+@pytest.mark.parametrize("address", [8, 1 << 40])
+def test_call_through_bad_pointer(address):
+    """Where the processor jumped to comes first, then who jumped."""
+    child = python("""
+        import ctypes, faulthandler
+        faulthandler.enable(2, c_stack=True)
+        ctypes.CFUNCTYPE(None)(%d)()
+    """ % address)
+    assert child.status == -SIGSEGV
+    lines = shape(child.err)
+    assert re.search(r"^  Binary file '<unknown>' \[", lines[0])
+    assert "libffi" in lines[1]
+
+
+@pytest.mark.skipif(not X86_64, reason="needs machine code of x86-64")
+@pytest.mark.parametrize("code", [
+    "31e450", "4831ed31e450", "4831ed0f0b",
+    "48bcddddddddddddddddff342500000000"])
+def test_lost_stack_pointer(code):
+    """Without a stack pointer the Python part is whole all the same."""
+    child = python("""
+        import faulthandler, machine
+        faulthandler.enable(2, c_stack=True)
+        machine.run("%s")()
+    """ % code)
+    assert child.status < 0
+    assert '  File "<string>", line 3 in <module>\n' in child.err
+    assert child.err.count("Fatal Python error") == 1
+    assert child.seconds < LIMIT
+
+
+def test_default():
+    """It is on from 3.14 on, where enable() has arguments."""
+    child = python("""
+        import faulthandler
+        faulthandler.enable(2)
+        faulthandler.sigsegv()
+    """)
+    assert child.err.count("C stack trace") == (
+        1 if sys.version_info >= (3, 14) else 0)
+    child = python("""
+        import faulthandler
+        faulthandler.enable(2, c_stack=False)
+        faulthandler.sigsegv()
+    """)
+    assert "C stack trace" not in child.err
+
+
+def test_native_thread():
+    """It is there also where there is no Python frame."""
+    child = python("""
+        import ctypes, faulthandler, time
+        faulthandler.enable(2, c_stack=True)
+        libc, thread = ctypes.CDLL(None), ctypes.c_size_t()
+        libc.pthread_create(ctypes.byref(thread), None, libc.strlen, None)
+        time.sleep(60)
+    """)
+    assert child.status == -SIGSEGV
+    assert len(shape(child.err)) > 1

@@ -1,0 +1,403 @@
+"""Faults while a report is written, by test builds of the C file."""
+
+import concurrent.futures
+import re
+import resource
+import sys
+
+from signal import SIGABRT, SIGFPE, SIGSEGV
+
+import pytest
+
+from helpers import (
+    FULL_PIPE, HANG_LIMIT, LIMIT, block, check, compile_library,
+    environment, few_versions, python, report, special_build, status_name,
+    stuck, with_held_poll)
+
+
+def inject(step, how, arm=""):
+    """Crash with a fault in this step of the report."""
+    return python("""
+        import injected, faulthandler
+        %s
+        def crash():
+            faulthandler.sigfpe()
+        crash()
+    """ % arm, special_build("FAULTHANDLER_TEST"), env=environment(
+        FAULTHANDLER_TEST_STEP=step, FAULTHANDLER_TEST_HOW=how))
+
+
+STEPS = {
+    "title": """
+          <fault in the title>
+        Traceback (most recent call first):
+          File "<string>", line 4 in crash
+          File "<string>", line 5 in <module>
+    """,
+    "list of threads": """
+        Fatal Python error: Floating point exception
+
+          <fault in the list of threads>
+        Traceback (most recent call first):
+          File "<string>", line 4 in crash
+          File "<string>", line 5 in <module>
+          <the rest of the threads cannot be read>
+    """,
+    "search for the thread": """
+        Fatal Python error: Floating point exception
+
+          <fault in the search for the thread>
+        Traceback (most recent call first):
+          <no Python frame>
+
+        Thread 0x… (most recent call first):
+          File "<string>", line 4 in crash
+          File "<string>", line 5 in <module>
+    """,
+    "traceback": """
+        Fatal Python error: Floating point exception
+
+          <fault in the traceback>
+    """,
+    "threads": """
+        Fatal Python error: Floating point exception
+
+        Traceback (most recent call first):
+          File "<string>", line 4 in crash
+          File "<string>", line 5 in <module>
+          <fault in the threads>
+    """,
+    "output": """
+        Fatal Python error: Floating point exception
+
+        Traceback (most recent call first):
+          File "<string>", line 4 in crash
+          File "<string>", line 5 in <module>
+          <fault in the output>
+    """,
+}
+
+
+@pytest.mark.parametrize("step, expected", STEPS.items())
+@pytest.mark.parametrize("how", ["read", "divide", "illegal", "abort"])
+def test_fault_in_each_step(step, expected, how):
+    """The step is marked, the rest follows, the first signal kills."""
+    child = inject(step, how)
+    assert status_name(child.status) == "-SIGFPE"
+    assert child.err == block(expected)
+    assert child.seconds < LIMIT
+
+
+@pytest.mark.parametrize("step", ["extension modules", "C stack"])
+@pytest.mark.parametrize("how", ["read", "abort"])
+def test_fault_in_extras(step, how):
+    """Faults in the parts of the standard library's report."""
+    arm = "faulthandler.enable(2, c_stack=True)"
+    child = inject(step, how, arm)
+    assert status_name(child.status) == "-SIGFPE"
+    if step == "C stack" or sys.version_info >= (3, 10):
+        assert "\n  <fault in the %s>\n" % step in child.err
+    assert (' in crash\n  File "<string>", line 5 in '
+            '<module>\n') in child.err
+    assert child.err.count("C stack trace") == (step != "C stack")
+
+
+def test_hang_in_each_step():
+    """A step that hangs is given up, and the process dies in time."""
+    jobs = [(step, how) for step in ("threads", "output", "traceback")
+            for how in ("hang", "sleep")]
+    with concurrent.futures.ThreadPoolExecutor(len(jobs)) as pool:
+        children = list(pool.map(lambda job: inject(*job), jobs))
+    # One of them may be late on a busy machine, hardly all.
+    assert min(child.seconds for child in children) < LIMIT
+    for (step, how), child in zip(jobs, children):
+        expected = block(STEPS[step])
+        expected = expected.replace("fault in", "out of time in")
+        check(child, SIGFPE, expected, HANG_LIMIT)
+
+
+def test_failed_self_test():
+    """Where the layout is not as expected, the report says so."""
+    child = python("""
+        import injected, faulthandler
+        def crash():
+            faulthandler.sigfpe()
+        crash()
+    """, special_build("FAULTHANDLER_TEST_BAD_LAYOUT"))
+    check(child, SIGFPE, block("""
+        Fatal Python error: Floating point exception
+
+        Traceback (most recent call first):
+          <Python frames cannot be read on this build>
+    """))
+
+
+def test_no_faults_without_a_test_build():
+    """The module that is installed does not look at the variables."""
+    child = python("import faulthandler; faulthandler.sigfpe()",
+                   env=environment(FAULTHANDLER_TEST_STEP="traceback",
+                                   FAULTHANDLER_TEST_HOW="read"))
+    check(child, SIGFPE, report(
+        '  File "<string>", line 1 in <module>\n',
+        "Floating point exception"))
+
+
+# ---- what shows only where a guard is missing ------------------------------
+
+@few_versions
+def test_page_that_never_comes():
+    """A read that blocks for ever is given up, with its line."""
+    child = stuck("""
+        import sys, damage, faulthandler, stuck
+        def inner():
+            damage.damage(sys._getframe(1), "name", stuck.page)
+            faulthandler.sigsegv()
+        def outer():
+            inner()
+        outer()
+    """)
+    check(child, SIGSEGV, report(
+        '  File "<string>", line 4 in inner\n'
+        '  <out of time in the traceback>\n'), limit=20)
+
+
+@few_versions
+def test_crash_while_a_dump_is_stuck():
+    """A dump that is stuck for ever does not hold up a crash."""
+    child = stuck("""
+        import damage, faulthandler, os, stuck, sys, threading, time
+        damaged = threading.Semaphore(0)
+        def work():
+            damage.damage(sys._getframe(), "name", stuck.page)
+            damaged.release()
+            time.sleep(60)
+        threading.Thread(target=work, daemon=True).start()
+        damaged.acquire()
+        faulthandler.dump_traceback_later(
+            0.1, file=os.open(os.devnull, os.O_WRONLY))
+        os.read(stuck.fault, 32)    # the kernel says that it is stuck
+        faulthandler.enable(all_threads=False, c_stack=False)
+        faulthandler.sigsegv()
+    """)
+    check(child, SIGSEGV, block("""
+        Fatal Python error: Segmentation fault
+
+        Stack (most recent call first):
+          File "<string>", line 13 in <module>
+    """))
+
+
+@few_versions
+def test_crowd_into_a_slow_pipe():
+    """A report that takes seconds is whole, and the only one."""
+    child = python(block(FULL_PIPE) + block("""
+        import ctypes, fcntl, threading
+        ours, theirs = os.pipe()
+        fcntl.fcntl(theirs, 1031, 4096)         # F_SETPIPE_SZ
+        os.dup2(theirs, 2)
+        crash = ctypes.CDLL(None).strlen
+        barrier = threading.Barrier(8)
+        def work(n):
+            if n:
+                return work(n - 1)
+            barrier.wait()
+            crash(None)
+        def read_slowly():
+            os.close(2)
+            end = time.monotonic() + 1
+            while time.monotonic() < end:
+                masks = map(blocked, os.listdir("/proc/%d/task" % parent))
+                if sum(mask != 0 for mask in masks) == 8:
+                    break       # all have crashed
+            for n in range(6):  # longer than they wait at the door
+                os.write(1, os.read(3, 4096))
+                time.sleep(0.5)
+        empty(read_slowly)
+        for n in range(8):
+            threading.Thread(target=work, args=(95,)).start()
+    """))
+    assert status_name(child.status) == "-SIGSEGV"
+    assert child.seconds < LIMIT
+    text = child.raw_out
+    assert len(text) > 6 * 4096
+    assert text.count("Fatal Python error") == 1, text
+    assert re.search(r'\A(Fatal .*\n|Th.*:\n|Tr.*:\n|  .*\n|\n)*\Z', text)
+
+
+@few_versions
+def test_claim_of_a_killed_child():
+    """A vfork() child killed in its report leaves no claim behind."""
+    compile_library("around")
+    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_nvcsw
+    child = python(block(FULL_PIPE) + block("""
+        import ctypes
+        around = ctypes.CDLL("./around.so")
+        faulthandler.enable(theirs, all_threads=False, c_stack=False)
+        if os.fork() == 0:
+            path = "/proc/%d/task/%d/children" % (parent, parent)
+            while os.getppid() == parent:
+                with open(path) as file:
+                    children = set(map(int, file.read().split()))
+                for pid in children - {os.getpid()}:
+                    if reports(pid):
+                        os.kill(pid, signal.SIGKILL)
+                        os._exit(0)
+            os._exit(0)
+        around.crash_in_vfork()
+        faulthandler.enable(all_threads=False, c_stack=False)
+        faulthandler.sigsegv()
+    """))
+    check(child, SIGSEGV, block("""
+        Fatal Python error: Segmentation fault
+
+        Stack (most recent call first):
+          File "<string>", line 52 in <module>
+    """))
+    # Waiting 2.5 s for the dead one is 2500 short sleeps.
+    sleeps = resource.getrusage(resource.RUSAGE_CHILDREN).ru_nvcsw - before
+    assert sleeps < 1500
+
+
+@few_versions
+def test_signals_wait():
+    """A signal that comes while a report is written comes after it."""
+    child = python(block(FULL_PIPE) + block("""
+        faulthandler.register(signal.SIGUSR1, theirs, all_threads=False)
+        faulthandler.register(signal.SIGUSR2, all_threads=False)
+        def send():
+            until_reports()
+            os.kill(parent, signal.SIGUSR2)
+        empty(send)
+        os.kill(parent, signal.SIGUSR1)
+    """))
+    assert child.status == 0, child
+    for text in (child.out, child.err):
+        assert re.search(r'^Stack \(most recent call first\):\n'
+                         r'  File "<string>", line \d+ in <module>\n$', text)
+
+
+@few_versions
+def test_sent_while_it_reports():
+    """A fatal signal that is sent to a report does not disturb it."""
+    child = python(block(FULL_PIPE) + block("""
+        faulthandler.enable(theirs, all_threads=False)
+        def send():
+            until_reports()
+            os.kill(parent, signal.SIGBUS)
+        empty(send)
+        faulthandler.sigsegv()
+    """))
+    assert status_name(child.status) == "-SIGSEGV", child
+    assert re.search(r'^Fatal Python error: Segmentation fault\n\n'
+        r'Stack \(most recent call first\):\n'
+        r'  File "<string>", line \d+ in <module>\n'
+        r'(\nCurrent thread\'s C stack trace .*\n(  .*\n)+)?$', child.out)
+
+
+@few_versions
+def test_abort_from_another_thread():
+    """It ends a process that dumps, and does not disturb a report."""
+    code = block("""
+        import mmap, threading
+        sent = mmap.mmap(-1, 1)
+        def send():
+            until(lambda: held.value)
+            signal.pthread_kill(main, signal.SIGABRT)
+            sent[0] = 1
+            hold.value = 0
+        main = threading.get_ident()
+        threading.Thread(target=send).start()
+        hold.value = 1
+    """)
+    child = with_held_poll(code + block("""
+        faulthandler.enable(all_threads=False, c_stack=False)
+        faulthandler.dump_traceback(theirs)
+    """))
+    check(child, SIGABRT, block("""
+        Fatal Python error: Aborted
+
+        Stack (most recent call first):
+          File "<string>", line 55 in <module>
+    """))
+    child = with_held_poll(code + block("""
+        faulthandler.enable(theirs, all_threads=False, c_stack=False)
+        empty(lambda: until(lambda: sent[0]))
+        faulthandler.sigsegv(True)
+    """))
+    assert status_name(child.status) == "-SIGSEGV", child
+    assert child.out == block("""
+        Fatal Python error: Segmentation fault
+
+        Stack (most recent call first):
+          File "<string>", line 56 in <module>
+    """)
+
+
+@few_versions
+def test_timer_signal_of_others():
+    """The timer's signal, sent by somebody else, ends no report."""
+    child = python(block(FULL_PIPE) + block("""
+        signal.signal(signal.SIGRTMAX, lambda number, frame: None)
+        faulthandler.enable(theirs, all_threads=False, c_stack=False)
+        def send():
+            until_reports()
+            while (blocked(parent) >> signal.SIGRTMAX - 1 & 1
+                   or status(parent, "State") != "S"):
+                time.sleep(0.001)
+            os.kill(parent, signal.SIGRTMAX)
+        empty(send)
+        faulthandler.sigsegv()
+    """))
+    assert status_name(child.status) == "-SIGSEGV", child
+    assert re.search(r'^Fatal Python error: Segmentation fault\n\n'
+        r'Stack \(most recent call first\):\n'
+        r'  File "<string>", line \d+ in <module>\n$', child.out)
+
+
+@few_versions
+def test_fork_during_calls():
+    """A child of a process that was calling us can call us, too."""
+    child = python("""
+        import faulthandler, os, threading, time, warnings
+        warnings.simplefilter("ignore")
+        stop = False
+        def arm():
+            while not stop:
+                faulthandler.dump_traceback_later(60)
+                faulthandler.cancel_dump_traceback_later()
+        threads = [threading.Thread(target=arm) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        end = time.monotonic() + 2
+        while time.monotonic() < end:
+            pid = os.fork()
+            if pid == 0:
+                faulthandler.enable()
+                os._exit(0)
+            os.waitpid(pid, 0)
+        stop = True
+        for thread in threads:
+            thread.join()
+    """, limit=15)
+    assert (child.status, child.err) == (0, ""), child
+
+
+@few_versions
+def test_fork_during_a_dump():
+    """A child forked during a dump disarms at once, and reports."""
+    child = python(block(FULL_PIPE) + block("""
+        faulthandler.dump_traceback_later(0.1, file=theirs)
+        time.sleep(0.4)
+        __import__("warnings").simplefilter("ignore")
+        pid = os.fork()
+        if pid == 0:
+            faulthandler.disable()
+            faulthandler.enable()
+            faulthandler.dump_traceback(all_threads=False)
+            # Waiting for the dump is thousands of short sleeps.
+            usage = __import__("resource").getrusage(0)
+            os._exit(usage.ru_nvcsw > 500)
+        print(os.waitpid(pid, 0)[1])
+    """))
+    assert (child.status, child.out) == (0, "0\n"), child
+    assert re.search(r'^Stack .*\n  File .*\n$', child.err)

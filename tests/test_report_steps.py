@@ -1,0 +1,190 @@
+"""Faults in the steps of a report, by a test build of the C file."""
+
+import concurrent.futures
+import re
+import sys
+
+import pytest
+
+from helpers import (
+    HANG_LIMIT, LIMIT, block, c_sources, environment, python,
+    special_build, status_name)
+
+
+KINDS = ("read", "divide", "illegal", "abort")
+DETAILS = ("cause", "context", "note", "exceptions", "activities")
+
+
+def inject(step, how, code):
+    """Run code with a fault in this step of the first report."""
+    load = """
+        import importlib.machinery, importlib.util, os, sys
+        loader = importlib.machinery.ExtensionFileLoader(
+            "faulthandler", %r)
+        spec = importlib.util.spec_from_loader("faulthandler", loader)
+        faulthandler = importlib.util.module_from_spec(spec)
+        loader.exec_module(faulthandler)
+        sys.modules["faulthandler"] = faulthandler
+    """ % special_build("FAULTHANDLER_TEST")
+    return python(block(load) + block(code), env=environment(
+        FAULTHANDLER_TEST_STEP=step, FAULTHANDLER_TEST_HOW=how))
+
+
+THREADS = """
+    import threading
+    ready, never = threading.Event(), threading.Lock()
+    never.acquire()
+    def other():
+        ready.set()
+        never.acquire()
+    threading.Thread(target=other, daemon=True).start()
+    ready.wait()
+    def crash():
+        faulthandler.sigbus()
+    crash()
+"""
+
+
+def steps():
+    """The names of the steps, from the C file."""
+    return sorted(set(re.findall(
+        r'\breport_step\(r, \w+,\s*"([^"]+)"\)',
+        "".join(c_sources().values()))))
+
+
+def test_all_steps_are_known():
+    """A new step needs a line in the tests that inject faults."""
+    assert steps() == [
+        "C stack", "activities", "cause", "context", "exceptions",
+        "extension modules", "list of shared objects", "list of threads",
+        "note", "output", "search for frames", "search for the thread",
+        "threads", "title",
+        "traceback"]
+
+
+def test_two_threads():
+    """A fault in one step leaves the blocks of the other steps."""
+    for step in steps():
+        if step in ("C stack", "extension modules",
+                    "list of shared objects") \
+                or (step == "search for frames"
+                    and sys.version_info >= (3, 11)):
+            continue
+        code = block(THREADS)
+        if step in DETAILS:
+            code = ("faulthandler.enable(details=True, c_stack=False)\n"
+                    + code)
+        for how in KINDS:
+            child = inject(step, how, code)
+            assert status_name(child.status) == "-SIGBUS", child
+            assert child.seconds < LIMIT
+            assert child.err.count(
+                "  <fault in the %s>\n" % step) == 1, child
+            assert child.err.count("Fatal Python error") == (
+                step != "title"), child
+            assert child.err.count(" in crash\n") == (
+                step != "traceback"), child
+            if step not in ("threads", "list of threads"):
+                assert child.err.count(" in other\n") == 1, child
+
+
+LINES = {
+    "cause": r"  sent by this process with raise\(\) or "
+             r"pthread_kill\(\) \(SI_TKILL\)\n",
+    "context": r"  thread \d+ \[MainThread\] of process \d+, .*\n",
+    "note": r"  context: a note\n",
+    "exceptions": r"  handling ValueError: it is wrong\n",
+    "activities": r"  the garbage collector is at work\n",
+}
+
+
+@pytest.mark.parametrize("step", LINES)
+@pytest.mark.parametrize("how", KINDS)
+def test_details(step, how):
+    """A fault among the details leaves the other lines, and the stack."""
+    child = inject(step, how, """
+        import gc
+        faulthandler.enable(details=True, c_stack=False)
+        faulthandler.context("a note")
+        def crash(phase, info):
+            try:
+                raise ValueError("it is wrong")
+            except ValueError:
+                faulthandler.sigbus()
+        gc.callbacks.append(crash)
+        gc.collect()
+    """)
+    marked = dict(LINES)
+    marked[step] = "  <fault in the %s>\n" % step
+    assert status_name(child.status) == "-SIGBUS", child
+    assert re.search(r"\AFatal Python error: Bus error\n%s\n"
+                     r"Current thread 0x… .*:\n"
+                     r"(  Garbage-collecting\n)?"
+                     r'  File "<string>", line 15 in crash\n'
+                     r'  File "<string>", line 17 in <module>\n\Z'
+                     % "".join(marked.values()), child.err)
+
+
+@pytest.mark.parametrize("step", [
+    "title", "list of threads", "search for the thread",
+    "threads", "output"])
+@pytest.mark.parametrize("how", ["read", "abort"])
+def test_dump_survives(step, how):
+    """A fault in a dump on request is marked, and the program goes on."""
+    child = inject(step, how, """
+        def now():
+            faulthandler.dump_traceback()
+        now()
+        now()
+        os.write(1, b"alive")
+    """)
+    assert (child.status, child.raw_out) == (0, "alive"), child
+    assert child.err.count(
+        "  <fault in the %s>\n" % step) == 1, child
+    # The second dump is whole.
+    assert re.search(r' in now\n.* in <module>\n$', child.err)
+
+
+def test_user_signal_and_watchdog_survive():
+    """The same for register() and dump_traceback_later()."""
+    for step in ("list of threads", "threads"):
+        for how in ("read", "divide"):
+            child = inject(step, how, """
+                import signal
+                faulthandler.register(signal.SIGUSR1)
+                os.kill(os.getpid(), signal.SIGUSR1)
+                os.kill(os.getpid(), signal.SIGUSR1)
+            """)
+            assert child.status == 0, child
+            assert child.err.count("<fault in the ") == 1
+            child = inject(step, how, """
+                reader, writer = os.pipe()
+                faulthandler.dump_traceback_later(0.05, file=writer)
+                text = os.read(reader, 65536)
+                faulthandler.cancel_dump_traceback_later()
+                os.close(writer)
+                with open(reader, "rb") as file:
+                    os.write(2, text + file.read())
+            """)
+            assert child.status == 0, child
+            assert child.err.count("<fault in the ") == 1
+            assert child.err.startswith("Timeout "), child
+
+
+def test_hang():
+    """A step that hangs or sleeps is given up; the first signal kills."""
+    jobs = [("list of threads", "hang"), ("threads", "sleep"),
+            ("output", "hang")]
+    with concurrent.futures.ThreadPoolExecutor(len(jobs)) as pool:
+        children = list(pool.map(
+            lambda job: inject(*job, THREADS), jobs))
+    # One of them may be late on a busy machine, hardly all.
+    assert min(child.seconds for child in children) < LIMIT
+    for (step, how), child in zip(jobs, children):
+        assert status_name(child.status) == "-SIGBUS", child
+        assert child.seconds < HANG_LIMIT
+        # No step is begun after the timer.
+        assert re.search(
+            r"\AFatal Python error: Bus error\n\n"
+            r"((?!  <).*\n)*  <out of time in the %s>\n\Z" % step,
+            child.err)

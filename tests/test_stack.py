@@ -1,0 +1,635 @@
+"""The handler has a stack of its own."""
+
+import functools
+import os
+import re
+import resource
+import sys
+import tempfile
+
+from signal import SIGSEGV
+
+import pytest
+
+from details import CONTEXT, NOWHERE, START, dies, expect
+from helpers import (
+    CHILDREN, FOLDER, LIMIT, SANITIZED, X86_64, block, check,
+    compile_library, compiler, crash, environment, few_versions, limits,
+    python, report, run, status_name, with_held_poll)
+
+
+@pytest.mark.skipif(not X86_64, reason="needs machine code of x86-64")
+@pytest.mark.parametrize("kind", ["CFUNCTYPE", "PYFUNCTYPE"])
+def test_overflow_in_c(kind):
+    """Machine code that pushes until the stack ends."""
+    crash("""
+        import ctypes, faulthandler, machine
+        def f():
+            machine.run("50ebfd", ctypes.%s)()
+        f()
+    """ % kind, """
+        Fatal Python error: Segmentation fault
+
+        Traceback (most recent call first):
+          File "<string>", line 3 in f
+          File "<string>", line 4 in <module>
+    """)
+
+
+def overflow(code, expected):
+    """Run code that recurses, so often, and to the call or the def.
+
+    It turns the collector off, which may overflow the stack as well: the
+    report says so.
+    """
+    child = python(code)
+    child.err = re.sub(r"\.\.\. \d{4,} frames", "... N frames", child.err)
+    first, second = child.err.splitlines()[3:5]
+    if first == second.replace("line 4", "line 3").replace("5", "4"):
+        child.err = child.err.replace(first, second, 1)
+    check(child, SIGSEGV, report(expected))
+
+
+@pytest.mark.skipif(
+    sys.version_info >= (3, 12),
+    reason="CPython counts C frames")
+def test_overflow_through_c():
+    """Python that recurses through C without a limit."""
+    overflow("""
+        import faulthandler, gc, sys; gc.disable()
+        sys.setrecursionlimit(10**9)
+        def f(x):
+            list(map(f, "a"))
+        f(1)
+    """, (90 * '  File "<string>", line 4 in f\n'
+          + "  ... N frames not shown ...\n"
+          + 9 * '  File "<string>", line 4 in f\n'
+          + '  File "<string>", line 5 in <module>\n'))
+
+
+@pytest.mark.skipif(
+    sys.version_info >= (3, 12),
+    reason="CPython counts C frames")
+def test_overflow_through_ctypes():
+    """A ctypes callback that calls itself."""
+    overflow("""
+        import ctypes, faulthandler, gc, sys; gc.disable()
+        sys.setrecursionlimit(10**9)
+        @ctypes.CFUNCTYPE(None)
+        def f():
+            f()
+        f()
+    """, (90 * '  File "<string>", line 5 in f\n'
+          + "  ... N frames not shown ...\n"
+          + 9 * '  File "<string>", line 5 in f\n'
+          + '  File "<string>", line 6 in <module>\n'))
+
+
+@pytest.mark.skipif(
+    sys.version_info >= (3, 11),
+    reason="Python calls use no C stack from 3.11 on")
+def test_overflow_in_python():
+    """Plain Python that recurses without a limit."""
+    overflow("""
+        import faulthandler, gc, sys; gc.disable()
+        sys.setrecursionlimit(10**9)
+        def f():
+            f()
+        f()
+    """, (90 * '  File "<string>", line 4 in f\n'
+          + "  ... N frames not shown ...\n"
+          + 9 * '  File "<string>", line 4 in f\n'
+          + '  File "<string>", line 5 in <module>\n'))
+
+
+STARTS = {
+    "threading": "threading.Thread(target=work).start()",
+    "thread": "_thread.start_new_thread(work, ())",
+    "executor": "futures.ThreadPoolExecutor().submit(work)",
+    "timer": "threading.Timer(0.01, work).start()",
+    "small": "threading.stack_size(131072); "
+             "_thread.start_new_thread(work, ())",
+    "large": "threading.stack_size(1 << 26); "
+             "_thread.start_new_thread(work, ())",
+    "taken before": "taken(work, ())",
+    "replaced before": "_thread.start_new_thread(work, ())",
+    "thread in thread": "_thread.start_new_thread("
+                        "_thread.start_new_thread, (work, ()))",
+}
+
+
+@pytest.mark.skipif(not X86_64, reason="needs machine code of x86-64")
+@pytest.mark.parametrize("name, start", STARTS.items())
+def test_overflow_in_threads(name, start):
+    """Every thread that Python starts has a stack for the handler."""
+    child = python("""
+        import _thread, threading; taken = _thread.start_new_thread
+        %s
+        import concurrent.futures as futures, faulthandler, machine
+        def work():
+            machine.run("50ebfd")()
+        lock = _thread.allocate_lock()
+        lock.acquire()
+        %s; lock.acquire()
+    """ % (
+        # As gevent does.
+        "_thread.start_new_thread = lambda *a: taken(*a)"
+        if name == "replaced before" else "", start))
+    assert status_name(child.status) == "-SIGSEGV"
+    first = report('  File "<string>", line 5 in work\n')
+    assert child.err[:len(first)] == first
+    assert re.search(
+        r'\A(  File "…/.*", line … in \w+\n)*\n'
+        r'Thread 0x… \(most recent call first\):\n(.*\n)*'
+        r'  File "<string>", line 8 in <module>\n\Z',
+        child.err[len(first):])
+
+
+def test_many_threads():
+    """Threads that have ended leave no stack behind."""
+    child = python("""
+        import faulthandler, os, threading, time
+        def mappings():
+            with open("/proc/self/maps") as file:
+                return sum(1 for line in file)
+        def some(count):
+            for n in range(count):
+                thread = threading.Thread(target=int)
+                thread.start()
+                thread.join()
+                # join() may return before the task is gone.
+                while len(os.listdir("/proc/self/task")) > 1:
+                    time.sleep(0.0001)
+        some(50)
+        before = mappings()
+        some(2000)
+        print(mappings() - before < 20)
+    """)
+    assert (child.status, child.out) == (0, "True\n"), child
+
+
+def test_alternate_stack():
+    """It is mapped with a forbidden page below, and large enough."""
+    mapped_stack()
+
+
+def test_alternate_stack_of_the_builtin():
+    """The builtin's, smaller and in the heap, is replaced by ours."""
+    mapped_stack(PYTHONFAULTHANDLER="1")
+
+
+def mapped_stack(**changes):
+    """It is mapped with a forbidden page below, and large enough."""
+    child = python("""
+        import ctypes, faulthandler, os
+        class Stack(ctypes.Structure):
+            _fields_ = [("start", ctypes.c_size_t),
+                        ("flags", ctypes.c_int),
+                        ("size", ctypes.c_size_t)]
+        stack = Stack()
+        ctypes.CDLL(None).sigaltstack(None, ctypes.byref(stack))
+        below = above = None
+        for line in open("/proc/self/maps"):
+            first, last = (int(n, 16) for n in line.split()[0].split("-"))
+            if last == stack.start:
+                below = line.split()[1]
+            if first == stack.start:
+                above = line.split()[1]
+        print(stack.flags, stack.size >= 65536, below, above)
+    """, env=environment(**changes))
+    assert child.out == "0 True ---p rw-p\n", child
+
+
+@pytest.mark.skipif(SANITIZED, reason="the sanitizer's frames need more")
+def test_foreign_alternate_stack():
+    """Another owner's alternate stack stays where it is."""
+    # The builtin's has one of the small sizes: that is no evidence.
+    builtin = python("""
+        import ctypes
+        words = (ctypes.c_size_t * 3)()
+        ctypes.CDLL(None).sigaltstack(None, words)
+        print(words[2])
+    """, env=environment(FAULTHANDLER_USE_STDLIB="1",
+                         PYTHONFAULTHANDLER="1"))
+    for size in (1 << 20, 16384, int(builtin.out)):
+        foreign_stack(size)
+
+
+def foreign_stack(size):
+    """An alternate stack of this size stays where it is."""
+    child = python("""
+        import ctypes
+        class Stack(ctypes.Structure):
+            _fields_ = [("start", ctypes.c_size_t),
+                        ("flags", ctypes.c_int),
+                        ("size", ctypes.c_size_t)]
+        memory = ctypes.create_string_buffer(1 << 20)
+        theirs = Stack(ctypes.addressof(memory), 0, %d)
+        libc = ctypes.CDLL(None)
+        assert libc.sigaltstack(ctypes.byref(theirs), None) == 0
+        import faulthandler
+        now = Stack()
+        libc.sigaltstack(None, ctypes.byref(now))
+        print(now.start == theirs.start, now.size == theirs.size)
+        faulthandler.disable()
+        libc.sigaltstack(None, ctypes.byref(now))
+        print(now.start == theirs.start, now.size == theirs.size,
+              flush=True)
+        faulthandler.enable()
+        faulthandler.sigsegv()
+    """ % size)
+    assert child.out == "True True\nTrue True\n"
+    check(child, SIGSEGV, report(
+        '  File "<string>", line 19 in <module>\n'))
+
+
+def test_stack_that_was_switched_off():
+    """enable() switches it on again: no other one, and the name stays."""
+    child = python("""
+        import ctypes, faulthandler, threading
+        libc = ctypes.CDLL(None)
+        def work():
+            now, off = (ctypes.c_size_t * 3)(), (ctypes.c_size_t * 3)(0, 2)
+            seen = set()
+            for n in range(20):
+                libc.sigaltstack(off, now)
+                seen.add(tuple(now))
+                faulthandler.enable(details=True)
+            print(len(seen), flush=True)
+            faulthandler.sigsegv()
+        threading.Thread(target=work, name="a name of a thread").start()
+    """)
+    assert (status_name(child.status), child.out) == ("-SIGSEGV", "1\n"), child
+    assert re.search(r"\n  thread \d+ \[a name of a thread\] ", child.err)
+
+
+# A foreign alternate stack of so many bytes, with a forbidden page below.
+SMALL = """
+    import ctypes, faulthandler, mmap, os, signal, sys, damage
+    libc = ctypes.CDLL(None)
+    libc.getauxval.restype = ctypes.c_ulong
+    memory = mmap.mmap(-1, 1 << 17)
+    start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    assert libc.mprotect(ctypes.c_void_p(start), 4096, 0) == 0
+    # No less than the kernel needs for itself, and 1 KiB.
+    size = max(%d, libc.getauxval(51) + 1024)
+    theirs = (ctypes.c_size_t * 3)(start + 4096, 0, size)
+    assert libc.sigaltstack(theirs, None) == 0
+    def f():
+        damage.damage(sys._getframe(), "name", damage.forbidden)
+        crash()
+    def g():
+        f()
+"""
+
+
+@pytest.mark.skipif(not X86_64, reason="the stack is changed on x86-64 only")
+@pytest.mark.skipif(SANITIZED, reason="the sanitizer's frames need more")
+@pytest.mark.parametrize("size", [4096, 6144, 8192, 16384])
+@pytest.mark.parametrize("how, arm", [
+    ("1.0", "pass"), ("C", "faulthandler.enable("
+    "all_threads=False, c_stack=True)"
+    )])
+def test_crash_on_small_stack(size, how, arm):
+    """A crash on another's small alternate stack is reported on ours."""
+    child = python(block(SMALL % size) + block("""
+        %s
+        crash = faulthandler.sigfpe
+        g()
+    """ % arm))
+    assert status_name(child.status) == "-SIGFPE", child
+    assert re.search(
+        r'\AFatal Python error: Floating.point exception\n\n'
+        r'.*\n  File "<string>", line 13 in \?\?\?\n'
+        r'  File "<string>", line 15 in g\n'
+        r'  File "<string>", line 18 in <module>\n'
+        + (r"\Z" if how == "1.0" else
+           r"\nCurrent thread's C stack trace .*\n(  .*\n)*"
+           r"  .* at Py_BytesMain\+0x"), child.err)
+
+
+@pytest.mark.skipif(not X86_64, reason="the stack is changed on x86-64 only")
+@pytest.mark.skipif(SANITIZED, reason="the sanitizer's frames need more")
+def test_dump_on_small_stack():
+    """So is a user's signal; their stack is in place again after it."""
+    child = python(block(SMALL % 4096) + block("""
+        def crash():
+            for n in range(3):
+                os.kill(os.getpid(), signal.SIGUSR1)
+            now = (ctypes.c_size_t * 3)()
+            libc.sigaltstack(None, now)
+            os.write(1, b"same" if list(now) == list(theirs) else b"other")
+            os._exit(7)
+        faulthandler.register(signal.SIGUSR1, all_threads=False)
+        g()
+    """))
+    assert (child.status, child.out) == (7, "same"), child
+    assert child.err == (3 * block("""
+        Stack (most recent call first):
+          File "<string>", line 18 in crash
+          File "<string>", line 13 in ???
+          File "<string>", line 15 in g
+          File "<string>", line 24 in <module>
+    """))
+
+
+@pytest.mark.skipif(not X86_64, reason="needs machine code of x86-64")
+@pytest.mark.skipif(SANITIZED, reason="the sanitizer's frames need more")
+def test_older_handler_after_small_stack():
+    """An older handler runs on the stack that its owner gave."""
+    compile_library("older")
+    child = python(block("""
+        import ctypes
+        ctypes.CDLL("./older.so").install(4)
+    """) + block(SMALL % 8192) + block("""
+        import machine
+        crash = machine.run("0f0b")
+        g()
+    """))
+    assert child.status == 42, child
+    assert " which is the pc " in child.out
+
+
+# ---- what is said of an overflow, with details -----------------------------
+
+@functools.lru_cache(maxsize=None)
+def overflow_library(*flags):
+    """Compile what overflows; the name of the library."""
+    if compiler() is None:
+        pytest.skip("needs a C compiler")
+    name = os.path.join(FOLDER, "overflow%s.so" % "".join(flags))
+    child = run(compiler(), "-fPIC", "-shared", "-w", "-pthread", *flags,
+                os.path.join(CHILDREN, "overflow.c"), "-o", name,
+                env=environment(LD_PRELOAD=""), limit=120)
+    assert child.status == 0, child
+    return name
+
+
+RUN = """
+    def crash(function, where, argument=0):
+        if where == "main":
+            function(argument)
+        elif where == "fork":
+            __import__("warnings").simplefilter("ignore")
+            def fork():
+                pid = os.fork()
+                if pid == 0:
+                    function(argument)
+                status = os.waitpid(pid, 0)[1]
+                faulthandler.disable()
+                os.kill(os.getpid(), status & 127)
+            threading.Thread(target=fork).start()
+        else:
+            if where != "thread":
+                threading.stack_size(int(where) * 1024)
+            threading.Thread(target=function, args=(argument,)).start()
+"""
+
+
+def said_of_overflow(flags, function, where, argument=0):
+    """The lines of the report of a crash in a thread."""
+    library = overflow_library(*flags)
+    child = python(block(START) + block(RUN) + block("""
+        crash(ctypes.CDLL(%r)[%r], %r, %d)
+    """ % (library, function, where, argument)))
+    assert status_name(child.status) == "-SIGSEGV", child
+    assert child.err.count("Fatal Python error: ") == 1, child
+    assert child.seconds < LIMIT
+    assert child.err.splitlines()[0] == (
+        "Fatal Python error: Segmentation fault"), child
+    return child.err.splitlines()[1:2]
+
+
+BUILDS = [("-O0",), ("-O2", "-fno-stack-clash-protection"),
+          ("-O2", "-fstack-clash-protection")]
+
+
+def test_overflow():
+    """Frames of all sizes, in the main thread and in others."""
+    sizes = {"main": 8192, "thread": 8192, "fork": 8192, "256": 256}
+    soft, hard = resource.getrlimit(resource.RLIMIT_STACK)
+    if soft != 8192 * 1024:
+        del sizes["main"], sizes["thread"], sizes["fork"]
+    for flags in BUILDS:
+        for function in ("push", "small", "page", "large", "larger"):
+            for where, size in sizes.items():
+                if where in ("fork", "256") and (
+                        flags != BUILDS[0] or "large" in function):
+                    continue        # may come to rest elsewhere
+                line, = said_of_overflow(flags, function, where)
+                assert re.search(
+                    r"^  The stack of this thread overflowed "
+                    r"\(%d KiB, address 0x[0-9a-f]{16}\): writing "
+                    r"below its end \(SEGV_(MAP|ACC)ERR\)$" % size, line)
+
+
+@pytest.mark.parametrize("flags", BUILDS[1:])
+@pytest.mark.parametrize("where", ["main", "thread"])
+def test_overflow_by_one_frame(flags, where):
+    """A frame that is larger than the stack, by far."""
+    line, = said_of_overflow(flags, "largest", where)
+    assert "  The stack of this thread overflowed (" in line
+
+
+def test_no_overflow():
+    """What comes near to it, and is none."""
+    cases = [("near", -1), ("near", -2048), ("near", -4096),
+             ("coroutine", 0), ("alternate", 0), ("null_call", 0)]
+    for flags in BUILDS[:2]:
+        for function, argument in cases:
+            for where in ("main", "thread", "256", "fork"):
+                if where in ("256", "fork") and "-O0" in flags:
+                    continue
+                line, = said_of_overflow(flags, function, where,
+                                 argument)
+                assert re.search(
+                    r"^  (reading|writing|executing) address 0x", line)
+
+
+@pytest.mark.skipif(
+    not X86_64,
+    reason="the frame's size is read from the code")
+@pytest.mark.parametrize("kind, expected", [
+    (0, "writing address 0x"),      # a coroutine's
+    (1, "writing address 0x"),      # the signal handlers'
+    (2, "The stack of this thread overflowed (1024 KiB, "),
+    (3, "writing address 0x")])
+@pytest.mark.parametrize("flags", BUILDS[:2])
+def test_neighbour_of_the_stack(kind, expected, flags):
+    """A full stack below this one, a frame over it, a write from it."""
+    line, = said_of_overflow(flags, "neighbour", "main", kind)
+    assert line[:2 + len(expected)] == "  " + expected
+
+
+def test_around_the_alternate_stack():
+    """Large frames do not come to rest on the handlers' stack."""
+    child = python("""
+        import ctypes, faulthandler, threading
+        class Stack(ctypes.Structure):
+            _fields_ = [("start", ctypes.c_size_t),
+                        ("flags", ctypes.c_int),
+                        ("size", ctypes.c_size_t)]
+        def look():
+            stack = Stack()
+            ctypes.CDLL(None).sigaltstack(None, ctypes.byref(stack))
+            end = 0
+            for line in open("/proc/self/maps"):
+                first, last = (int(n, 16)
+                               for n in line.split()[0].split("-"))
+                if first == stack.start:
+                    end = last
+                elif first == end:
+                    print(line.split()[1], last - first >= 1 << 20)
+        thread = threading.Thread(target=look)
+        thread.start()
+        thread.join()
+    """)
+    assert child.out == "---p True\n", child
+
+
+def test_fault_long_ago():
+    """What the processor said of an older fault is not told again."""
+    dies("""
+        import struct
+        ctypes.CDLL(%r).repair(0)
+        info = struct.pack("iiiiQ", 11, 0, 1, 0, 0x700000000000)
+        info = ctypes.create_string_buffer(info, 128)
+        me = os.getpid(), threading.get_native_id()
+        libc.syscall(297 if %r else 240, *me, 11, info)
+    """ % (overflow_library("-O2"), X86_64), SIGSEGV,
+         "accessing address 0x0000700000000000" + NOWHERE)
+
+
+@pytest.mark.skipif(not X86_64, reason="needs machine code of x86-64")
+@pytest.mark.parametrize("digits", [
+    "48bc00000000007000005031c0c3", "4881ec0000004050",
+    "31e450"])
+def test_smashed_stack_pointer(digits):
+    """A stack pointer that points nowhere is no overflow."""
+    child = python(block(START) + block("""
+        import machine
+        machine.run(%r)()
+    """ % digits))
+    assert "\n  writing address 0x" in child.err
+    assert "overflowed" not in child.err
+
+
+@pytest.mark.parametrize("kib", [1024, 2000, 16384])
+def test_limit_of_the_main_thread(kib):
+    """The size is the limit that the thread ran into."""
+    library = overflow_library("-O2")
+    with limits(resource.RLIMIT_STACK, kib * 1024):
+        child = python(block(START) + block("""
+            ctypes.CDLL(%r).small(0)
+        """ % library))
+    assert re.search(
+        r"\n  The stack of this thread overflowed \(%d KiB, "
+        % kib, child.err)
+
+
+def test_no_descriptors_left():
+    """Without a descriptor to read /proc with, nothing is missing."""
+    library = overflow_library("-O2")
+    child = python(block(START) + block("""
+        import resource
+        small = ctypes.CDLL(%r).small
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+        small(0)
+    """ % library))
+    assert re.search(r"\n  The stack of this thread overflowed "
+                     r"\(.*\n.*, up \d+\.\d s, ", child.err)
+
+
+def test_without_proc():
+    """Where there is no /proc, the lines are shorter."""
+    if os.getuid() != 0:
+        pytest.skip("only root may change the root folder")
+    with tempfile.TemporaryDirectory() as folder:
+        child = python(block(START) + block("""
+            at = page(0)
+            os.chroot(%r)
+            ctypes.c_char.from_address(at).value
+        """ % folder))
+    expect(child, SIGSEGV, [
+        "reading address 0x…: that is not allowed there (SEGV_ACCERR)"],
+        'Stack (most recent call first):\n'
+        '  File "<string>", line 11 in <module>\n',
+        CONTEXT.replace(", up N s", ""))
+
+
+def test_many_mappings():
+    """A large map is read within the time that a report has."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    child = python(block(START) + block("""
+        for number in range(30000):
+            page(1 + number % 2 * 2)
+        at = page(0)
+        ctypes.c_char.from_address(at).value
+    """))
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert ": the mapping allows no access (SEGV_ACCERR)\n" in child.err
+    assert child.seconds < LIMIT
+    # Of the processor's time, which no other process adds to.
+    assert (after.ru_utime + after.ru_stime
+            - before.ru_utime - before.ru_stime) < 5
+
+
+def test_main_thread_has_ended():
+    """Another thread dies, when the process's first one is gone."""
+    child = python(block(START) + block("""
+        def late():
+            has_ended = False
+            while not has_ended:
+                time.sleep(0.001)
+                with open("/proc/%d/stat" % os.getpid()) as file:
+                    has_ended = ") Z " in file.read()
+            ctypes.c_char.from_address(page(0)).value
+        threading.Thread(target=late, name="late").start()
+        libc.pthread_exit(None)
+    """))
+    found = re.search(
+        r"\n  reading address 0x\w+: the mapping allows no access .*"
+        r"\n  thread \d+ \[late\] of process \d+, .*, up (\d+\.\d) s, ",
+        child.err)
+    assert found is not None, child
+    assert float(found.group(1)) < child.seconds + 0.1
+
+
+# ---- what shows only where a guard is missing ------------------------------
+
+@few_versions
+@pytest.mark.skipif(not X86_64, reason="the stack is changed on x86-64 only")
+@pytest.mark.skipif(SANITIZED, reason="the sanitizer's frames need more")
+def test_forked_while_the_spare_stack_is_used():
+    """The child has a spare stack again."""
+    child = with_held_poll("""
+        import threading
+        __import__("warnings").simplefilter("ignore")
+        def take_small_stack():
+            stack = ctypes.create_string_buffer(16384)
+            words = (ctypes.c_size_t * 3)(ctypes.addressof(stack), 0,
+                                          16384)
+            assert ctypes.CDLL(None).sigaltstack(words, None) == 0
+            return stack
+        def work():
+            keep = take_small_stack()
+            # Without the GIL.
+            getattr(ctypes.CDLL(None), "raise")(signal.SIGUSR1)
+        faulthandler.register(signal.SIGUSR1, file=theirs)
+        hold.value = 1
+        threading.Thread(target=work).start()
+        until(lambda: held.value)
+        pid = os.fork()
+        if pid == 0:
+            keep = take_small_stack()
+            faulthandler.register(signal.SIGUSR1, 2, False)
+            os.kill(os.getpid(), signal.SIGUSR1)
+            os._exit(0)
+        print(os.waitpid(pid, 0)[1])
+        os.read(ours, 1 << 20)
+        hold.value = 0
+    """)
+    assert (child.status, child.out) == (0, "0\n"), child
+    assert re.search(r'\AStack \(most recent call first\):\n'
+                     r'  File "<string>", line \d+ in <module>\n\Z', child.err)

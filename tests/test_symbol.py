@@ -1,0 +1,639 @@
+"""C frames: function, file and line, and the objects that they are in.
+
+In the reports a line with three dots stands for C frames of other
+objects: which these are depends on the Python.
+"""
+
+import functools
+import os
+import random
+import re
+import shutil
+import struct
+import sys
+import tempfile
+import textwrap
+
+from signal import SIGSEGV
+
+import pytest
+
+from helpers import (
+    FOLDER, LIBRARY, LIMIT, PYTHON, SANITIZED, X86_64, block, check,
+    child_source, compiler, copy_checkout, environment, python, run,
+    special_build, write_file)
+
+
+SYMBOLS = child_source("symbols.c")
+
+
+CRASH = """
+    import faulthandler
+    faulthandler.enable(2, c_stack="mixed")
+    import ctypes
+    ctypes.CDLL("./%s.so").boom(None)
+"""
+
+
+REPORT = """
+    Fatal Python error: Segmentation fault
+
+    Current thread 0x… (most recent call first):
+      File "<string>", line 4 in <module>
+
+    Traceback (most recent call first):
+    %s
+      …
+      File "<string>", line 4 in <module>
+      …
+"""
+
+
+LINES = """
+      C File "…/symbols.c", line 12 in inner (%(name)s.so+0x…)
+      C File "…/symbols.c", line 18 in outer (%(name)s.so+0x…)
+      C File "…/symbols.c", line 24 in boom (%(name)s.so+0x…)
+"""
+
+
+# Without debug data.
+NAMES = """
+      C File ???, line ??? in outer (%(name)s.so+0x…)
+      C File ???, line ??? in boom (%(name)s.so+0x…)
+"""
+
+
+# Without symbols.
+EXPORTED = """
+      C File ???, line ??? in ??? (%(name)s.so+0x…)
+      C File ???, line ??? in boom (%(name)s.so+0x…)
+"""
+
+
+# A lookup that hangs is ended after so many seconds.
+HANG = 5
+
+
+# What a module has that was built with libbacktrace.
+MESSAGE = b"no debug info in ELF executable"
+
+
+@functools.lru_cache(maxsize=None)
+def complete():
+    """Whether the module was built with libbacktrace."""
+    child = python("import faulthandler; print(faulthandler.__file__)")
+    with open(child.raw_out.strip(), "rb") as file:
+        return MESSAGE in file.read()
+
+
+@functools.lru_cache(maxsize=None)
+def library():
+    """The library that crashes, compiled once; its bytes."""
+    build("symbols", SYMBOLS, "-g")
+    with open(os.path.join(FOLDER, "symbols.so"), "rb") as file:
+        return file.read()
+
+
+@pytest.fixture(autouse=True)
+def built():
+    """symbols.so is there."""
+    if compiler() is None:
+        pytest.skip("needs a C compiler")
+    library()
+
+
+def build(name, source, *options, suffix=".c"):
+    """Make a shared library in the children's folder."""
+    path = write_file(name + suffix, source)
+    child = run(compiler(), "-O2", "-fPIC", "-shared", "-pthread",
+                "-Wl,--build-id", *options, path, "-o", name + ".so",
+                env=environment(LD_PRELOAD=""))
+    if child.status:
+        pytest.skip("the compiler fails: %s" % child)
+
+
+def copy(name, data=None):
+    """Write a library: the compiled one, or what was made of it."""
+    with open(os.path.join(FOLDER, name + ".so"), "wb") as file:
+        file.write(library() if data is None else data)
+
+
+def need_libbacktrace():
+    if not complete():
+        pytest.skip("the module was built without libbacktrace")
+
+
+def tidy(text, *names):
+    """The report with frames of other objects as three dots; these frames."""
+    lines, others = [], []
+    ours = tuple("(%s.so+0x" % name for name in names)
+    # From 3.14 on a thread's name stands there.
+    text = re.sub(r"(?m)^(Current thread 0x…) \[.*?\]", r"\1", text)
+    for line in text.splitlines():
+        match = re.match(r'  C File (?:".*"|\?\?\?), line (?:\d+|\?\?\?)'
+                         r' in [\w.?@]+ (\((\S+)\+0x)[0-9a-f]+\)$', line)
+        if match and match.group(1) in ours:
+            line = re.sub(r"\+0x[0-9a-f]+\)$", "+0x…)", line)
+            line = line.replace('"%s/' % FOLDER, '"…/')
+        elif match:
+            line = "  …"
+            others.append(match.group(0))
+        if line != "  …" or lines[-1] != line:
+            lines.append(line)
+    return "".join(line + "\n" for line in lines).replace(
+        'C File "symbols.c"', 'C File "…/symbols.c"'), others
+
+
+def expect(child, name, lines, limit=LIMIT, report=REPORT):
+    """The report of a crash in boom(), and the frames around it."""
+    child.err, others = tidy(child.err, name)
+    lines = textwrap.indent(block(lines % {"name": name}), "  ")
+    check(child, SIGSEGV, block(report).replace("%s\n", lines), limit)
+    if complete():
+        check_others(others)
+
+
+def check_others(others):
+    """The frames of other objects are looked up all the same."""
+    named = [line for line in others if " in ??? (" not in line]
+    assert len(named) > 5, others
+
+
+def crash_in(name, lines, limit=LIMIT, **options):
+    """boom() of a library crashes, with these lines in the report."""
+    child = python(CRASH % name, **options)
+    expect(child, name, lines if complete() else EXPORTED,
+           limit)
+    return child
+
+
+# ---- what is shown ----
+
+def test_function_file_line():
+    """Static functions, inlined ones, in a library opened later."""
+    copy("whole")
+    crash_in("whole", LINES)
+
+
+def test_offset():
+    """The offset is that of the file's symbols; lines of one call share
+    theirs."""
+    copy("offset")
+    child = python(CRASH % "offset")
+    found = re.findall(r" in (\w+|\?\?\?) \(offset\.so\+0x(\w+)\)",
+                       child.err)
+    nm = run("nm", "symbols.so")
+    if nm.status:
+        pytest.skip("needs nm")
+    start = {name: int(at, 16) for at, kind, name in
+             (line.split() for line in nm.out.splitlines()
+              if len(line.split()) == 3)}
+    at = [int(number, 16) for name, number in found]
+    assert [name for name, number in found] == ([
+        "inner", "outer", "boom"] if complete() else ["???", "boom"])
+    assert start["outer"] <= at[0] < start["outer"] + 32
+    assert start["boom"] < at[-1] < start["boom"] + 32
+    if complete():
+        assert at[0] == at[1]
+
+
+def test_last_instruction():
+    """A call is the last instruction of its function."""
+    copy("last")
+    child = python((CRASH % "last").replace(
+        "boom", "ends_with_call"))
+    expect(child, "last", """
+          C File "…/symbols.c", line 30 in never_returns (last.so+0x…)
+          C File "…/symbols.c", line 37 in ends_with_call (last.so+0x…)
+    """ if complete() else """
+          C File ???, line ??? in never_returns (last.so+0x…)
+          C File ???, line ??? in ends_with_call (last.so+0x…)
+    """)
+
+
+def test_no_debug_data():
+    """The names of the symbol table, also those of static functions."""
+    build("names", SYMBOLS)
+    crash_in("names", NAMES)
+
+
+def test_no_symbols():
+    """The names that the library exports."""
+    build("stripped", SYMBOLS, "-s")
+    crash_in("stripped", EXPORTED)
+
+
+def test_debug_file():
+    """The debug data are in a file of their own."""
+    copy("split")
+    for command in (
+            ("objcopy", "--only-keep-debug", "split.so", "split.debug"),
+            ("objcopy", "--strip-all", "--add-gnu-debuglink=split.debug",
+             "split.so")):
+        if not shutil.which("objcopy") or run(*command).status:
+            pytest.skip("needs objcopy")
+    crash_in("split", LINES)
+
+
+def test_long_names():
+    """A name is cut after 500 characters, and escaped."""
+    long = "long_" * 110
+    build("long", SYMBOLS.replace("outer", long), "-g")
+    child = python(CRASH % "long")
+    assert child.status == -SIGSEGV
+    if complete():
+        assert long not in child.err
+        assert " in %s... (long.so+0x" % long[:500] in child.err
+    build("strange", '#line 8 "st\\303\\244\\nnge.c"\n'
+          "int boom(volatile int *p)\n{ return *p; }\n", "-g")
+    child = python(CRASH % "strange")
+    expect(child, "strange", NAME.replace(
+        "???, line ???", '"st\\xc3\\xa4\\x0ange.c", line 9')
+           if complete() else NAME)
+
+
+def test_objects():
+    """With details: path, address and build-id of the frames' objects."""
+    copy("listed")
+    build("anonymous", SYMBOLS, "-Wl,--build-id=none")
+    for name, c_stack in (("listed", "'mixed'"), ("listed", "True"),
+                          ("anonymous", "True")):
+        child = python((CRASH % name).replace(
+            '"mixed"', c_stack + ", details=True"))
+        assert child.status == -SIGSEGV, child
+        text = child.raw_err.split("\n\nShared objects:\n")
+        assert len(text) == 2, child
+        lines = text[1].splitlines()
+        for line in lines:
+            assert re.search(r'^  "\S+" at 0x[0-9a-f]{16}, '
+                             r"build-id ([0-9a-f]{40}|\?\?\?)$", line)
+        note = run("readelf", "-n", name + ".so").out
+        build_id = re.search("Build ID: (.*)|$", note).group(1)
+        assert re.search(r'^  "\./%s\.so" at 0x\w+000, '
+                         "build-id %s$" % (
+                             name, build_id or r"\?\?\?"), lines[0])
+        frames = re.findall(r"\((\S+)\+0x\w+\)$" if "mixed" in c_stack
+                            else r'Binary file "(?:.*/)?(.*?)"',
+                            text[0], re.MULTILINE)
+        # The program's path is the real one, whatever it is called.
+        frames = [os.path.basename(os.path.realpath(PYTHON))
+                  if frame == os.path.basename(PYTHON) else frame
+                  for frame in frames]
+        listed = [os.path.basename(line.split('"')[1])
+                  for line in lines]
+        assert listed == list(dict.fromkeys(frames))
+    child = python((CRASH % "listed").replace(
+        'c_stack="mixed"', "c_stack=False, details=True"))
+    assert "Shared objects" not in child.err
+
+
+@pytest.mark.skipif(not X86_64, reason="an instruction of x86-64")
+def test_aligned_build_id():
+    """A build-id in a segment of notes that are aligned to 8 bytes."""
+    for alignment, note in ((4, 4), (8, 4), (8, 8)):
+        name = "aligned_%d_%d" % (alignment, note)
+        source = write_file(name + ".s", block("""
+                .globl boom
+                .type boom, @function
+            boom:
+                movl 16, %%eax
+                ret
+                .size boom, .-boom
+                .section .note.all, "a", @note
+                .balign %(alignment)d
+                .long %(note)d, 6, 1
+                .zero %(note)d
+                .balign %(alignment)d
+                .zero 6
+                .balign %(alignment)d
+                .long 4, 8, 3
+                .asciz "GNU"
+                .quad 0x8877665544332211
+                .section .note.GNU-stack, "", @progbits
+        """ % {"alignment": alignment, "note": note}))
+        child = run(compiler(), "-shared", "-Wl,--build-id=none", source,
+                    "-o", name + ".so", env=environment(LD_PRELOAD=""))
+        assert child.status == 0, child
+        child = python((CRASH % name).replace(
+            '"mixed"', "True, details=True"))
+        assert child.status == -SIGSEGV, child
+        assert re.search(r'(?m)^  "\./%s\.so" at 0x\w+, '
+                         "build-id 1122334455667788$" % name, child.err)
+
+
+def test_old_loader():
+    """A C library whose loader has only a list of the objects."""
+    copy("listed")
+    code = (CRASH % "listed").replace(
+        "import", "import injected,", 1)
+    for options in ("", ", details=True"):
+        child = python(code.replace('"mixed"', '"mixed"' + options),
+                       special_build("FAULTHANDLER_TEST_OLD_LOADER"))
+        frames, _, objects = child.err.partition("\n\nShared objects:\n")
+        listed = [os.path.basename(line.split('"')[1])
+                  for line in objects.splitlines()]
+        assert ("listed.so" in listed) == bool(options), child
+        if not options:
+            expect(child, "listed", EXPORTED)
+        assert "(0x" not in frames
+
+
+def test_build():
+    """setup.py looks for libbacktrace, unless it is told."""
+    code = "import setuptools; print(setuptools.__file__)"
+    if run(sys.executable, "-c", code).status:
+        pytest.skip("needs setuptools")
+    sources = os.path.join(FOLDER, "sources")
+    copy_checkout(sources)
+    without = write_file("without", """#!/bin/sh
+        case "$*" in *backtrace*) exit 1 ;; esac
+        exec %s "$@"
+    """ % compiler())
+    os.chmod(without, 0o755)
+    found = run(compiler(), "-include", "backtrace.h", "-fPIC", "-shared",
+                "-x", "c", os.devnull, "-lbacktrace", "-o", "found.so")
+    for wanted, cc, expected in (
+            ("", compiler(), found.status == 0), ("", without, False),
+            ("0", compiler(), False)):
+        folder = tempfile.mkdtemp(dir=FOLDER)
+        child = run(sys.executable, "setup.py", "-q", "build_ext",
+                    "--build-lib", folder, "--build-temp", folder,
+                    limit=120, preexec_fn=lambda: os.chdir(sources),
+                    env=environment(CC=cc, CFLAGS="-O0",
+                                    FAULTHANDLER_LIBBACKTRACE=wanted))
+        assert child.status == 0, child
+        assert "backtrace" not in child.out + child.err
+        name, = [name for name in os.listdir(folder)
+                 if name.startswith("faulthandler.")
+                 and name.endswith(".so")]
+        with open(os.path.join(folder, name), "rb") as file:
+            assert (MESSAGE in file.read()) is expected
+
+
+def test_kernel_code():
+    """A fault in the code that the kernel maps, which has no file."""
+    child = python("""
+        import ctypes, faulthandler
+        faulthandler.enable(2, c_stack="mixed")
+        ctypes.CDLL(None).clock_gettime(1, ctypes.c_void_p(8))
+    """)
+    if child.status == 0:
+        pytest.skip("the kernel's code makes a system call here")
+    assert child.status == -SIGSEGV
+    lines = child.err.splitlines()
+    at = lines.index("Traceback (most recent call first):")
+    assert re.search(
+        r"^  C File \?\?\?, line \?\?\? in "
+                     r"(__vdso_)?clock_gettime \(linux-\S+\+0x\w+\)$",
+        lines[at + 1])
+
+
+# ---- what is not there, or wrong ----
+
+def test_replaced_file():
+    """The file of a library is another one by now, or none."""
+    copy("replaced")
+    other = SYMBOLS.replace("#define", "\n\n\n#define", 1)
+    build("other", other, "-g")
+    for how in ("os.replace('other.so', 'replaced.so')",
+                "os.remove('replaced.so')",
+                "os.remove('replaced.so'), os.mkfifo('replaced.so')",
+                "os.remove('replaced.so'), os.mkdir('replaced.so')"):
+        child = python("""
+            import ctypes, faulthandler, os
+            faulthandler.enable(2, c_stack="mixed")
+            boom = ctypes.CDLL("./replaced.so").boom; %s
+            boom(None)
+        """ % how)
+        expect(child, "replaced", EXPORTED)
+        if os.path.isdir(os.path.join(FOLDER, "replaced.so")):
+            os.rmdir(os.path.join(FOLDER, "replaced.so"))
+        elif os.path.lexists(os.path.join(FOLDER, "replaced.so")):
+            os.remove(os.path.join(FOLDER, "replaced.so"))
+        copy("replaced")
+
+
+def test_deleted_program():
+    """The program's own file is gone."""
+    program = os.path.join(FOLDER, "deleted-python")
+    shutil.copy(os.path.realpath(PYTHON), program)
+    copy("deleted")
+    code = block(CRASH % "deleted").replace(
+        "import ctypes\n", "import ctypes, os; os.remove(%r)\n" % program)
+    # PYTHONPATH is no place where .pth files work.
+    code = code.replace("import", "import _faulthandler_precedence,", 1)
+    paths = run(PYTHON, "-c", "import sys; print(sys.prefix); "
+                "print(*sys.path[1:], sep=':')").raw_out.splitlines()
+    child = run(program, "-c", code, env=environment(
+        PYTHONHOME=os.path.dirname(os.path.dirname(LIBRARY)),
+        PYTHONPATH=paths[1]))
+    expect(child, "deleted",
+           LINES if complete() else EXPORTED)
+
+
+def damage(seed):
+    """The library with damage to what is read by lookups only."""
+    numbers = random.Random(seed)
+    data = bytearray(library())
+    table, = struct.unpack_from("<Q", data, 40)
+    size, count = struct.unpack_from("<HH", data, 58)
+    parts = [(table, size * count)]
+    end = 0
+    for i in range(count):
+        kind, flags, _, at, n = struct.unpack_from(
+            "<IQQQQ", data, table + i * size + 4)
+        if flags & 2:
+            end = max(end, at + (0 if kind == 8 else n))
+        elif n > 0:
+            parts.append((at, n))
+    at, n = numbers.choice(parts)
+    how = seed % 5
+    if how == 0:
+        for _ in range(1 + n // 20):
+            data[at + numbers.randrange(n)] = numbers.randrange(256)
+    elif how == 1:
+        data[at:at + n] = bytes(numbers.randrange(256)
+                                for _ in range(n))
+    elif how == 2:
+        data[at + numbers.randrange(n)] = numbers.choice([0, 127, 255])
+    elif how == 3:
+        data[at:at + n] = numbers.choice([b"\xff", b"\0", b"\x80"]) * n
+    else:
+        del data[numbers.randrange(end, len(data)):]
+    return bytes(data)
+
+
+@pytest.mark.skipif(
+    not (struct.calcsize("P") == 8),
+    reason="reads 64-bit files")
+@pytest.mark.parametrize("seed", range(20))
+def test_damaged_debug_data(seed):
+    """Symbols, debug data, section headers: any part may be nonsense."""
+    copy("damaged", damage(seed))
+    child = python(CRASH % "damaged")
+    text = re.sub(r"(?m)^  C File .* in .* \(damaged\.so\+0x\w+\)"
+                  r"\n", "", child.err)
+    assert "(damaged.so+0x" in child.err
+    child.err, others = tidy(text)
+    check(child, SIGSEGV, block(REPORT % "").replace(
+        "first):\n\n  …", "first):\n  …"))
+    check_others(others)
+
+
+def unusual(name, **counts):
+    counts = dict({"units": 0, "ranges": 0, "entry": 3, "entries": 0},
+                  **counts)
+    build(name, child_source("unusual.s") % counts, suffix=".s")
+
+
+UNUSUAL_LINE = """
+      C File "boom.c", line 7 in boom (%(name)s.so+0x…)
+"""
+
+
+NAME = """
+      C File ???, line ??? in boom (%(name)s.so+0x…)
+"""
+
+
+@pytest.mark.skipif(not X86_64, reason="needs the assembler of x86-64")
+def test_deep_debug_data():
+    """Entries are nested deeper than any stack."""
+    need_libbacktrace()
+    unusual("plain", entries=1000)
+    crash_in("plain", UNUSUAL_LINE)
+    unusual("deep", entry=2, entries=1000000)
+    crash_in("deep", NAME, limit=HANG)
+
+
+@pytest.mark.skipif(not X86_64, reason="needs the assembler of x86-64")
+def test_slow_debug_data():
+    """Debug data that take minutes cost 5 s, and their own frames."""
+    need_libbacktrace()
+    unusual("slow", units=10000, ranges=1000000)
+    child = crash_in("slow", NAME)
+    assert child.seconds > 4
+
+
+# ---- the worst moment ----
+
+def test_loader_lock():
+    """Another thread has the loader's lock."""
+    copy("loader")
+    child = python("""
+        import faulthandler; faulthandler.enable(2, False, "mixed")
+        import ctypes; library = ctypes.CDLL("./loader.so")
+        assert library.hold_loader() == 0
+        library.boom(None)
+    """)
+    expect(child, "loader",
+           LINES if complete() else EXPORTED, HANG,
+           report=REPORT.replace(
+               "Current thread 0x… (", "Stack ("))
+
+
+@pytest.mark.skipif(SANITIZED, reason="the sanitizer has its own heap")
+def test_heap_lock():
+    """Nobody can allocate."""
+    copy("heap")
+    build("stuck_heap", child_source("stuck_heap.c"))
+    child = python("""
+        import faulthandler; faulthandler.enable(2, c_stack="mixed")
+        import ctypes; boom = ctypes.CDLL("./heap.so").boom
+        stuck = ctypes.c_int.in_dll(ctypes.CDLL(None), "heap_is_stuck")
+        stuck.value = 1; boom(None)
+    """, env=environment(LD_PRELOAD=os.path.join(FOLDER, "stuck_heap.so")))
+    expect(child, "heap",
+           LINES if complete() else EXPORTED, HANG)
+
+
+def limited(name, prepare, lines, **options):
+    """boom() crashes after some Python code has run."""
+    copy(name)
+    code = block(CRASH % name).replace(
+        "import ctypes\n", "import ctypes; exec(%r); boom = "
+        'ctypes.CDLL("./%s.so").boom; exec(prepare)\n' % (
+            "prepare = %r" % block(prepare), name)).replace(
+        'ctypes.CDLL("./%s.so").boom(None)' % name, "boom(None)")
+    child = run(PYTHON, "-c", code, **options)
+    expect(child, name, lines)
+
+
+def test_no_descriptors():
+    """All descriptors are in use."""
+    limited("descriptors", """
+        import os, resource
+        resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+        try:
+            while True:
+                os.dup(2)
+        except OSError:
+            pass
+    """, LINES if complete() else EXPORTED)
+
+
+def test_no_memory():
+    """There is no more address space, for us or at all."""
+    some = LINES if complete() else EXPORTED
+    for limit, lines in (("(size, hard)", EXPORTED),
+                         ("(size, size)", EXPORTED),
+                         ("(size + 300000, hard)", some)):
+        limited("memory", """
+            import resource
+            with open("/proc/self/statm") as file:
+                size = int(file.read().split()[0])
+            size *= resource.getpagesize()
+            hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+            resource.setrlimit(resource.RLIMIT_AS, %s)
+        """ % limit, lines)
+
+
+@pytest.mark.skipif(not X86_64, reason="needs a number of x86-64")
+def test_no_processes():
+    """A sandbox refuses to make processes."""
+    limited("processes", """
+        import struct
+        # clone, number 56: EPERM, all others: allowed
+        rules = ctypes.create_string_buffer(struct.pack(
+            "HBBI" * 4, 0x20, 0, 0, 0, 0x15, 0, 1, 56,
+            6, 0, 0, 0x50001, 6, 0, 0, 0x7fff0000))
+        program = ctypes.create_string_buffer(struct.pack(
+            "HxxxxxxQ", 4, ctypes.addressof(rules)))
+        libc = ctypes.CDLL(None)
+        assert libc.prctl(38, 1, 0, 0, 0) == 0
+        assert libc.prctl(22, 2, program, 0, 0) == 0
+    """, EXPORTED)
+
+
+def test_no_trace():
+    """A process that lives on has no child and no mapping more."""
+    if not X86_64 or SANITIZED:
+        pytest.skip("needs the older handler of x86-64")
+    copy("again")
+    build("older", child_source("older.c"))
+    child = python("""
+        import ctypes, mmap, os
+        ctypes.CDLL("./older.so").install_repair()
+        import faulthandler
+        faulthandler.enable(os.open("/dev/null", 1), c_stack="mixed")
+        boom = ctypes.CDLL("./again.so").boom
+        protect = ctypes.CDLL(None).mprotect
+        page = mmap.mmap(-1, 4096)
+        at = ctypes.c_void_p(ctypes.addressof(
+            ctypes.c_char.from_buffer(page)))
+
+        def crash():
+            faulthandler.enable(os.open("/dev/null", 1), c_stack="mixed")
+            protect(at, 4096, 0)
+            boom(at)
+            try:
+                print("a child:", os.waitpid(-1, 0x40000000))
+            except ChildProcessError:
+                pass
+            with open("/proc/self/maps") as file:
+                return len(file.readlines())
+
+        crash()
+        print(crash() == crash())
+    """)
+    assert (child.status, child.out) == (0, "True\n"), child
