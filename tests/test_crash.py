@@ -1,0 +1,264 @@
+"""The report of 1.0, for each signal and each way to run Python."""
+
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+
+from signal import SIGSEGV
+
+import pytest
+
+from helpers import (
+    Child, FOLDER, PATIENCE, PYTHON, SIGNALS, block, check, crash,
+    environment, python, report, run, write_file)
+
+
+@pytest.mark.parametrize("signum, title, call", SIGNALS)
+def test_dash_c(signum, title, call):
+    """python -c."""
+    crash("import faulthandler; " + call, """
+        Fatal Python error: %s
+
+        Traceback (most recent call first):
+          File "<string>", line 1 in <module>
+    """ % title, signum)
+
+
+@pytest.mark.parametrize("signum, title, call", SIGNALS)
+def test_stdin(signum, title, call):
+    """A program on standard input."""
+    child = run(PYTHON, stdin=b"import faulthandler; "
+                + call.encode())
+    check(child, signum, block("""
+        Fatal Python error: %s
+
+        Traceback (most recent call first):
+          File "<stdin>", line 1 in <module>
+    """ % title))
+
+
+@pytest.mark.parametrize("signum, title, call", SIGNALS)
+def test_script(signum, title, call):
+    """A script, with a function."""
+    write_file("script.py", block("""
+        import faulthandler
+
+        def crash():
+            %s
+
+        crash()
+    """ % call))
+    check(run(PYTHON, "script.py"), signum, block("""
+        Fatal Python error: %s
+
+        Traceback (most recent call first):
+          File "script.py", line 4 in crash
+          File "script.py", line 6 in <module>
+    """ % title))
+
+
+def test_module():
+    """python -m, whose frames stand below the module's."""
+    write_file("crashing.py", "from die import die\n\ndie()\n")
+    child = run(PYTHON, "-m", "crashing")
+    check(child, SIGSEGV, report(child.out))
+    assert child.out.startswith(
+        '  File "crashing.py", line 3 in <module>\n')
+
+
+def prompt(line, **changes):
+    """Type a line at the interactive prompt."""
+    start = time.monotonic()
+    terminal, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [PYTHON, "-q"], stdin=theirs, stdout=theirs,
+        stderr=subprocess.PIPE, cwd=FOLDER, start_new_session=True,
+        env=environment(HOME=FOLDER, PYTHON_HISTORY=os.devnull,
+                        **changes))
+    os.close(theirs)
+    output = {terminal: b"", process.stderr.fileno(): b""}
+    readable = list(output)
+    typed = False
+    while readable:
+        ready = select.select(readable, [], [], PATIENCE)[0]
+        if not ready:
+            os.killpg(process.pid, signal.SIGKILL)
+            pytest.fail("no end at the prompt: %r" % output)
+        for descriptor in ready:
+            try:
+                data = os.read(descriptor, 65536)
+            except OSError:
+                data = b""
+            output[descriptor] += data
+            if not data:
+                readable.remove(descriptor)
+        if not typed and b">>> " in b"".join(output.values()):
+            typed = True
+            os.write(terminal, line.encode() + b"\r")
+    out, err = output.values()
+    process.stderr.close()
+    os.close(terminal)
+    if err.startswith(b">>> "):
+        err = err[4:]
+    return Child(process.wait(), out.replace(b"\r\n", b"\n"), err,
+                 time.monotonic() - start)
+
+
+@pytest.mark.parametrize("signum, title, call", SIGNALS)
+def test_prompt(signum, title, call):
+    """The interactive prompt; from 3.13 on it has frames below."""
+    name = "<stdin>" if sys.version_info < (3, 13) else "<python-input-0>"
+    child = prompt("import faulthandler; " + call,
+                   TERM="xterm")
+    below = ""
+    if sys.version_info >= (3, 13):
+        below = re.search(
+            r'(?m)(^  File "(…/|<frozen ).* in .*\n)+\Z',
+            child.err)[0]
+    check(child, signum, block("""
+        Fatal Python error: %s
+
+        Traceback (most recent call first):
+          File "%s", line 1 in <module>
+    """ % (title, name)) + below)
+
+
+def test_frames_of_the_prompt():
+    """At the prompt too, the frames are those of traceback."""
+    child = prompt("from die import die; die()", TERM="xterm")
+    frames = re.findall('(?m)^.*?(  File ".*", line .* in .*)\n',
+                        child.raw_out)
+    assert child.status == -SIGSEGV
+    assert child.raw_err == report("\n".join(frames) + "\n")
+
+
+@pytest.mark.skipif(
+    sys.version_info < (3, 13),
+    reason="has only the basic prompt")
+def test_basic_prompt():
+    """The prompt without its own Python code: four lines."""
+    child = prompt("import faulthandler; faulthandler.sigsegv()",
+                   PYTHON_BASIC_REPL="1")
+    child.err = re.sub('"<stdin>?-0>?"', '"<stdin-0>"', child.err)
+    check(child, SIGSEGV, block("""
+        Fatal Python error: Segmentation fault
+
+        Traceback (most recent call first):
+          File "<stdin-0>", line 1 in <module>
+    """))
+
+
+@pytest.mark.parametrize("switches", [
+    ["-O"], ["-OO"], ["-I"], ["-X", "dev"], ["-u"],
+    ["-W", "error"], ["-X", "faulthandler"],
+    ["-X", "utf8"], ["-E"], ["-B"]])
+def test_optimised_and_isolated(switches):
+    """Switches of the interpreter make no difference."""
+    child = run(PYTHON, *switches, "-c",
+                "import faulthandler; faulthandler.sigsegv()")
+    check(child, SIGSEGV, block("""
+        Fatal Python error: Segmentation fault
+
+        Traceback (most recent call first):
+          File "<string>", line 1 in <module>
+    """))
+
+
+def test_enable_and_disable():
+    """In any order and number; the state is always told right."""
+    child = python("""
+        import faulthandler as f
+        state = lambda: print(f.isenabled(), end=" ")
+        state()
+        print(f.enable(), end=" "); state()
+        print(f.disable(), end=" "); state()
+        print(f.disable(), end=" "); state()
+        print(f.enable(), f.enable(), f.enable(), end=" "); state()
+        print(f.disable(), f.disable(), end=" "); state()
+    """)
+    assert child.out == ("True None True True False False False "
+                     "None None None True True False False "), child
+
+
+@pytest.mark.parametrize("calls, armed", [
+    ("ed", 0), ("de", 1), ("ddde", 1), ("eeed", 0),
+    ("dede", 1), ("eded", 0), ("ede" * 50, 1)])
+def test_enabled_again(calls, armed):
+    """What counts is the last call, however many came before."""
+    child = python("""
+        import faulthandler
+        for call in %r:
+            if call == "e":
+                faulthandler.enable()
+            else:
+                faulthandler.disable()
+        print(faulthandler.isenabled(), flush=True)
+        faulthandler.sigsegv()
+    """ % calls)
+    assert child.out == "%s\n" % bool(armed)
+    check(child, SIGSEGV, armed * report(
+        '  File "<string>", line 8 in <module>\n'))
+
+
+def test_no_garbage_on_normal_exit():
+    """A process that does not crash prints nothing."""
+    for code in ("import faulthandler", "import faulthandler as f; "
+                 "f.disable(); f.enable(); import sys; sys.exit(3)"):
+        child = python(code)
+        assert (child.status, child.err) == (3 if "3" in code else 0, "")
+
+
+# ---- sigsegv() and its kin -------------------------------------------------
+
+
+@pytest.mark.parametrize("argument", [
+    "True", "1", "release_gil=True", "0", "[]", "None",
+    "'x'", "release_gil=object()"])
+def test_release_gil(argument):
+    """release_gil is true or false like anything in Python."""
+    crash("import faulthandler; faulthandler.sigsegv(%s)"
+          % argument, """
+        Fatal Python error: Segmentation fault
+
+        Traceback (most recent call first):
+          File "<string>", line 1 in <module>
+    """)
+
+
+def test_no_truth():
+    """An argument whose truth raises is an error, not a crash."""
+    child = python("""
+        import faulthandler
+        class C:
+            def __bool__(self):
+                raise ZeroDivisionError
+        try:
+            faulthandler.sigsegv(C())
+        except ZeroDivisionError:
+            print("raised")
+    """)
+    assert (child.status, child.out) == (0, "raised\n"), child
+
+
+def test_wrong_arguments():
+    """Wrong arguments are a TypeError that names the function."""
+    calls = ["sigsegv(1, 2)", "sigsegv(x=1)", "sigsegv(1, release_gil=1)",
+             "sigfpe(1)", "sigfpe(x=1)", "sigbus(1)", "sigbus(x=1)",
+             "sigill(1)", "sigill(x=1)", "disable(1)", "isenabled(1)",
+             "isenabled(x=1)", "disable(x=1)"]
+    child = python("""
+        import faulthandler
+        for call in %r:
+            try:
+                eval("faulthandler." + call)
+            except TypeError as error:
+                print(call, call.split("(")[0] + "()" in str(error))
+            else:
+                print(call, "was accepted")
+    """ % calls)
+    assert child.out.splitlines() == [call + " True" for call in calls], child

@@ -1,0 +1,324 @@
+"""dump_traceback(): what the running Python's own module dumps."""
+
+import re
+import sys
+
+from helpers import agrees, block, prints, python
+
+
+def test_literal():
+    """The report itself, for one thread."""
+    prints("""
+        import faulthandler
+        def f():
+            faulthandler.dump_traceback()
+        f()
+    """, """
+        Current thread 0x… (most recent call first):
+          File "<string>", line 3 in f
+          File "<string>", line 4 in <module>
+    """)
+
+
+def test_one_thread():
+    """all_threads=False has a title of its own."""
+    prints("""
+        import faulthandler
+        def f():
+            faulthandler.dump_traceback(all_threads=False)
+        f()
+    """, """
+        Stack (most recent call first):
+          File "<string>", line 3 in f
+          File "<string>", line 4 in <module>
+    """)
+
+
+def test_identity():
+    """The hexadecimal number is Thread.ident, and the name follows."""
+    child = python("""
+        import faulthandler, threading
+        print("0x%016x" % threading.main_thread().ident)
+        faulthandler.dump_traceback()
+    """)
+    assert re.search(r"\ACurrent thread %s " %
+                     child.raw_out.strip(), child.raw_err)
+
+
+def test_threads():
+    """All threads, in the builtin's order, with its names."""
+    child = agrees("""
+        import threading
+        import time
+        waiting, never = [], threading.Lock()
+        def wait(n):
+            if n:
+                wait(n - 1)
+            else:
+                waiting.append(1); never.acquire()
+        never.acquire()
+        for n in range(20):
+            threading.Thread(target=wait, args=(n,), daemon=True,
+                             name="caf\u00e9 %d" % n).start()
+        while len(waiting) < 20:
+            time.sleep(0.001)
+        print(same().count("(most recent call first):"))
+        print(same(False).count("(most recent call first):"))
+    """)
+    assert child.out == "21\n1\n"
+
+
+def test_more_than_100_threads():
+    """A hundred by default, then the current one, then three dots."""
+    child = agrees("""
+        import _thread
+        lock = _thread.allocate_lock()
+        lock.acquire()
+        started = []
+        def wait():
+            started.append(1)
+            lock.acquire()
+        for n in range(120):
+            _thread.start_new_thread(wait, ())
+        while len(started) < 120:
+            pass
+        text = both()[0]
+        print(text.count("hread 0x"), text.endswith("\\n\\n...\\n"),
+              text.count("Current thread"))
+        import tempfile
+        from both import ours as faulthandler
+        for number in (1, 7, 200):
+            with tempfile.TemporaryFile("w+") as file:
+                faulthandler.dump_traceback(file, max_threads=number)
+                file.seek(0)
+                text = file.read()
+            print(number, text.count("hread 0x"),
+                  text.endswith("\\n\\n...\\n"),
+                  text.count("Current thread"))
+    """)
+    assert child.out == block("""
+        101 True 1
+        1 2 True 1
+        7 8 True 1
+        200 121 False 1
+    """)
+
+
+def test_more_threads_than_can_be_listed():
+    """The current one is always shown, the oldest of many, too."""
+    child = python("""
+        import ctypes, os, signal, faulthandler
+        make = ctypes.pythonapi.PyThreadState_New
+        make.restype = ctypes.c_void_p
+        make.argtypes = [ctypes.c_void_p]
+        main = ctypes.pythonapi.PyInterpreterState_Main
+        main.restype = ctypes.c_void_p
+        for _ in range(4096):
+            make(main())            # no threads: they have no number
+        faulthandler.register(signal.SIGUSR1)
+        faulthandler.dump_traceback(max_threads=1)
+        os.kill(os.getpid(), signal.SIGUSR1); os._exit(0)
+    """)
+    assert re.sub(r" \[.*\]", "", child.err) == block("""
+        Current thread 0x… (most recent call first):
+          File "<string>", line 10 in <module>
+
+        ...
+        Current thread 0x… (most recent call first):
+          File "<string>", line 11 in <module>
+
+        ...
+    """), child
+
+
+def test_deep_stacks():
+    """A hundred frames, then the builtin's three dots."""
+    agrees("""
+        def f(n):
+            f(n - 1) if n else same()
+        for n in (90, 97, 98, 99, 100, 101, 500):
+            f(n)
+    """)
+
+
+def test_names():
+    """Escapes, and names that are too long."""
+    agrees(r"""
+        def f():
+            same()
+        for name in ["", "caf\xe9", "\u20ac", "\U0001f40d", "\ud800",
+                     "a\nb\0\x7f", "x" * 499, "x" * 500, "x" * 501,
+                     "\u20ac" * 499, "\u20ac" * 501, '"quoted"',
+                     "".join(map(chr, range(300)))]:
+            f.__code__ = f.__code__.replace(co_name=name,
+                                            co_filename=name)
+            f()
+    """)
+
+
+def test_subclasses_of_str():
+    """File names that are more than a str, as templates have them."""
+    agrees(r"""
+        class Name(str):
+            pass
+        def f():
+            same()
+        for name in ["", "plain", "caf\xe9", "\u20ac", "\U0001f40d",
+                     "x" * 500, "x" * 501]:
+            exec(compile("same()", Name(name + ".html"), "exec"))
+            f.__code__ = f.__code__.replace(co_name=Name(name),
+                                            co_filename=Name(name))
+            f()
+    """)
+
+
+def test_generators():
+    """Generators, coroutines and comprehensions."""
+    agrees("""
+        import asyncio
+        def generate():
+            yield same()
+        async def coroutine():
+            await asyncio.sleep(0)
+            [same() for x in generate()]
+        asyncio.run(coroutine())
+        class C:
+            x = [same() for x in (lambda: generate())()]
+    """)
+
+
+def test_collector():
+    """The line that says the collector works."""
+    child = agrees("""
+        import gc
+        class C:
+            def __del__(self):
+                print(same().count("  Garbage-collecting"))
+        x = C()
+        x.self = x
+        del x
+        gc.collect()
+    """)
+    assert child.out == ("1\n" if sys.version_info >= (3, 10) else "0\n")
+
+
+def test_specialised_init():
+    """After specialised __init__ calls ours is right, the builtin not."""
+    child = python("""
+        from both import both
+        from die import lines
+        import sys
+        class C:
+            def __init__(self, n):
+                if n == 5000:
+                    self.text = both()
+                    self.frames = lines(sys._getframe())
+        def make(n):
+            return C(n)
+        for n in range(5001):
+            x = make(n)
+        ours, builtin = x.text
+        found = ours.splitlines()[1:]
+        print(found[1:][1:] == x.frames[1:], len(x.frames))
+    """)
+    assert child.out == "True 3\n", child
+
+
+def test_standard_library():
+    """At thousands of points of real code both dump the same."""
+    child = agrees("""
+        import gc, sys
+        from both import builtin, ours
+        from die import lines
+        from work import work
+        import tempfile
+        file = tempfile.TemporaryFile()
+        events = compared = 0
+        def dump(module):
+            module.dump_traceback(file, False)
+            text = file.seek(0) or file.read()
+            file.seek(0)
+            file.truncate()
+            return text
+        def event(frame, kind, argument):
+            global events, compared
+            events += 1
+            if events % 97 == 0:
+                text = dump(ours).decode("ascii").splitlines()
+                expected = lines(frame)
+                if text[3:] != expected and len(expected) < 98:
+                    sys.setprofile(None)
+                    print("\\n".join(text + ["expected"] + expected))
+                    sys.exit(1)
+                compared += 1
+        gc.disable()
+        sys.setprofile(event)
+        while compared < 5000:
+            work()
+        sys.setprofile(None)
+        file.close()
+        print("done")
+    """, limit=120)
+    assert child.out == "done\n"
+
+
+def test_subinterpreter():
+    """From a subinterpreter, ours goes on where the builtin ends."""
+    child = agrees("""
+        import sub
+        other = sub.create(False)
+        sub.run(other, "import sys; sys.path.insert(0, '');"
+                "import both; x = both.both()")
+        sub.run(other, "assert x[0].startswith(x[1]), x")
+        sub.run(other, "print(x[0][len(x[1]):], flush=True)")
+    """)
+    out = re.sub(r" \[python[^\]]*\]", "", child.out)
+    assert out == ("\n" + block("""
+        Interpreter 0:
+
+        Thread 0x… (most recent call first):
+          File "sub.py", line 22 in run
+          File "<string>", line 4 in <module>
+
+    """))
+
+
+def test_pipe_read_by_a_thread():
+    """A megabyte goes to a pipe that a thread of ours reads."""
+    child = python("""
+        import faulthandler, os, threading
+        reader, writer = os.pipe()
+        total = []
+        def read():
+            while True:
+                data = os.read(reader, 65536)
+                if not data:
+                    break
+                total.append(len(data))
+        thread = threading.Thread(target=read)
+        thread.start()
+        def f(n):
+            f(n - 1) if n else [faulthandler.dump_traceback(writer)
+                                for x in range(12)]
+        name = "n" * 480
+        f.__code__ = f.__code__.replace(co_name=name, co_filename=name)
+        f(120)
+        os.close(writer)
+        thread.join()
+        print(sum(total) > 10**6)
+    """)
+    assert (child.status, child.out) == (0, "True\n"), child
+
+
+def test_file_is_flushed():
+    """What is in the file's buffer comes before the dump."""
+    child = python("""
+        import faulthandler, sys
+        sys.stdout.write("first\\n")
+        faulthandler.dump_traceback(sys.stdout, all_threads=False)
+    """)
+    assert child.out == block("""
+        first
+        Stack (most recent call first):
+          File "<string>", line 3 in <module>
+    """)

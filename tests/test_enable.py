@@ -1,0 +1,161 @@
+"""enable(file): the standard library's report of a crash."""
+
+import os
+import sys
+
+from signal import SIGABRT, SIGFPE, SIGSEGV
+
+import pytest
+
+from helpers import (
+    FOLDER, SIGNALS, as_builtin, block, check, crash, python, report, strip)
+
+
+@pytest.mark.parametrize("signum, title, call", SIGNALS)
+def test_literal(signum, title, call):
+    """The report itself, for each signal."""
+    child = python("""
+        import faulthandler, sys
+        faulthandler.enable(sys.stderr, c_stack=False)
+        %s
+    """ % call)
+    child.err = strip(child.err)
+    if signum == SIGFPE:
+        child.err = child.err.replace("Floating-", "Floating ")
+    check(child, signum, block("""
+        Fatal Python error: %s
+
+        Current thread 0x… (most recent call first):
+          File "<string>", line 3 in <module>
+    """ % title))
+
+
+@pytest.mark.parametrize("arguments, call", [
+    ("2", "_sigsegv()"), ("2", "_sigfpe()"), ("2", "_sigabrt()"),
+    ("file=2, all_threads=True", "_sigsegv(True)"),
+    ("sys.stderr", "_sigsegv()"), ("2, False", "_sigsegv()"),
+    ("2, all_threads=0", "_sigfpe()")])
+def test_as_the_builtin(arguments, call):
+    """The same bytes as from the builtin, extension modules too."""
+    c_stack = ", c_stack=False" * (sys.version_info >= (3, 14))
+    as_builtin("""
+        import faulthandler, sys
+        import json, decimal, ctypes, unicodedata, array
+        def f():
+            faulthandler.%s
+        faulthandler.enable(%s%s)
+        f()
+    """ % (call, arguments, c_stack))
+
+
+def test_crashing_thread_first():
+    """The crashing thread comes first, the others as by the builtin."""
+    child = python("""
+        import _thread, faulthandler
+        lock = _thread.allocate_lock()
+        lock.acquire()
+        faulthandler.enable(2, c_stack=False)
+        def work():
+            faulthandler.sigsegv()
+        def wait():
+            _thread.start_new_thread(work, ()); lock.acquire()
+        _thread.start_new_thread(wait, ()); lock.acquire()
+    """)
+    child.err = strip(child.err)
+    check(child, SIGSEGV, block("""
+        Fatal Python error: Segmentation fault
+
+        Current thread 0x… (most recent call first):
+          File "<string>", line 6 in work
+
+        Thread 0x… (most recent call first):
+          File "<string>", line 8 in wait
+
+        Thread 0x… (most recent call first):
+          File "<string>", line 9 in <module>
+    """))
+
+
+def test_deep_stack():
+    """A fatal report shows the outermost frames too."""
+    child = python("""
+        import faulthandler
+        faulthandler.enable(2, c_stack=False)
+        def f(n):
+            f(n - 1) if n else faulthandler.sigsegv()
+        f(148)
+    """)
+    child.err = strip(child.err)
+    check(child, SIGSEGV, report(
+        90 * '  File "<string>", line 4 in f\n'
+        + "  ... 50 frames not shown ...\n"
+        + 9 * '  File "<string>", line 4 in f\n'
+        + '  File "<string>", line 5 in <module>\n').replace(
+            "Traceback (", "Current thread 0x… ("))
+
+
+def test_enable_again():
+    """The last call's file is the one that counts."""
+    child = python("""
+        import faulthandler, sys
+        faulthandler.enable(1, c_stack=False)
+        faulthandler.enable(sys.__stderr__, c_stack=False)
+        faulthandler.sigsegv()
+    """)
+    assert child.out == ""
+    assert child.err.count("Fatal Python error") == 1
+    child = python("""
+        import faulthandler
+        faulthandler.enable(1, c_stack=False)
+        faulthandler.enable()
+        faulthandler.sigsegv()
+    """)
+    assert child.out == ""
+    check(child, SIGSEGV, report(
+        '  File "<string>", line 4 in <module>\n'))
+
+
+def test_file_is_kept_alive():
+    """A file object that only enable() refers to stays open."""
+    child = python("""
+        import faulthandler, gc
+        faulthandler.enable(open("kept.txt", "w"), c_stack=False)
+        gc.collect()
+        faulthandler.sigsegv()
+    """)
+    check(child, SIGSEGV, "")
+    with open(os.path.join(FOLDER, "kept.txt")) as file:
+        assert file.readline() == "Fatal Python error: Segmentation fault\n"
+
+
+def test_closed_descriptor():
+    """disable() and os.close() at once, as pytest does."""
+    child = python("""
+        import faulthandler, os
+        number = os.dup(2)
+        faulthandler.enable(number)
+        faulthandler.disable()
+        os.close(number)
+        victim = os.open("victim", os.O_CREAT | os.O_RDWR | os.O_TRUNC)
+        assert victim == number, (victim, number)
+        faulthandler.sigsegv()
+    """)
+    check(child, SIGSEGV, "")
+    assert os.path.getsize(os.path.join(FOLDER, "victim")) == 0
+
+
+@pytest.mark.parametrize("call, signum", [
+    ("_sigsegv()", SIGSEGV), ("_sigfpe()", SIGFPE),
+    ("_sigsegv(True)", SIGSEGV),
+    ("_sigabrt()", SIGABRT),
+    ("_read_null()", SIGSEGV),
+    ("_stack_overflow()", SIGSEGV)])
+def test_crash_functions(call, signum):
+    """The functions that test suites crash with."""
+    title = {s: t for s, t, _ in SIGNALS}[signum]
+    crash("import faulthandler; faulthandler." + call, """
+        Fatal Python error: %s
+
+        Traceback (most recent call first):
+          File "<string>", line 1 in <module>
+    """ % title, signum)

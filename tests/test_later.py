@@ -1,0 +1,506 @@
+"""The watchdog."""
+
+import pytest
+
+from helpers import (
+    FULL_PIPE, LIMIT, PYTHON, as_builtin, block, compile_library,
+    few_versions, preload, prints, python, run, with_held_poll, write_file)
+
+
+# Arm and wait in one line: a dump may come before the next one runs.
+
+def dumps_once(seconds, title):
+    """Armed for so long, it dumps once, to standard error."""
+    prints("""
+        import faulthandler as f, os, time
+        (reader, writer), error = os.pipe(), os.dup(2)
+        os.dup2(writer, 2)
+        f.dump_traceback_later(%s); text = os.read(reader, 9999)
+        time.sleep(0.5)
+        f.cancel_dump_traceback_later()
+        os.close(writer), os.dup2(error, 2)
+        os.write(2, text + os.read(reader, 9999))
+    """ % seconds, """
+        %s
+        Thread 0x… (most recent call first):
+          File "<string>", line 4 in <module>
+    """ % title)
+
+
+def test_subinterpreter_that_ended():
+    """The watchdog of an interpreter that is gone shows the others."""
+    child = python("""
+        import atexit, os, faulthandler, sub
+        ours, theirs = os.pipe()
+        def read(count):
+            text = b""
+            while text.count(b"Timeout") < count:
+                text += os.read(ours, 4096)
+            return text
+        gone = sub.create(False)
+        sub.run(gone, "import faulthandler; faulthandler."
+                "dump_traceback_later(0.01, True, %d)" % theirs)
+        atexit.unregister(sub.module.destroy)
+        sub.module.destroy(gone)
+        os.set_blocking(ours, False)
+        try:
+            while os.read(ours, 65536):
+                pass
+        except BlockingIOError:
+            os.set_blocking(ours, True)
+        read(2)         # one of them was begun before
+        text = read(3).decode()
+        faulthandler.cancel_dump_traceback_later()
+        print("threads cannot be read" in text, "in <module>" in text)
+    """)
+    assert (child.status, child.out, child.err) == (
+        0, "False True\n", ""), child
+
+
+def test_once():
+    """One dump, after the time."""
+    dumps_once(0.2, "Timeout (0:00:00.200000)!")
+
+
+def test_time_in_the_title():
+    """Fractions are written only where there are any."""
+    dumps_once(1, "Timeout (0:00:01)!")
+
+
+def test_time_rounded_as_python_does():
+    """Up to nanoseconds, then up to microseconds, as binary numbers."""
+    dumps_once(0.067, "Timeout (0:00:00.067001)!")
+    dumps_once(0.07, "Timeout (0:00:00.070000)!")
+
+
+@pytest.mark.parametrize("name", ["local", "larger"])
+def test_large_thread_local_variables(name):
+    """They lie on the stack of the watchdog's thread, which has room."""
+    compile_library(name)
+    child = python("""
+        import faulthandler as f, os
+        reader, writer = os.pipe()
+        f.dump_traceback_later(0.01, file=writer)
+        print(os.read(reader, 26).decode())
+    """, env=preload(name))
+    assert (child.status, child.out) == (
+        0, "Timeout (0:00:00.010000)!\n\n"), child
+
+
+def test_early_enough_and_late_enough():
+    """The dump comes at the time, not before it."""
+    child = python("""
+        import faulthandler, os, time
+        reader, writer = os.pipe()
+        waited = []
+        for n in range(5):
+            start = time.monotonic()
+            faulthandler.dump_traceback_later(0.2, file=writer)
+            os.read(reader, 9999)
+            waited.append(time.monotonic() - start)
+        # Of the others some may have met a busy machine.
+        print(0.2 <= min(waited) < 1.2, waited)
+    """)
+    assert child.out.split()[:1] == ["True"], child
+
+
+def test_repeat_until_cancelled():
+    """Dumps again and again, with nothing between, until cancelled."""
+    prints("""
+        import faulthandler as f, os
+        reader, writer = os.pipe()
+        reads = map(os.read, [reader] * 3, [9999] * 3)
+        f.dump_traceback_later(0.05, True, writer); text = list(reads)
+        f.cancel_dump_traceback_later()
+        os.close(writer)
+        # The pipe ends when the watchdog does.
+        text += iter(lambda: os.read(reader, 9999), b"")
+        two = b"".join(text).split(b"Timeout")[:3]
+        os.write(2, b"Timeout".join(two))
+    """, 2 * block("""
+        Timeout (0:00:00.050000)!
+        Thread 0x… (most recent call first):
+          File "<string>", line 4 in <module>
+    """))
+
+
+def test_exit():
+    """exit=True ends the process with status 1, after the dump."""
+    child = prints("""
+        import atexit, faulthandler, time
+        atexit.register(print, "atexit")
+        faulthandler.dump_traceback_later(0.2, exit=True); time.sleep(30)
+    """, """
+        Timeout (0:00:00.200000)!
+        Thread 0x… (most recent call first):
+          File "<string>", line 3 in <module>
+    """, status=1)
+    assert child.out == ""
+
+
+def test_cancelled():
+    """Cancelled in time, it prints nothing, and closes its file."""
+    child = prints("""
+        import faulthandler, os
+        reader, writer = os.pipe()
+        faulthandler.cancel_dump_traceback_later()
+        faulthandler.dump_traceback_later(60, file=writer, exit=True)
+        faulthandler.cancel_dump_traceback_later()
+        faulthandler.cancel_dump_traceback_later()
+        os.close(writer)
+        print(os.read(reader, 9999))
+    """, "")
+    assert child.out == "b''\n"
+
+
+def test_armed_again():
+    """Arming again replaces what was armed, arguments and all."""
+    prints("""
+        import faulthandler as f, os, time
+        (old, theirs), (reader, writer) = os.pipe(), os.pipe()
+        arm = f.dump_traceback_later
+        arm(60, True, theirs, exit=True)
+        arm(60, file=theirs)
+        arm(0.2, file=writer); text = os.read(reader, 9999)
+        time.sleep(0.5)
+        f.cancel_dump_traceback_later()
+        os.close(theirs), os.close(writer)
+        os.write(2, text + os.read(reader, 9999) + os.read(old, 9999))
+    """, """
+        Timeout (0:00:00.200000)!
+        Thread 0x… (most recent call first):
+          File "<string>", line 6 in <module>
+    """)
+
+
+def test_as_the_builtin():
+    """The same bytes as from the builtin, with threads."""
+    as_builtin("""
+        import faulthandler, os, threading, time
+        never, waiting = threading.Lock(), []
+        never.acquire()
+        def wait():
+            waiting.append(1); never.acquire()
+        for n in range(3):
+            threading.Thread(target=wait, daemon=True,
+                             name="worker-%d" % n).start()
+        while len(waiting) < 3:
+            time.sleep(0.001)
+        reader, writer = os.pipe()
+        later = faulthandler.dump_traceback_later
+        end = faulthandler.cancel_dump_traceback_later
+        later(0.2, file=writer); text = os.read(reader, 1); end()
+        os.close(writer)
+        os.write(2, text + os.read(reader, 9999))
+    """)
+
+
+def test_no_exit_at_the_end():
+    """A watchdog that is armed does not keep the process."""
+    for code in ("", "import sys; sys.exit(3)", "import os; os._exit(4)"):
+        child = python("import faulthandler; faulthandler."
+                       "dump_traceback_later(60, exit=True); " + code)
+        assert child.err == ""
+        assert child.seconds < LIMIT
+
+
+def test_cancel_while_stuck():
+    """cancel returns within a second though the pipe is full."""
+    child = python("""
+        import faulthandler, os, time
+        reader, writer = os.pipe()
+        os.set_blocking(writer, False)
+        try:
+            while True:
+                os.write(writer, b"x" * 65536)
+        except BlockingIOError:
+            os.set_blocking(writer, True)
+        took = []
+        for n in range(3):
+            faulthandler.dump_traceback_later(0.1, True, writer)
+            time.sleep(0.5)
+            start = time.monotonic()
+            faulthandler.cancel_dump_traceback_later()
+            took.append(time.monotonic() - start)
+        # Of the others some may have met a busy machine.
+        print(min(took) < 1, took)
+    """)
+    assert (child.status, child.out.split()[:1]) == (0, ["True"]), child
+    assert child.seconds < LIMIT
+
+
+def test_threads_run_while_cancelling():
+    """Other threads run on while a stuck watchdog is cancelled."""
+    child = python("""
+        import faulthandler, os, sys, threading, time
+        sys.setswitchinterval(60)   # nobody loses the GIL who keeps it
+        reader, writer = os.pipe()
+        os.set_blocking(writer, False)
+        try:
+            while True:
+                os.write(writer, b"x" * 65536)
+        except BlockingIOError:
+            os.set_blocking(writer, True)
+        beats, most, cancelling = 0, 0, False
+        def beat():
+            global beats
+            while most < 5:
+                time.sleep(0.001)
+                beats += cancelling
+        threading.Thread(target=beat).start()
+        # Until one takes so long that the other thread is seen to run.
+        while most < 5:
+            faulthandler.dump_traceback_later(0.1, True, writer)
+            time.sleep(0.15)
+            beats, cancelling = 0, True
+            faulthandler.cancel_dump_traceback_later()
+            cancelling, most = False, max(most, beats)
+    """)
+    assert (child.status, child.err) == (0, ""), child
+
+
+def test_descriptor_closed_after_cancel():
+    """After cancel the caller's descriptor is left alone."""
+    child = python("""
+        import faulthandler, os, time
+        for n in range(20):
+            number = os.open(os.devnull, os.O_WRONLY)
+            faulthandler.dump_traceback_later(0.005, True, number)
+            time.sleep(0.012)
+            faulthandler.cancel_dump_traceback_later()
+            os.close(number)
+            victim = os.open("victim", os.O_CREAT | os.O_RDWR
+                             | os.O_TRUNC)
+            time.sleep(0.01)
+            assert os.fstat(victim).st_size == 0
+            os.close(victim)
+    """)
+    assert (child.status, child.err) == (0, "")
+
+
+def test_busy_threads():
+    """Dumps of threads that run on read lines, and kill nobody."""
+    child = python("""
+        import faulthandler, os, re, tempfile, time
+        import busy
+        file = tempfile.TemporaryFile("w+")
+        threads = busy.begin()
+        faulthandler.dump_traceback_later(0.002, True, file)
+        time.sleep(2)
+        # On a busy machine these are few.
+        while os.pread(file.fileno(), 10**8, 0).count(b"Timeout") < 51:
+            time.sleep(0.1)
+        faulthandler.cancel_dump_traceback_later()
+        busy.end(threads)
+        file.seek(0)
+        text = file.read()
+        line = re.compile(
+            r"Timeout \\(0:00:00.002000\\)!|(Thread|Current thread) 0x"
+            r"[0-9a-f]{16}.* \\(most recent call first\\):|"
+            r'  File (".*"|\\?{3}), line (\\d+|\\?{3}) in \\S+|'
+            r"  <[a-zA-Z ]+>|  [.]{3}|[.]{3}|$")
+        file.close()
+        print(text.count("Timeout") > 50)
+        print([x for x in text.splitlines() if not line.match(x)][:5])
+    """)
+    assert (child.status, child.err, child.out) == (0, "", "True\n[]\n"), child
+
+
+@pytest.mark.parametrize("action", [
+    "pass", "faulthandler.cancel_dump_traceback_later()",
+    "faulthandler.dump_traceback_later(60)",
+    "sys.exit(0)", "faulthandler.dump_traceback(1)"])
+def test_forked_child(action):
+    """A forked child can exit, cancel, arm again, and be dumped."""
+    child = python("""
+        import faulthandler, os, sys
+        faulthandler.dump_traceback_later(60, exit=True)
+        pid = os.fork()
+        if pid == 0:
+            %s
+        else:
+            status = os.waitpid(pid, 0)[1]
+            faulthandler.cancel_dump_traceback_later()
+            print("status", status)
+    """ % action)
+    assert "status 0\n" in child.out
+    assert child.status == 0, child
+    assert child.seconds < LIMIT
+
+
+def test_forked_child_has_no_file():
+    """What the watchdog's file was duplicated to is not left open."""
+    child = python("""
+        import faulthandler, os
+        __import__("warnings").simplefilter("ignore")
+        files = len(os.listdir("/proc/self/fd"))
+        faulthandler.dump_traceback_later(60, file=1)
+        pid = os.fork()
+        if pid == 0:
+            os._exit(len(os.listdir("/proc/self/fd")) - files)
+        print(os.waitpid(pid, 0)[1])
+    """)
+    assert (child.status, child.out) == (0, "0\n"), child
+
+
+def test_forked_child_dumps():
+    """A watchdog armed in a forked child works there."""
+    child = python("""
+        import faulthandler, os, time
+        faulthandler.dump_traceback_later(60)
+        pid = os.fork()
+        if pid == 0:
+            faulthandler.dump_traceback_later(0.1, exit=True)
+            time.sleep(60)
+        print(os.WEXITSTATUS(os.waitpid(pid, 0)[1]))
+    """)
+    assert child.out == "1\n"
+    assert child.err.count("Timeout (0:00:00.100000)!") == 1
+
+
+def test_multiprocessing():
+    """Every start method lives with an armed watchdog."""
+    write_file("workers.py", block("""
+        import faulthandler, multiprocessing, sys
+        def work(x):
+            faulthandler.cancel_dump_traceback_later()
+            return x * 2
+        if __name__ == "__main__":
+            faulthandler.dump_traceback_later(60, exit=True)
+            context = multiprocessing.get_context(sys.argv[1])
+            with context.Pool(2) as pool:
+                print(pool.map(work, [1, 2, 3]))
+    """))
+    for method in ("fork", "spawn", "forkserver"):
+        child = run(PYTHON, "-W", "ignore", "workers.py", method)
+        assert (child.status, child.out, child.err) == (
+            0, "[2, 4, 6]\n", "")
+
+
+# ---- what shows only where a guard is missing ------------------------------
+
+@few_versions
+def test_cancelled_at_once():
+    """What was cancelled before it was written is not written."""
+    child = python(block(FULL_PIPE) + block("""
+        faulthandler.dump_traceback_later(0.1, file=theirs)
+        time.sleep(0.3)
+        faulthandler.cancel_dump_traceback_later()
+        empty(lambda: time.sleep(0.8))
+        time.sleep(1)
+    """))
+    assert (child.status, child.out, child.err) == (0, "", "")
+
+
+@few_versions
+def test_cancelled_does_not_wait():
+    """A watchdog that is cancelled soon stops waiting for a pipe."""
+    child = with_held_poll("""
+        faulthandler.dump_traceback_later(0.01, file=theirs)
+        until(lambda: polls.value)
+        before = polls.value
+        faulthandler.cancel_dump_traceback_later()
+        until(lambda: len(os.listdir("/proc/self/task")) == 1)
+        print(polls.value - before < 12, polls.value - before)
+    """)
+    assert (child.status, child.out[:4]) == (0, "True"), child
+
+
+@few_versions
+def test_cancelled_while_it_stands_still():
+    """Nor is it written by a thread that could not run meanwhile."""
+    child = with_held_poll("""
+        hold.value = 1
+        faulthandler.dump_traceback_later(0.01, file=theirs)
+        until(lambda: held.value)
+        faulthandler.cancel_dump_traceback_later()
+        os.set_blocking(ours, False)
+        try:
+            while os.read(ours, 65536):
+                pass
+        except BlockingIOError:
+            os.set_blocking(ours, True)
+        hold.value = 0
+        os.close(theirs)
+        print(os.read(ours, 65536))
+    """)
+    assert (child.status, child.out, child.err) == (0, "b''\n", "")
+
+
+@few_versions
+def test_cancel_while_another_writes():
+    """cancel does not wait long for a watchdog at the door."""
+    child = python(block(FULL_PIPE) + block("""
+        import threading
+        # Time that does not pass while the process stands still.
+        ticks = 0
+        def tick():
+            global ticks
+            while True:
+                time.sleep(0.01)
+                ticks += 1
+        threading.Thread(target=tick, daemon=True).start()
+        writer = threading.Thread(target=faulthandler.dump_traceback,
+                                  args=(theirs,))
+        writer.start()
+        while not reports(writer.native_id):
+            time.sleep(0.01)
+        faulthandler.dump_traceback_later(0.1)
+        time.sleep(0.2)
+        start = ticks
+        faulthandler.cancel_dump_traceback_later()
+        print(ticks - start < 130, ticks - start)
+    """))
+    assert (child.status, child.out[:4]) == (0, "True"), child
+
+
+@few_versions
+def test_forked_child_cancels_at_once():
+    """A forked child has no watchdog to wait for."""
+    child = python("""
+        import faulthandler, os, resource, time
+        __import__("warnings").simplefilter("ignore")
+        def sleeps():
+            return resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw
+        faulthandler.dump_traceback_later(60)
+        pid = os.fork()
+        if pid == 0:
+            before, start = sleeps(), time.monotonic()
+            faulthandler.cancel_dump_traceback_later()
+            # It may have stood still; but did it sleep?
+            os._exit(time.monotonic() - start > 0.5
+                     and sleeps() > before)
+        print(os.waitpid(pid, 0)[1])
+    """)
+    assert (child.status, child.out) == (0, "0\n"), child
+
+
+@few_versions
+def test_watchdog_takes_no_signals():
+    """A signal that all threads block is not taken by the watchdog."""
+    child = python("""
+        import faulthandler, os, signal
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2])
+        faulthandler.dump_traceback_later(60)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGUSR2])
+        faulthandler.cancel_dump_traceback_later()
+        faulthandler.dump_traceback_later(60)
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2])
+        os.kill(os.getpid(), signal.SIGUSR2)
+        print(signal.SIGUSR2 in signal.sigpending())
+    """)
+    assert (child.status, child.out) == (0, "True\n"), child
+
+
+@few_versions
+def test_watchdog_at_exit():
+    """Once Python has ended the watchdog is quiet."""
+    compile_library("around")
+    child = python("""
+        import ctypes
+        around = ctypes.PyDLL("./around.so")
+        ctypes.pythonapi.Py_AtExit(around.count_threads)
+        import faulthandler
+        faulthandler.dump_traceback_later(60)
+    """)
+    assert (child.status, child.err) == (7, ""), child

@@ -1,0 +1,119 @@
+"""Importing, importing again, reloading."""
+
+from signal import SIGSEGV
+
+import pytest
+
+from helpers import SANITIZED, check, crash, python
+
+
+AGAIN = {
+    "import": "import faulthandler",
+    "reload": "importlib.reload(faulthandler)",
+    "reimport": "del sys.modules['faulthandler']; import faulthandler",
+    "by name": "faulthandler = importlib.import_module('faulthandler')",
+}
+
+
+@pytest.mark.parametrize("name, again", AGAIN.items())
+def test_import_again(name, again):
+    """However often it is imported, one crash gives one report."""
+    crash("""
+        import importlib, sys
+        import faulthandler
+        %s
+        %s
+        faulthandler.sigsegv()
+    """ % (again, again), """
+        Fatal Python error: Segmentation fault
+
+        Traceback (most recent call first):
+          File "<string>", line 5 in <module>
+    """)
+
+
+@pytest.mark.parametrize("name, again", AGAIN.items())
+@pytest.mark.parametrize("which", ["first", "faulthandler"])
+def test_disable_after_import_again(name, again, which):
+    """disable() really disarms, whichever module object is asked."""
+    child = python("""
+        import importlib, sys
+        import faulthandler
+        first = faulthandler
+        %s
+        %s.disable()
+        print(first.isenabled(), faulthandler.isenabled(),
+              flush=True)
+        faulthandler.sigsegv()
+    """ % (again, which))
+    assert child.out == "False False\n"
+    check(child, SIGSEGV, "")
+
+
+def test_import_in_thread():
+    """Imported by a thread, it arms the whole process."""
+    crash("""
+        import threading
+        thread = threading.Thread(
+            target=__import__, args=("faulthandler",))
+        thread.start()
+        thread.join()
+        import sys
+        sys.modules["faulthandler"].sigsegv()
+    """, """
+        Fatal Python error: Segmentation fault
+
+        Traceback (most recent call first):
+          File "<string>", line 7 in <module>
+    """)
+
+
+def test_version():
+    """The major and the minor number."""
+    child = python("""
+        from faulthandler import version
+        print(version, version >> 8, version & 255)
+    """)
+    assert child.out == "256 1 0\n"
+
+
+def test_names_and_docstrings():
+    """Each function of 1.0 is there, and says what it does."""
+    child = python("""
+        import faulthandler
+        for name in ("enable disable isenabled sigsegv sigfpe sigbus "
+                     "sigill").split():
+            function = getattr(faulthandler, name)
+            assert function.__doc__ and function.__name__ == name
+            assert function.__module__ == "faulthandler", function
+        assert faulthandler.__doc__
+        assert faulthandler.__name__ == faulthandler.__spec__.name
+        faulthandler.enable = faulthandler.enable
+        faulthandler.other = 1
+    """)
+    assert (child.status, child.err) == (0, "")
+
+
+@pytest.mark.skipif(SANITIZED, reason="the sanitizer keeps what is freed")
+def test_no_leak():
+    """Arming again and again keeps no memory and no descriptors."""
+    child = python("""
+        import faulthandler, os, re
+        def size():
+            # Counted page by page; statm's sums are up to 1 MB off.
+            with open("/proc/self/smaps_rollup") as file:
+                return int(re.search(r"Anonymous: +(\\d+)",
+                                     file.read()).group(1))
+        def once():
+            faulthandler.enable()
+            faulthandler.disable()
+        for n in range(5000):
+            once()
+        size()
+        before, files = size(), len(os.listdir("/proc/self/fd"))
+        for n in range(20000):
+            once()
+        print(size() - before < 400,
+              len(os.listdir("/proc/self/fd")) - files)
+    """)
+    assert child.out == "True 0\n", child

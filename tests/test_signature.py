@@ -1,0 +1,261 @@
+"""Names, parameters, defaults, docstrings, attributes."""
+
+import pytest
+
+from helpers import SIGNALS, python, raises
+
+
+SIGNATURES = {
+    "enable": "file, all_threads=True, c_stack=?, *, max_threads=100, "
+              "details=False",
+    "disable": "",
+    "is_enabled": "",
+    "isenabled": "",
+    "dump_traceback": "file, all_threads=True, *, max_threads=100",
+    "dump_traceback_later":
+        "timeout, repeat=False, file, exit=False, *, max_threads=100",
+    "cancel_dump_traceback_later": "",
+    "register": "signum, file, all_threads=True, chain=False, "
+                "*, max_threads=100",
+    "unregister": "signum, /",
+    "context": "text, /",
+    "dump_c_stack": "file",
+    "sigsegv": "release_gil=False",
+    "sigfpe": "", "sigbus": "", "sigill": "",
+    "_sigsegv": "release_gil=False, /",
+    "_sigfpe": "", "_sigabrt": "", "_stack_overflow": "",
+    "_read_null": "", "_fatal_error_c_thread": "",
+}
+
+
+def test_signatures():
+    """inspect.signature() gives the newest release's parameters."""
+    child = python("""
+        import inspect, faulthandler
+        for name in %r:
+            shown, star = [], False
+            signature = inspect.signature(getattr(faulthandler, name))
+            for p in signature.parameters.values():
+                if p.kind is p.KEYWORD_ONLY and not star:
+                    shown.append("*")
+                    star = True
+                default = "=%%r" %% (p.default,)
+                if p.default is p.empty or p.name == "file":
+                    default = ""
+                if p.name == "c_stack":
+                    default = "=?"
+                shown.append(p.name + default)
+                if p.name == "file":
+                    assert p.default is not p.empty
+                if p.kind is p.POSITIONAL_ONLY:
+                    shown.append("/")
+            print(name, "(%%s)" %% ", ".join(shown))
+    """ % list(SIGNATURES))
+    expected = ["%s (%s)" % pair for pair in SIGNATURES.items()]
+    assert child.out.splitlines() == expected, child
+
+
+def test_names_of_the_builtin():
+    """Whatever the running Python's own module has is here."""
+    child = python("""
+        from both import builtin, ours
+        missing = set(dir(builtin)) - set(dir(ours))
+        print(missing - {"__builtins__", "_fatal_error"})
+    """)
+    assert child.out == "set()\n", child
+
+
+def test_assigned_attributes():
+    """A function can be wrapped by assigning to it."""
+    child = python("""
+        import faulthandler
+        original = faulthandler.enable
+        def enable(*arguments, **keywords):
+            print("enable", len(arguments))
+            return original(*arguments, **keywords)
+        faulthandler.enable = enable
+        faulthandler.enable(1)
+        print(faulthandler.is_enabled(), faulthandler.disable())
+    """)
+    assert child.out == "enable 1\nTrue True\n", child
+
+
+def test_docstrings():
+    """Every function says what it does."""
+    child = python("""
+        import faulthandler
+        for name in %r:
+            assert getattr(faulthandler, name).__doc__, name
+    """ % list(SIGNATURES))
+    assert child.status == 0, child
+
+
+# ---- wrong arguments: the newest release's exceptions and messages ---------
+
+
+FUNCTIONS = ["enable(%s)", "dump_traceback(%s)", "register(10, %s)",
+             "dump_traceback_later(60, file=%s)", "dump_c_stack(%s)"]
+
+
+def test_timeouts():
+    """What is no time, or no number."""
+    raises({
+        "dump_traceback_later(-1)":
+            "ValueError timeout must be greater than 0",
+        "dump_traceback_later(0)":
+            "ValueError timeout must be greater than 0",
+        "dump_traceback_later(1e300)":
+            "OverflowError timestamp out of range for C PyTime_t",
+        "dump_traceback_later(-1e300)":
+            "OverflowError timestamp out of range for C PyTime_t",
+        "dump_traceback_later(float('-inf'))":
+            "OverflowError timestamp out of range for C PyTime_t",
+        "dump_traceback_later(9223372036.9)":
+            "OverflowError timestamp out of range for C PyTime_t",
+        "dump_traceback_later(9223372036.8)": "None",
+        "dump_traceback_later(float('nan'))":
+            "ValueError Invalid value NaN (not a number)",
+        "dump_traceback_later('x')":
+            "TypeError must be real number, not str",
+        "dump_traceback_later(60)": "None",
+        "dump_traceback_later(1e9)": "None",
+        "cancel_dump_traceback_later()": "None",
+        "cancel_dump_traceback_later() ": "None",
+    })
+
+
+def test_signal_numbers():
+    """What is no signal, or one that is refused."""
+    refused = ("RuntimeError signal %d cannot be registered, "
+               "use enable() instead")
+    calls = {}
+    for function in ("register", "unregister"):
+        for signum, title, call in SIGNALS:
+            calls["%s(%d)" % (function, signum)] = refused % signum
+        for number in (0, -1, 65, 99999):
+            calls["%s(%d)" % (function, number)] = \
+                "ValueError signal number out of range"
+        calls[function + "(2**40)"] = \
+            "OverflowError Python int too large to convert to C int"
+        calls[function + "('x')"] = "TypeError 'str' object cannot be " \
+            "interpreted as an integer"
+    calls["register(9)"] = "OSError [Errno 22] Invalid argument"
+    calls["register(10)"] = "None"
+    calls["unregister(10)"] = "True"
+    calls["unregister(10) "] = "False"
+    calls["unregister(64)"] = "False"
+    raises(calls)
+
+
+BIG = "OverflowError Python int too large to convert to C int"
+BAD = "ValueError file is not a valid file descriptor"
+
+
+@pytest.mark.parametrize("number, message", [
+    (-1, BAD), (-2, BAD), (2**31, BIG), (2**40, BIG)])
+def test_descriptors(number, message):
+    """Numbers that are no descriptors."""
+    raises({function % number: message
+            for function in FUNCTIONS})
+
+
+NO_FILE = "AttributeError '%s' object has no attribute 'fileno'"
+
+
+@pytest.mark.parametrize("argument, message", [
+    ("12.5", NO_FILE % "float"), ("[]", NO_FILE % "list"),
+    ("io.StringIO()", "UnsupportedOperation fileno")])
+def test_objects(argument, message):
+    """Objects that are no files."""
+    raises({function % argument: message
+            for function in FUNCTIONS})
+
+
+def test_fileno():
+    """Files whose fileno() is no descriptor."""
+    class_ = """
+        class File:
+            def __init__(self, number):
+                self.number = number
+            def fileno(self):
+                return self.number
+            def flush(self):
+                raise ZeroDivisionError
+    """
+    wrong = "RuntimeError file.fileno() is not a valid file descriptor"
+    for number in ("'x'", "None", "-1", "1.5", "2**40"):
+        raises({function % "File(%s)" % number: wrong
+                for function in FUNCTIONS}, class_)
+    raises({"enable(File(1))": "None"}, class_)
+
+
+def test_no_stderr():
+    """sys.stderr is None, or deleted, or no file."""
+    functions = [function.replace("file=", "") % "" for function in
+                 FUNCTIONS if function != "enable(%s)"]
+    functions = [f.replace(", )", ")") for f in functions]
+    functions.append("enable(all_threads=True)")
+    for change, message in [
+            ("sys.stderr = None", "RuntimeError sys.stderr is None"),
+            ("del sys.stderr", "RuntimeError lost sys.stderr"),
+            ("sys.stderr = io.StringIO()", "UnsupportedOperation fileno")]:
+        raises({call: message for call in functions}, change)
+
+
+def test_max_threads():
+    """max_threads is a number, by name only."""
+    raises({
+        "enable(max_threads='x')":
+            "TypeError 'str' object cannot be interpreted as an integer",
+        "enable(1, max_threads=0)": "None",
+        "enable(1, max_threads=-1)": "None",
+        "enable(1, max_threads=10**6)": "None",
+    })
+
+
+def test_truth():
+    """Switches take anything that has a truth."""
+    raises({
+        "enable(1, 'x', [])": "None",
+        "enable(1, all_threads=None, c_stack=1)": "None",
+        "enable(1, details='x')": "None",
+        "register(10, 1, 2, 3)": "None",
+        "dump_traceback_later(60, 'x', 1, [])": "None",
+    })
+
+
+def test_wrong_calls():
+    """Too many, too few or unknown arguments name the function."""
+    calls = ["enable(1, 1, 1, 1)", "enable(foo=1)", "disable(1)",
+             "is_enabled(1)", "dump_traceback(1, 1, 1)",
+             "dump_traceback(foo=1)", "dump_traceback_later()",
+             "dump_traceback_later(1, 1, 1, 1, 1)", "register()",
+             "register(10, 1, 1, 1, 1)", "unregister()",
+             "unregister(10, 11)", "unregister(signum=10)",
+             "cancel_dump_traceback_later(1)", "dump_c_stack(1, 1)",
+             "dump_c_stack(max_threads=1)", "_sigsegv(1, 2)",
+             "_sigfpe(1)", "_sigabrt(1)", "_stack_overflow(1)",
+             "_read_null(1)", "_fatal_error_c_thread(1)"]
+    child = python("""
+        import faulthandler
+        for call in %r:
+            try:
+                eval("faulthandler." + call)
+            except TypeError as error:
+                print(call, call.split("(")[0] in str(error))
+            else:
+                print(call, "was accepted")
+    """ % calls)
+    assert child.out.splitlines() == [call + " True" for call in calls], child
+
+
+def test_returns():
+    """What each function returns."""
+    raises({
+        "is_enabled()": "True", "disable()": "True",
+        "is_enabled() ": "False", "disable() ": "False",
+        "enable(1)": "None", "is_enabled()  ": "True",
+        "dump_traceback(os.open(os.devnull, os.O_WRONLY))": "None",
+        "dump_c_stack(os.open(os.devnull, os.O_WRONLY))": "None",
+        "cancel_dump_traceback_later()": "None",
+    })

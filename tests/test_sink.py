@@ -1,0 +1,191 @@
+"""Importing works whatever standard error is; the death is the same."""
+
+import os
+import re
+
+from signal import SIGFPE, SIGSEGV
+
+import pytest
+
+from helpers import (
+    FOLDER, FULL_PIPE, PYTHON, block, check, crash, few_versions, python,
+    run, status_name, with_held_poll)
+
+
+@pytest.mark.parametrize("change", [
+    "sys.stderr = None", "sys.stderr = io.StringIO()",
+    "sys.stderr = 42", "sys.stderr.close()",
+    "sys.stderr = open('/dev/null', 'w')"])
+def test_replaced_stderr(change):
+    """sys.stderr does not matter: the report goes to descriptor 2."""
+    crash("""
+        import io, sys
+        %s
+        import faulthandler
+        faulthandler.sigsegv()
+    """ % change, """
+        Fatal Python error: Segmentation fault
+
+        Traceback (most recent call first):
+          File "<string>", line 4 in <module>
+    """)
+
+
+def test_deleted_stderr():
+    """Not even a deleted sys.stderr stops the import."""
+    crash("""
+        import sys
+        del sys.stderr
+        import faulthandler
+        faulthandler.sigsegv()
+    """, """
+        Fatal Python error: Segmentation fault
+
+        Traceback (most recent call first):
+          File "<string>", line 4 in <module>
+    """)
+
+
+def test_closed_descriptor():
+    """With descriptor 2 closed there is no report."""
+    child = python("""
+        import os
+        os.close(2)
+        import faulthandler
+        print("imported", flush=True)
+        faulthandler.sigsegv()
+    """)
+    assert child.out == "imported\n"
+    check(child, SIGSEGV, "")
+
+
+@pytest.mark.parametrize(
+    "call, signum", [("sigsegv", SIGSEGV), ("sigfpe", SIGFPE)])
+def test_started_without_stderr(call, signum):
+    """Started with descriptor 2 closed: no report."""
+    child = run(
+        "sh", "-c", 'exec "$0" "$@" 2>&-', PYTHON, "-c",
+        "import faulthandler; print('imported', flush=True);"
+        "faulthandler.%s()" % call)
+    assert child.out == "imported\n"
+    check(child, signum, "")
+
+
+@pytest.mark.parametrize(
+    "before, after", [("os.close(2)", ""), ("", "os.close(2)")])
+def test_reused_descriptor(before, after):
+    """A file that becomes descriptor 2 later gets nothing."""
+    child = python("""
+        import os
+        %s
+        import faulthandler
+        %s
+        number = os.open("victim", os.O_CREAT | os.O_RDWR)
+        print(number, flush=True)
+        faulthandler.sigsegv()
+    """ % (before or "pass", after or "pass"))
+    assert child.out == "2\n"
+    assert status_name(child.status) == "-SIGSEGV"
+    with open(os.path.join(FOLDER, "victim")) as file:
+        assert file.read() == ""
+
+
+# ---- what shows only where a guard is missing ------------------------------
+
+@few_versions
+@pytest.mark.parametrize(
+    "again", ["faulthandler.enable(1)", "faulthandler.disable()"])
+def test_armed_again_during_a_crash(again):
+    """Who arms twice while a crash is written does not spoil it."""
+    reader, writer = os.pipe()
+    child = with_held_poll("""
+        import threading
+        os.dup2(%d, ours), os.dup2(%d, theirs)
+        os.set_blocking(theirs, False)
+        try:
+            while True:
+                os.write(theirs, b"x" * 4096)
+        except BlockingIOError:
+            os.set_blocking(theirs, True)
+        faulthandler.enable(1)      # so that theirs comes next
+        faulthandler.enable(theirs, False, False)
+        hold.value = 1
+        threading.Thread(target=faulthandler.sigsegv,
+                         args=(True,)).start()
+        until(lambda: held.value)
+        def again():
+            %s
+            faulthandler.enable(2)
+        thread = threading.Thread(target=again, daemon=True)
+        thread.start()
+        thread.join(0.5)    # it waits, for this thread too
+        os.read(ours, 1 << 20)
+        hold.value = 0
+        time.sleep(60)
+    """ % (reader, writer, again), pass_fds=[reader, writer])
+    os.close(writer)
+    with open(reader) as file:
+        assert re.search(r"\A%sStack \(most.*\n(  "
+                         r"File .*\n)+\n?(Ext.*\n)?\Z" % (
+                             "Fatal Python error: Segmentation "
+                             "fault\n\n"), file.read())
+    assert (status_name(child.status), child.err) == (
+        "-SIGSEGV", ""), child
+
+
+@few_versions
+def test_no_descriptor_is_kept():
+    """A file that a long report kept open is closed by the next call."""
+    child = python(block(FULL_PIPE) + block("""
+        import threading
+        # A page every 0.4 s: the report lasts as long as one may, 6 s.
+        def read():
+            while slowly:
+                time.sleep(0.4)
+                os.read(ours, 4096)
+            while True:
+                os.read(ours, 4096)
+        def victim(n):
+            if n:
+                return victim(n - 1)
+            deep.release()
+            time.sleep(20)
+        victim.__code__ = victim.__code__.replace(co_name="v" * 499)
+        slowly, deep = True, threading.Semaphore(0)
+        def descriptors():
+            return len(os.listdir("/proc/self/fd"))
+        threading.Thread(target=read, daemon=True).start()
+        thread = threading.Thread(target=victim, args=(95,), daemon=True)
+        thread.start()
+        deep.acquire()
+        before = descriptors()
+        faulthandler.register(signal.SIGUSR1, theirs, all_threads=False)
+        signal.pthread_kill(thread.ident, signal.SIGUSR1)
+        while not reports(thread.native_id):
+            time.sleep(0.001)
+        faulthandler.unregister(signal.SIGUSR1)
+        print(descriptors() - before)
+        slowly = False
+        faulthandler.register(signal.SIGUSR1)
+        faulthandler.unregister(signal.SIGUSR1)
+        faulthandler.register(signal.SIGUSR1)
+        faulthandler.unregister(signal.SIGUSR1)
+        print(descriptors() - before, flush=True)
+        os._exit(7)
+    """))
+    assert (child.status, child.out) == (7, "1\n0\n"), child
+
+
+@few_versions
+def test_disable_closes_its_own():
+    """A file that got our duplicate's number is not closed."""
+    child = python("""
+        import faulthandler, os
+        path = "other"
+        faulthandler.enable(os.open(path, os.O_CREAT | os.O_RDWR))
+        os.closerange(3, 100)
+        files = [os.open(os.devnull, os.O_RDWR) for n in range(10)]
+        faulthandler.disable()
+        print(all(os.fstat(file) for file in files))
+    """)
+    assert (child.status, child.out) == (0, "True\n"), child

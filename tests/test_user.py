@@ -1,0 +1,369 @@
+"""User signals."""
+
+import re
+import signal
+
+import pytest
+
+from helpers import (
+    FULL_PIPE, as_builtin, block, few_versions, prints, python,
+    status_name, with_held_poll)
+
+
+def test_literal():
+    """A registered signal dumps; the process goes on."""
+    prints("""
+        import faulthandler, os, signal
+        faulthandler.register(signal.SIGUSR1)
+        def f():
+            os.kill(os.getpid(), signal.SIGUSR1)
+        f()
+        faulthandler.unregister(signal.SIGUSR1)
+    """, """
+        Current thread 0x… (most recent call first):
+          File "<string>", line 4 in f
+          File "<string>", line 5 in <module>
+    """)
+
+
+def test_one_thread():
+    """all_threads=False."""
+    prints("""
+        import faulthandler, signal
+        faulthandler.register(signal.SIGUSR1, all_threads=False)
+        signal.raise_signal(signal.SIGUSR1)
+    """, """
+        Stack (most recent call first):
+          File "<string>", line 3 in <module>
+    """)
+
+
+@pytest.mark.parametrize(
+    "arguments", ["", ", 2, False", ", chain=False, file=2"])
+def test_as_the_builtin(arguments):
+    """The same bytes as from the builtin, with threads."""
+    as_builtin("""
+        import faulthandler, signal, threading, time
+        never, waiting = threading.Lock(), []
+        never.acquire()
+        def wait():
+            waiting.append(1); never.acquire()
+        for n in range(3):
+            threading.Thread(target=wait, daemon=True,
+                             name="worker-%%d" %% n).start()
+        while len(waiting) < 3:
+            time.sleep(0.001)
+        faulthandler.register(signal.SIGUSR2%s)
+        signal.raise_signal(signal.SIGUSR2)
+    """ % arguments)
+
+
+def test_unregister():
+    """unregister() puts the older action back."""
+    child = python("""
+        import faulthandler, signal
+        signal.signal(signal.SIGUSR1, lambda *a: print("python"))
+        faulthandler.register(signal.SIGUSR1)
+        print(faulthandler.unregister(signal.SIGUSR1))
+        signal.raise_signal(signal.SIGUSR1)
+        print(faulthandler.unregister(signal.SIGUSR1))
+    """)
+    assert (child.status, child.err, child.out) == (
+        0, "", "True\npython\nFalse\n")
+
+
+def test_default_action_comes_back():
+    """After unregister() a signal kills again."""
+    child = python("""
+        import faulthandler, signal
+        faulthandler.register(signal.SIGUSR1)
+        faulthandler.unregister(signal.SIGUSR1)
+        signal.raise_signal(signal.SIGUSR1)
+    """)
+    assert (status_name(child.status), child.err) == ("-SIGUSR1", "")
+
+
+def test_chain_to_python():
+    """chain=True: the dump, then the handler of signal.signal()."""
+    for signals in (1, 3):
+        child = prints("""
+            import faulthandler, signal
+            signal.signal(signal.SIGUSR1, lambda *a: print("python"))
+            faulthandler.register(signal.SIGUSR1, chain=True)
+            for n in range(%d):
+                signal.raise_signal(signal.SIGUSR1)
+        """ % signals, block("""
+            Current thread 0x… (most recent call first):
+              File "<string>", line 5 in <module>
+        """) * signals)
+        assert child.out == "python\n" * signals
+
+
+def test_no_chain():
+    """Without chain the older handler is not called."""
+    child = prints("""
+        import faulthandler, signal
+        signal.signal(signal.SIGUSR1, lambda *a: print("python"))
+        faulthandler.register(signal.SIGUSR1)
+        signal.raise_signal(signal.SIGUSR1)
+    """, """
+        Current thread 0x… (most recent call first):
+          File "<string>", line 4 in <module>
+    """)
+    assert child.out == ""
+
+
+def test_chain_to_default_action():
+    """chain=True over a default action that kills: it does."""
+    prints("""
+        import faulthandler, signal
+        faulthandler.register(signal.SIGUSR1, chain=True)
+        signal.raise_signal(signal.SIGUSR1)
+    """, """
+        Current thread 0x… (most recent call first):
+          File "<string>", line 3 in <module>
+    """, status=-signal.SIGUSR1)
+
+
+def test_chain_to_ignored_signal():
+    """chain=True over an ignored signal: the process goes on."""
+    child = prints("""
+        import faulthandler, signal
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+        faulthandler.register(signal.SIGUSR1, chain=True)
+        signal.raise_signal(signal.SIGUSR1)
+        print("alive")
+    """, """
+        Current thread 0x… (most recent call first):
+          File "<string>", line 4 in <module>
+    """)
+    assert child.out == "alive\n"
+
+
+def test_register_again():
+    """The last call's file is the one that counts."""
+    child = prints("""
+        import faulthandler, signal
+        faulthandler.register(signal.SIGUSR1, 1)
+        faulthandler.register(signal.SIGUSR1, 2)
+        signal.raise_signal(signal.SIGUSR1)
+    """, """
+        Current thread 0x… (most recent call first):
+          File "<string>", line 4 in <module>
+    """)
+    assert child.out == ""
+
+
+def test_many_signals():
+    """Every signal that can be caught can be registered."""
+    child = python("""
+        import faulthandler, os, signal
+        null = os.open(os.devnull, os.O_WRONLY)
+        refused = {signal.SIGKILL, signal.SIGSTOP, signal.SIGSEGV,
+                   signal.SIGBUS, signal.SIGFPE, signal.SIGILL,
+                   signal.SIGABRT}
+        for number in sorted(signal.valid_signals() - refused):
+            faulthandler.register(number, null)
+            signal.raise_signal(number)
+            assert faulthandler.unregister(number), number
+        print("alive")
+    """)
+    assert (child.out, child.err) == ("alive\n", "")
+
+
+def test_interrupted_call():
+    """A call that a signal interrupts goes on."""
+    child = python("""
+        import faulthandler, os, signal, time
+        faulthandler.register(signal.SIGUSR1, os.open(os.devnull, 1))
+        reader, writer = os.pipe()
+        if os.fork() == 0:
+            for n in range(20):
+                time.sleep(0.01)
+                os.kill(os.getppid(), signal.SIGUSR1)
+            os.write(writer, b"done")
+            os._exit(0)
+        print(os.read(reader, 10))
+    """)
+    assert child.out == "b'done'\n", child
+
+
+def test_busy_threads():
+    """Dumps of threads that run on kill nobody."""
+    child = python("""
+        import faulthandler, os, signal, time
+        import busy
+        null = os.open(os.devnull, os.O_WRONLY)
+        faulthandler.register(signal.SIGUSR1, null)
+        threads = busy.begin()
+        end = time.monotonic() + 2
+        while time.monotonic() < end:
+            os.kill(os.getpid(), signal.SIGUSR1)
+            time.sleep(0.0003)
+        busy.end(threads)
+    """)
+    assert (child.status, child.err) == (0, ""), child
+
+
+def test_not_interleaved():
+    """Dumps of several kinds at once do not mix, however long."""
+    child = python("""
+        import faulthandler, itertools, os, signal, tempfile, time
+        file = tempfile.TemporaryFile("w+")
+        faulthandler.register(signal.SIGUSR1, file)
+        def dump():
+            # Those of the watchdog too come only while we are down here.
+            faulthandler.dump_traceback_later(0.01, True, file)
+            late = 0
+            while late < 10:
+                for n in range(100):
+                    faulthandler.dump_traceback(file)
+                    time.sleep(0.003)
+                    signal.raise_signal(signal.SIGUSR1)
+                data = os.pread(file.fileno(), 10**9, 0)
+                late = data.count(b"Timeout")
+            faulthandler.cancel_dump_traceback_later()
+            while len(os.listdir("/proc/self/task")) > 1:
+                time.sleep(0.001)
+        def f(n):
+            if n:
+                f(n - 1)
+            else:
+                dump()
+        name = "n" * 490
+        f.__code__ = f.__code__.replace(co_name=name, co_filename=name)
+        f(120)
+        file.seek(0)
+        lines = [len(line) > 900 for line in file]
+        runs = [len(list(run)) for deep, run in itertools.groupby(lines)
+                if deep]
+        file.close()
+        print(len(runs) > 200, {n for n in runs if n not in (97, 98, 99)})
+    """)
+    assert (child.status, child.err, child.out) == (
+        0, "", "True set()\n"), child
+
+
+def test_errno_is_kept():
+    """A handler leaves errno as it found it."""
+    child = python("""
+        import ctypes, faulthandler, os, signal
+        libc = ctypes.CDLL(None, use_errno=True)
+        faulthandler.register(signal.SIGUSR1, 99)
+        location = ctypes.PyDLL(None)["__errno_location"]
+        location.restype = ctypes.POINTER(ctypes.c_int)
+        both = ctypes.PyDLL(None)
+        kept = []
+        for n in range(100):
+            location()[0] = 77
+            both["raise"](signal.SIGUSR1)
+            kept.append(location()[0])
+        print(set(kept))
+    """)
+    assert child.out == "{77}\n", child
+
+
+# ---- what shows only where a guard is missing ------------------------------
+
+@few_versions
+def test_registered_again_during_a_dump():
+    """Who registers twice meanwhile does not divert a dump to a path."""
+    child = with_held_poll("""
+        import threading
+        os.mkfifo("again")
+        there = os.open("again", os.O_RDWR | os.O_NONBLOCK)
+        try:
+            while True:
+                os.write(there, b"x" * 4096)
+        except BlockingIOError:
+            pass
+        def deep(n):
+            if n:
+                return deep(n - 1)
+            getattr(ctypes.CDLL(None), "raise")(signal.SIGUSR1)
+        # Two buffers full.
+        deep.__code__ = deep.__code__.replace(co_name="\\U0001f40d" * 500)
+        faulthandler.register(signal.SIGUSR1, "again", False)
+        hold.value = 1
+        threading.Thread(target=deep, args=(90,)).start()
+        until(lambda: held.value)
+        def again():
+            faulthandler.register(signal.SIGUSR1, os.devnull)
+            faulthandler.register(signal.SIGUSR1, 1)
+        thread = threading.Thread(target=again)
+        thread.start()
+        thread.join(4)
+        hold.value = 0
+        text = b""
+        while text.count(b"bootstrap") < 2:
+            try:
+                text += os.read(there, 1 << 20)
+            except BlockingIOError:
+                time.sleep(0.001)
+        thread.join()
+        os.unlink("again")
+        print(text.count(b"U0001f40d"))
+    """)
+    assert (child.status, child.out, child.err) == (
+        0, "%d\n" % (91 * 500), ""), child
+
+
+@few_versions
+def test_unregister_while_it_waits():
+    """unregister() lets a report that has begun have its file."""
+    child = python(block(FULL_PIPE) + block("""
+        import threading
+        begun = threading.Lock()
+        begun.acquire()
+        def victim():
+            begun.release()
+            time.sleep(20)
+        thread = threading.Thread(target=victim, daemon=True)
+        thread.start()
+        begun.acquire()
+        faulthandler.register(signal.SIGUSR1, theirs, all_threads=False)
+        signal.pthread_kill(thread.ident, signal.SIGUSR1)
+        while not reports(thread.native_id):
+            time.sleep(0.001)
+        empty(until_reports)
+        faulthandler.unregister(signal.SIGUSR1)
+        while reports(thread.native_id):
+            time.sleep(0.001)
+        os._exit(7)
+    """))
+    assert child.status == 7, child
+    assert re.search(r'\AStack .*\n  File .* in victim\n'
+                     r'(  File .*\n)*\Z', child.out)
+
+
+@few_versions
+def test_signals_in_two_threads():
+    """Threads that are dumped at once take turns."""
+    child = python(block(FULL_PIPE) + block("""
+        import _thread, threading
+        numbers = []
+        def first():
+            numbers.append(threading.get_native_id()); time.sleep(20)
+        def second():
+            numbers.append(threading.get_native_id()); time.sleep(20)
+        idents = []
+        for function in first, second:
+            idents.append(_thread.start_new_thread(function, ()))
+            while len(numbers) < len(idents):
+                time.sleep(0.001)
+        faulthandler.register(signal.SIGUSR1, theirs, all_threads=False)
+        for ident, number in zip(idents, numbers):
+            signal.pthread_kill(ident, signal.SIGUSR1)
+            while not reports(number):
+                time.sleep(0.001)
+        empty()
+        while any(map(reports, numbers)):
+            time.sleep(0.001)
+        os._exit(7)
+    """))
+    assert (child.status, child.out) == (7, block("""
+        Stack (most recent call first):
+          File "<string>", line 40 in first
+        Stack (most recent call first):
+          File "<string>", line 42 in second
+    """)), child
