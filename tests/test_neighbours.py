@@ -1,0 +1,346 @@
+"""How well-known programs use the module: as with the builtin."""
+
+import importlib.util
+import os
+import re
+
+from signal import SIGSEGV
+
+import pytest
+
+from helpers import (
+    FOLDER, LIMIT, PYTHON, as_builtin, block, check, python, report, run,
+    run_pytest, strip, tidy, write_file)
+
+
+def test_wrappers():
+    """ipykernel and ddtrace assign wrappers with defaults of their own."""
+    child = python("""
+        import faulthandler, io, os, signal, sys
+        calls = []
+        def wrap(name, **defaults):
+            original = getattr(faulthandler, name)
+            def wrapper(*arguments, **keywords):
+                calls.append(name)
+                return original(*arguments, **dict(defaults, **keywords))
+            setattr(faulthandler, name, wrapper)
+        wrap("enable", file=sys.__stderr__, c_stack=False)
+        wrap("register", file=sys.__stderr__, chain=False)
+        wrap("disable")
+        sys.stderr = io.StringIO()
+        print(faulthandler.disable())
+        for _ in range(100):
+            faulthandler.disable()
+            faulthandler.enable(all_threads=False)
+        faulthandler.register(signal.SIGUSR1)
+        os.kill(os.getpid(), signal.SIGUSR1)
+        print(len(calls), repr(sys.stderr.getvalue()), flush=True)
+        from faulthandler import enable
+        enable()
+        faulthandler._sigsegv()
+    """)
+    assert child.out == "True\n202 ''\n"
+    first, second = child.err.split("Fatal Python error", 1)
+    assert strip(first) == block("""
+        Current thread 0x… (most recent call first):
+          File "<string>", line 18 in <module>
+    """)
+    child.err = strip("Fatal Python error" + second)
+    check(child, SIGSEGV, block("""
+        Fatal Python error: Segmentation fault
+
+        Current thread 0x… (most recent call first):
+          File "<string>", line 22 in <module>
+    """))
+
+
+def test_spyder():
+    """A file that lives as long as the process, parsed by thread."""
+    child = python("""
+        import faulthandler, tempfile, threading
+        handle = tempfile.NamedTemporaryFile(
+            "wt", suffix=".fault", dir=".")
+        faulthandler.enable(handle)
+        ready, never = threading.Event(), threading.Event()
+        def wait():
+            ready.set(); never.wait()
+        thread = threading.Thread(target=wait, daemon=True)
+        thread.start()
+        ready.wait()
+        print(handle.name, threading.get_ident(), thread.ident,
+              flush=True)
+        faulthandler._sigsegv()
+    """)
+    check(child, SIGSEGV, "")
+    name, *idents = child.raw_out.split()
+    with open(os.path.join(FOLDER, name), encoding="ascii") as file:
+        text = file.read()
+    os.remove(os.path.join(FOLDER, name))
+    assert text.startswith(
+        "Fatal Python error: Segmentation fault\n\nCurrent thread 0x")
+    threads = re.findall(
+        r"(?m)^(?:Current thread|Thread) (0x[\da-f]+)(?: \[.*\])? "
+        r"\(most recent call first\):\n((?:  File .*\n)+)", text)
+    assert [int(ident, 16) for ident, _ in threads] == (
+        [int(ident) for ident in idents])
+    assert threads[0][1] == '  File "<string>", line 13 in <module>\n'
+    assert '  File "<string>", line 7 in wait\n' in threads[1][1]
+
+
+def test_qutebrowser():
+    """A log file that it parses at the next start, or else removes."""
+    code = """
+        import faulthandler, os, sys
+        faulthandler.enable(sys.__stderr__)
+        log = open("crash.log", "w", encoding="ascii")
+        faulthandler.enable(log)
+        if len(sys.argv) > 1:
+            faulthandler.enable(sys.__stderr__)
+            log.close()
+            os.remove(log.name)
+        def schlie\xdfen():
+            faulthandler._sigsegv()
+        schlie\xdfen()
+    """
+    expected = (r"\AFatal Python error: (.*)\n *\n"
+                r"Current thread .* \(most recent call first\): *\n"
+                r'  File ".*", line \d+ in (.*)\n')
+    found = ["Segmentation fault", r"schlie\xdfen"]
+    log = os.path.join(FOLDER, "crash.log")
+    child = python(code)
+    check(child, SIGSEGV, "")
+    with open(log, encoding="ascii") as file:
+        assert list(re.match(expected, file.read()).groups()) == found
+    child = python(code, "quit")
+    assert child.status == -SIGSEGV, child
+    assert list(re.match(expected, child.err).groups()) == found
+    assert not os.path.exists(log)
+
+
+def test_what_they_catch():
+    """The exceptions for a standard error without a descriptor."""
+    child = as_builtin("""
+        import faulthandler, io, sys
+        class NullWriter:
+            pass
+        class Closed(io.StringIO):
+            def fileno(self):
+                return -1
+        for stream in None, NullWriter(), io.StringIO(), Closed():
+            sys.stderr = stream
+            for call in (faulthandler.enable,
+                         lambda: faulthandler.enable(all_threads=False),
+                         lambda: faulthandler.enable(stream),
+                         faulthandler.dump_traceback,
+                         lambda: faulthandler.dump_traceback_later(60),
+                         lambda: faulthandler.register(10)):
+                try:
+                    print(call())
+                except Exception as error:
+                    print(type(error).__name__, error)
+        sys.stderr = sys.__stderr__
+        faulthandler.cancel_dump_traceback_later()
+    """)
+    assert "RuntimeError sys.stderr is None\n" in child.out
+    assert "UnsupportedOperation fileno\n" in child.out
+    assert ("AttributeError 'NullWriter' object has no attribute "
+            "'fileno'\n") in child.out
+
+
+def test_ray():
+    """Armed for one thread unless it is armed; a refusal is ignored."""
+    child = python("""
+        import faulthandler, io, sys
+        def arm():
+            try:
+                if not faulthandler.is_enabled():
+                    faulthandler.enable(all_threads=False)
+            except io.UnsupportedOperation as error:
+                print(error)
+        sys.stderr = io.StringIO()
+        arm()
+        faulthandler.disable()
+        arm()
+        sys.stderr = sys.__stderr__
+        arm()
+        print(faulthandler.is_enabled(), flush=True)
+        faulthandler._sigsegv()
+    """)
+    assert child.out == "fileno\nTrue\n"
+    child.err = strip(child.err)
+    check(child, SIGSEGV, block("""
+        Fatal Python error: Segmentation fault
+
+        Stack (most recent call first):
+          File "<string>", line 15 in <module>
+    """))
+
+
+# pytest; a suite that passes and one that crashes are in PytestTests.
+
+# The timeout is long: each test has to begin, the quick one to end in it.
+SLOW = """
+    import os, time
+    def test_slow():
+        while %s: time.sleep(0.01)
+    def test_quick():
+        pass
+"""
+
+
+def check_timeout(text):
+    """Its own timeout dumped the test that was running, once."""
+    assert re.search(r'\ATimeout \(0:00:04\.400000\)!\n'
+                     r'Thread 0x…(?: \[.*\])? \(most recent call first\):\n'
+                     r'  File "test_suite\.py", line 3 in test_slow\n', text)
+    assert text.count("Timeout (") == 1, text
+
+
+def test_pytest_timeout():
+    """faulthandler_timeout dumps, and the suite goes on."""
+    path = os.path.join(FOLDER, "timeout.txt")
+    with open(path, "w+", encoding="ascii") as file:
+        child = run_pytest(
+            SLOW % "not os.stat('timeout.txt').st_size",
+            "-o", "faulthandler_timeout=4.4", stderr=file)
+        file.seek(0)
+        text = tidy(file.read())
+    assert child.status == 0, child
+    assert "2 passed" in child.out
+    check_timeout(text)
+
+
+def test_pytest_exit_on_timeout():
+    """faulthandler_exit_on_timeout ends it with status 1."""
+    try:
+        import _pytest.faulthandler as plugin
+    except ImportError:
+        pytest.skip("needs pytest")
+    with open(plugin.__file__, encoding="utf-8") as file:
+        if "exit_on_timeout" not in file.read():
+            pytest.skip("needs a newer pytest")
+    child = run_pytest(SLOW % "True",
+                   "-o", "faulthandler_timeout=4.4",
+                   "-o", "faulthandler_exit_on_timeout=true")
+    assert child.status == 1, child
+    assert "passed" not in child.out
+    check_timeout(child.err)
+
+
+CRASH = """
+    import ctypes
+    def test_crash():
+        ctypes.CDLL(None).strlen(None)
+    def test_quick():
+        pass
+"""
+
+
+def test_pytest_without_plugin():
+    """Without pytest's plugin nobody imports or arms the module."""
+    child = run_pytest(CRASH, "-p", "no:faulthandler")
+    check(child, SIGSEGV, "")
+
+
+def test_pytest_workers():
+    """A worker of pytest-xdist that crashes is reported and replaced."""
+    if importlib.util.find_spec("xdist") is None:
+        pytest.skip("needs pytest-xdist")
+    child = run_pytest(CRASH, "-p", "xdist.plugin", "-n2")
+    assert child.status == 1, child
+    assert re.search("1 failed, 1 passed", child.out)
+    assert re.search(
+        "worker '.*' crashed while running .*test_crash", child.out)
+    assert child.err.count("Fatal Python error") == 1, child
+    assert re.search(
+        r'Fatal Python error: Segmentation fault\n\n'
+        r'Current thread 0x…(?: \[.*\])? \(most recent call first\):\n'
+        r'  File "test_suite\.py", line 3 in test_crash\n', child.err)
+
+
+def test_regrtest():
+    """The timeout of CPython's own test runner ends it with status 1."""
+    if importlib.util.find_spec("test.libregrtest") is None:
+        pytest.skip("needs CPython's own tests")
+    write_file("test_hang.py", block("""
+        import time, unittest
+        class Hang(unittest.TestCase):
+            def test_hang(self):
+                time.sleep(60)
+    """))
+    child = run(PYTHON, "-m", "test", "--timeout", "5", "--testdir",
+                FOLDER, "test_hang")
+    assert child.status == 1, child
+    assert re.search(
+        r'(?m)^Timeout \(0:00:05\)!\n'
+        r'Thread 0x…(?: \[.*\])? \(most recent call first\):\n'
+        r'  File "test_hang\.py", line 4 in test_hang\n', child.err)
+    assert child.err.count("Timeout (") == 1, child
+
+
+# Processes.  Children that only cancel or arm again are in LaterTests.
+
+WORKERS = """
+    import concurrent.futures.process as futures
+    import ctypes, faulthandler, multiprocessing, sys
+
+    def crash(x=None):
+        ctypes.CDLL(None).strlen(x)
+
+    def run(context):
+        process = context.Process(target=crash)
+        process.start()
+        process.join()
+        return process.exitcode
+
+    def submit(context):
+        executor = futures.ProcessPoolExecutor(2, mp_context=context)
+        with executor:
+            try:
+                return executor.submit(crash).result()
+            except futures.BrokenProcessPool:
+                return "broken"
+
+    if __name__ == "__main__":
+        faulthandler.dump_traceback_later(60)
+        context = multiprocessing.get_context(sys.argv[2])
+        print(globals()[sys.argv[1]](context), flush=True)
+        faulthandler.cancel_dump_traceback_later()
+"""
+
+
+def test_processes_that_crash():
+    """A child of multiprocessing or a process pool is reported once."""
+    write_file("crashers.py", block(WORKERS))
+    for function, printed in [("run", "-11\n"), ("submit", "broken\n")]:
+        for method in ("fork", "forkserver", "spawn"):
+            child = run(PYTHON, "-W", "ignore", "crashers.py",
+                        function, method)
+            assert (child.status, child.out) == (0, printed), child
+            assert child.err.startswith(report(
+                '  File "crashers.py", line 5 in crash\n')), child
+            assert child.err.count("Fatal Python") == 1
+            assert child.seconds < LIMIT
+
+
+def test_subprocesses_that_crash():
+    """A child of subprocess is reported once, however it starts."""
+    child = python("""
+        import faulthandler, os, subprocess, sys
+        code = ("import faulthandler; faulthandler.enable(2, False);"
+                "faulthandler._sigsegv()")
+        arguments = [sys.executable, "-c", code]
+        faulthandler.dump_traceback_later(60, exit=True)
+        for options in (
+                {}, {"close_fds": False}, {"start_new_session": True},
+                {"preexec_fn": faulthandler.cancel_dump_traceback_later},
+                {"env": dict(os.environ, PYTHONFAULTHANDLER="1")}):
+            child = subprocess.run(arguments, stderr=subprocess.PIPE,
+                                   timeout=20, **options)
+            print(child.returncode, child.stderr.count(b"Fatal"))
+        pid = os.posix_spawn(sys.executable, arguments, os.environ)
+        print(os.waitpid(pid, 0)[1] & 127)
+        print(os.system("exit 7") >> 8)
+    """, "-W", "ignore")
+    assert (child.status, child.out) == (0, "-11 1\n" * 5 + "11\n7\n"), child
+    assert child.err.count("Fatal Python error") == 1, child

@@ -1,0 +1,163 @@
+"""One test for each bug; the docstring says what broke."""
+
+import os
+
+from signal import SIGSEGV
+
+import pytest
+
+from helpers import FOLDER, SANITIZED, check, crash, python, status_name
+
+
+def test_watchdogs_armed_at_once():
+    """One of two watchdogs was lost, and could not be cancelled."""
+    child = python("""
+        import faulthandler, os, threading, time
+        def arm():
+            for _ in range(100):
+                faulthandler.dump_traceback_later(60)
+        threads = [threading.Thread(target=arm) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        faulthandler.cancel_dump_traceback_later()
+        end = time.monotonic() + 20     # join() may return before the
+        while (len(os.listdir("/proc/self/task")) > 1   # task is gone
+               and time.monotonic() < end):
+            time.sleep(0.01)
+        print(len(os.listdir("/proc/self/task")))
+    """)
+    assert (child.status, child.out, child.err) == (0, "1\n", "")
+
+
+def test_longest_timeout():
+    """The longest timeout came at once: its end was no number."""
+    child = python("""
+        import faulthandler, threading, time
+        faulthandler.dump_traceback_later(threading.TIMEOUT_MAX, exit=True)
+        time.sleep(0.2)
+        faulthandler.cancel_dump_traceback_later()
+    """)
+    assert (child.status, child.out, child.err) == (0, "", "")
+
+
+@pytest.mark.skipif(SANITIZED, reason="the sanitizer's frames need more")
+def test_small_alternate_stack():
+    """A damaged name killed a process dumped on another's small stack."""
+    child = python("""
+        import ctypes, damage, faulthandler, os, signal, sys
+        class Stack(ctypes.Structure):
+            _fields_ = [("start", ctypes.c_size_t),
+                        ("flags", ctypes.c_int),
+                        ("size", ctypes.c_size_t)]
+        import mmap
+        memory = mmap.mmap(-1, 12288)
+        start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+        libc = ctypes.CDLL(None)
+        libc.mprotect(ctypes.c_void_p(start), 4096, 0)
+        theirs = Stack(start + 4096, 0, 8192)
+        assert libc.sigaltstack(ctypes.byref(theirs), None) == 0
+        faulthandler.register(signal.SIGUSR1)
+        def f():
+            damage.damage(sys._getframe(), "name", damage.forbidden)
+            os.kill(os.getpid(), signal.SIGUSR1)
+            os._exit(7)
+        f()
+    """)
+    assert child.status == 7, child
+
+
+def test_import_while_collecting():
+    """3.8's collector met a module that had no state yet."""
+    crash("""
+        import gc
+        gc.set_threshold(1)
+        import faulthandler
+        faulthandler.sigsegv()
+    """, """
+        Fatal Python error: Segmentation fault
+
+        Traceback (most recent call first):
+          File "<string>", line 4 in <module>
+    """)
+
+
+def test_reused_inode():
+    """A new file with a deleted one's inode got its report."""
+    path = os.path.join(FOLDER, "deleted")
+    child = python("""
+        import faulthandler, os, sys, time
+        path = sys.argv[1]
+        file = os.open(path, os.O_CREAT | os.O_RDWR)
+        faulthandler.enable(file)
+        os.closerange(3, 100)
+        os.unlink(path)
+        time.sleep(0.02)    # more than a tick of the clock of inodes
+        for n in range(10):
+            os.open(path + str(n), os.O_CREAT | os.O_RDWR)
+        faulthandler.sigsegv()
+    """, path)
+    check(child, SIGSEGV, "")
+    for n in range(10):
+        assert os.path.getsize(path + str(n)) == 0
+
+
+def test_enable_after_default_action():
+    """enable() said it was armed where SIG_DFL had replaced it."""
+    crash("""
+        import faulthandler, signal
+        signal.signal(signal.SIGSEGV, signal.SIG_DFL)
+        faulthandler.enable()
+        faulthandler.sigsegv()
+    """, """
+        Fatal Python error: Segmentation fault
+
+        Traceback (most recent call first):
+          File "<string>", line 4 in <module>
+    """)
+
+
+def test_fatal_error():
+    """Py_FatalError() gave its own traceback, and ours as well."""
+    child = python("""
+        import ctypes, faulthandler
+        ctypes.pythonapi.Py_FatalError(b"message")
+    """)
+    assert status_name(child.status) == "-SIGABRT"
+    assert child.err.count("Fatal Python error") == 1, child
+    assert child.err.count('File "<string>", line 2') == 1, child
+
+
+def test_threads_that_start():
+    """Threads that start were listed twice, or with the number 0."""
+    child = python("""
+        import faulthandler, os, re, signal, tempfile, threading, time
+        import busy
+        file = tempfile.TemporaryFile("w+")
+        faulthandler.register(signal.SIGUSR1, file)
+        threads = busy.begin()
+        creators = {threading.get_ident(), *(t.ident for t in threads)}
+        end = time.monotonic() + 1.5
+        count = 0
+        while count <= 100 or time.monotonic() < end:
+            count += 1
+            file.seek(0, 2)
+            file.write("dump\\n")
+            file.flush()
+            signal.raise_signal(signal.SIGUSR1)
+        busy.end(threads)
+        file.seek(0)
+        text = file.read()
+        file.close()
+        dumps = [[int(number, 16)
+                  for number in re.findall("hread (0x\\w+)", dump)]
+                 for dump in text.split("dump\\n")]
+        # One that starts had its creator's number. Another one may end,
+        # and the next one get its number, during a dump: a creator stays.
+        doubles = sum(dump.count(number) > 1 for dump in dumps
+                      for number in creators)
+        print(len(dumps) > 100, doubles,
+              sum(dump.count(0) for dump in dumps))
+    """)
+    assert (child.status, child.out) == (0, "True 0 0\n"), child

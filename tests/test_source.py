@@ -1,0 +1,196 @@
+"""The C file keeps its promises, and the README tells the truth."""
+
+import os
+import re
+import shlex
+import shutil
+import sys
+import textwrap
+
+from signal import SIGSEGV
+
+import pytest
+
+from helpers import (
+    C_FILE, HERE, PYTHON, README, SANITIZED, SIGNALS, c_sources,
+    environment, run)
+
+
+pytestmark = pytest.mark.skipif(
+    not os.path.exists(C_FILE), reason="needs the C file")
+
+
+def all_lines():
+    """Each line of the C code: (path, number, line)."""
+    for path, text in c_sources().items():
+        for number, line in enumerate(text.splitlines(), 1):
+            yield path, number, line
+
+
+def sections():
+    """The banners of faulthandler.c: line, number and title of each."""
+    banner = re.compile(r"/\* ==== (\d+)\. (.*?) ==== \*/$")
+    lines = c_sources()["faulthandler.c"].splitlines()
+    return [(number, int(found[1]), found[2])
+            for number, found in enumerate(map(banner.match, lines))
+            if found]
+
+
+def test_map():
+    """The map on top lists the sections, in their order."""
+    text = c_sources()["faulthandler.c"]
+    top = text[:text.index("*/")].split("The map.")[1]
+    listed = re.findall(r"(?m)^[ *]*(\d+)\. (.*?)(?:  .*)?$", top)
+    assert [(int(n), title) for n, title in listed] == [
+        (n, title) for _, n, title in sections()]
+    assert len(listed) > 10
+
+
+def test_conditions():
+    """Only two sections know a version or a platform."""
+    lines = c_sources()["faulthandler.c"].splitlines()
+    places = sections() + [(len(lines), 0, "")]
+    words = re.compile(
+        r"PY_VERSION|PY_M[A-Z]+_VERSION|Py_DEBUG|Py_GIL|__[a-zA-Z]|_WIN|"
+        r"_MSC|BSD|\bHAVE_[A-Z]+_H\b")
+    for (first, _, title), (last, _, _) in zip(places, places[1:]):
+        if title.split(":")[0] in ("Platform", "CPython layouts"):
+            continue
+        for number in range(first, last):
+            line = lines[number]
+            if re.match(r"\s*#\s*(if|elif)", line):
+                assert not re.search(words, line), number + 1
+
+
+def functions():
+    """The name and the number of lines of each function."""
+    for text in c_sources().values():
+        start = None
+        lines = text.splitlines()
+        for number, line in enumerate(lines):
+            if line == "{":
+                start = number
+            elif line == "}" and start is not None:
+                head = "\n".join(lines[max(0, start - 6):start])
+                names = re.findall(r"(?m)^(?:[\w*]+ )*?\**(\w+)\(", head)
+                yield (names or ["?"])[-1], number - start + 1
+                start = None
+
+
+def test_length_of_functions():
+    """No function has more than 70 lines."""
+    lengths = dict(functions())
+    assert len(lengths) > 50
+    assert {name: lines for name, lines in lengths.items()
+            if lines > 70} == {}
+
+
+def test_signal_table():
+    """The table of signals is the one these tests use."""
+    rows = re.findall(r'\.signum = (SIG\w+),\s*\.title = "([^"]+)"',
+                      "".join(c_sources().values()))
+    ours = [(signum.name, title) for signum, title, _ in SIGNALS[:-1]]
+    assert rows == ours
+
+
+def test_width():
+    """Lines have at most 79 characters, no tabs, no trailing blanks."""
+    assert [(path, number) for path, number, line in all_lines()
+            if len(line) > 79 or "\t" in line
+            or line != line.rstrip()] == []
+
+
+def readme():
+    """The README's text."""
+    if not os.path.exists(README):
+        pytest.skip("needs README.rst")
+    with open(README, encoding="utf-8") as file:
+        return file.read()
+
+
+# Rooms that another room's tests test: the room, and that one.
+TESTED_BY = {"cpu_x86_64": "cpu", "cpu_aarch64": "cpu", "decode": "cpu",
+             "map": "fault", "request": "signature"}
+
+
+def test_rooms_have_tests():
+    """Each file of src/ has a file of tests of its name."""
+    rooms = [os.path.basename(path)[:-2] for path in c_sources()
+             if os.path.dirname(path) == "src"]
+    tests = [TESTED_BY.get(room, room) for room in rooms]
+    assert [room for room in tests if not os.path.exists(
+        os.path.join(HERE, "tests", "test_%s.py" % room))] == []
+
+
+def test_readme_example():
+    """The README's first example is what the program prints."""
+    example = textwrap.dedent(re.search(
+        r"(?m)^::\n\n((?:    .*\n|\n)+)", readme())[1])
+    command, *printed = example.strip().splitlines()
+    assert printed.pop() == "Segmentation fault"
+    words = shlex.split(command)
+    assert words[:2] == ["$", "python"]
+    child = run(PYTHON, *words[2:])
+    assert (child.status, child.err.splitlines()) == (-SIGSEGV, printed)
+
+
+def outline(report):
+    """A report without what differs from run to run, from Python to
+    Python, and from library to library."""
+    # Up to 3.10 there are C frames between any two of Python.
+    c_frames = "  C File …\n" if sys.version_info >= (3, 11) else ""
+    for pattern, to in (
+            (r"0x[0-9a-f]{16}", "0x…"),
+            (r"thread \d+ (\S+) of process \d+, CPython [\d.]+\S*,",
+             r"thread … \1 of process …, CPython …,"),
+            (r"\d+-\d\d-\d\dT[\d:]{8}Z, up [\d.]+ s", "TIME, up … s"),
+            (r'"/.*/python3\.\d+/(\S+\.py)", line \d+', r'"\1", line …'),
+            (r'".*examples/report\.py"', '"examples/report.py"'),
+            (r"(?m)^((?:Current t|T)hread 0x… )\[.*\] ", r"\1"),
+            (r"(?m)(^  C File .*\n)+", c_frames),
+            (r'(?m)(^  "/.*" at 0x…, build-id .*\n)+', "  OBJECTS\n")):
+        report = re.sub(pattern, to, report)
+    return report
+
+
+@pytest.mark.skipif(SANITIZED, reason="other C functions call each other")
+def test_readme_report():
+    """The README's full report is what the script prints."""
+    script = os.path.join(HERE, "examples", "report.py")
+    if not os.path.exists(script):
+        pytest.skip("needs examples/report.py")
+    shown = textwrap.dedent(re.search(
+        r"``python examples/report.py`` .*\n(?:.+\n)*\n"
+        r"((?:    .*\n|\n)+)", readme())[1]).strip() + "\n"
+    assert len(re.findall(r"build-id [0-9a-f]{40}$", shown,
+                          re.MULTILINE)) == 5
+    child = run(PYTHON, script)
+    assert child.status == -SIGSEGV, child
+    assert outline(child.raw_err).splitlines() == outline(shown).splitlines()
+
+
+def test_readme_names_tests():
+    """The tests that the README names are there."""
+    for name in re.findall(r"\btests/\w+\.py\b", readme()):
+        assert os.path.exists(os.path.join(HERE, name))
+
+
+@pytest.mark.skipif(SANITIZED, reason="the compiler leaks")
+def test_call_graph():
+    """Handlers reach only what is allowed, within their stack."""
+    if os.environ.get("CI"):
+        pytest.skip(".ci/run does this by itself")
+    script = os.path.join(HERE, ".ci", "callgraph.py")
+    if not os.path.exists(script):
+        pytest.skip("needs .ci/callgraph.py")
+    gcc = shutil.which("gcc")
+    if gcc is None or run(gcc, "-fcallgraph-info=su", "-c", "-x", "c",
+                          os.devnull, "-o", "empty.o").status:
+        pytest.skip("needs gcc with -fcallgraph-info")
+    for built in "01":
+        if built == "1" and run(gcc, "-include", "backtrace.h", "-E",
+                                "-x", "c", os.devnull).status:
+            continue
+        child = run(sys.executable, script, limit=300,
+                    env=environment(CALLGRAPH_LIBBACKTRACE=built))
+        assert child.status == 0, child
