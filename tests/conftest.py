@@ -37,3 +37,18 @@ def pytest_make_parametrize_id(config, val, argname):
     if isinstance(val, str) and len(val) > 40:
         return val[:40]
     return None
+
+
+def pytest_runtest_setup(item):
+    """Forget the children of the test before."""
+    helpers.run_children.clear()
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Show the child that ran last where a test fails."""
+    outcome = yield
+    report = outcome.get_result()
+    if report.failed and helpers.run_children:
+        report.sections.append(
+            ("the last child", repr(helpers.run_children[-1])))

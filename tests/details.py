@@ -47,7 +47,7 @@ def expect(child, signum, lines, frames, context=CONTEXT, more=(),
                           (", T,", r", \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ,"),
                           ("up N s", r"up \d+\.\d s")]:
         pattern = pattern.replace(re.escape(mark), meaning)
-    assert status_name(child.status) == status_name(-signum), child
+    assert status_name(child.status) == status_name(-signum)
     if not re.fullmatch(pattern, child.err):
         assert child.err == expected
     assert child.seconds < LIMIT

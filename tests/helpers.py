@@ -76,6 +76,10 @@ def environment(**changes):
     return runner.environment(**changes)
 
 
+# The children of the test that runs: conftest.py shows the last where it fails.
+run_children = []
+
+
 class Child:
     """A process that has ended: its status, its output, its seconds."""
 
@@ -87,7 +91,7 @@ class Child:
         self.err = tidy(self.raw_err)
         self.seconds = seconds
 
-    def __str__(self):
+    def __repr__(self):
         return "%s after %.1f s\n---- stdout\n%s\n---- stderr\n%s" % (
             status_name(self.status), self.seconds,
             self.out[:2000], self.err[:2000])
@@ -122,10 +126,13 @@ def run(*arguments, stdin=b"", limit=PATIENCE, env=None, **options):
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         out, err = process.communicate()
-        child = Child(process.returncode, out or b"", err or b"", limit)
-        raise AssertionError("no end within %s s: %s" % (limit, child))
+        run_children.append(
+            Child(process.returncode, out or b"", err or b"", limit))
+        raise AssertionError("no end within %s s" % limit)
     seconds = time.monotonic() - start
-    return Child(process.returncode, out or b"", err or b"", seconds)
+    child = Child(process.returncode, out or b"", err or b"", seconds)
+    run_children.append(child)
+    return child
 
 
 def block(text):
@@ -172,8 +179,8 @@ def report(frames, title="Segmentation fault"):
 
 def check(child, signum, expected, limit=LIMIT):
     """It died of this signal, soon, and left exactly this report."""
-    assert status_name(child.status) == status_name(-signum), child
-    assert child.err == expected, child
+    assert status_name(child.status) == status_name(-signum)
+    assert child.err == expected
     assert child.err.count("Fatal Python error") == (1 if expected else 0)
     assert child.seconds < limit
 
@@ -284,7 +291,7 @@ def prints(code, expected, status=0, **options):
     found = re.sub(r"(Thread 0x…|thread 0x…) \[python[^\]]*\]", r"\1",
                    child.err)
     assert (status_name(child.status), found) == (
-        status_name(status), block(expected)), child
+        status_name(status), block(expected))
     assert child.seconds < LIMIT
     return child
 
@@ -310,7 +317,7 @@ def as_builtin(code, **options):
 def agrees(code, **options):
     """Run code that compares what both modules dump."""
     child = python("from both import both, same\n" + block(code), **options)
-    assert (child.status, child.err) == (0, ""), child
+    assert (child.status, child.err) == (0, "")
     return child
 
 
@@ -325,8 +332,8 @@ def raises(calls, before=""):
                 print(type(error).__name__, error)
     """ % list(calls)))
     assert list(zip(calls, child.out.splitlines())) == (
-        list(calls.items())), child
-    assert child.status == 0, child
+        list(calls.items()))
+    assert child.status == 0
 
 
 def run_pytest(source, *arguments, stderr=subprocess.PIPE, **variables):
@@ -364,7 +371,7 @@ def compile_library(name):
     kept.pop("LD_PRELOAD", None)
     child = run(compiler(), "-shared", "-fPIC", "-o", name + ".so",
                 os.path.join(CHILDREN, name + ".c"), env=kept)
-    assert child.status == 0, child
+    assert child.status == 0
 
 
 @functools.lru_cache(maxsize=None)
@@ -377,7 +384,7 @@ def special_build(macro):
     child = run(compiler(), "-std=gnu11", "-O1", "-fPIC", "-shared",
                 "-D" + macro, "-I", sysconfig.get_path("include"), C_FILE,
                 "-o", path, env=environment(LD_PRELOAD=""), limit=120)
-    assert child.status == 0, child
+    assert child.status == 0
     return path
 
 

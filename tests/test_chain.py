@@ -29,7 +29,7 @@ def older(call, signum, title, said):
         print(threading.get_native_id(), flush=True)
         %s
     """ % (signum, call))
-    assert child.status == 42, child
+    assert child.status == 42
     assert child.err == report(
         '  File "<string>", line 6 in <module>\n', title)
     thread, heard = child.out.split("\n", 1)
@@ -223,8 +223,8 @@ def test_older_handler_that_repairs_under_a_newer_one():
                 eval(step)
             print("alive")
         """, steps)
-        assert (child.status, child.out) == (0, "alive\n"), child
-        assert child.err.count("Fatal Python") == 1, child
+        assert (child.status, child.out) == (0, "alive\n")
+        assert child.err.count("Fatal Python") == 1
 
 
 def test_newer_handler_that_becomes_the_older_one():
@@ -255,8 +255,8 @@ def test_newer_handler_that_becomes_the_older_one():
             for step in sys.argv[1].split():
                 eval(step)
         """, steps)
-        assert status_name(child.status) == "-SIGSEGV", child
-        assert child.err.count("Fatal Python") == count, child
+        assert status_name(child.status) == "-SIGSEGV"
+        assert child.err.count("Fatal Python") == count
 
 
 def test_chain_in_a_circle():
@@ -275,7 +275,7 @@ def test_chain_in_a_circle():
     assert (child.status, child.err) == (0, 2 * block('''
         Stack (most recent call first):
           File "<string>", line 7 in <module>
-    ''')), child
+    '''))
 
 
 def test_crash_in_destructor():
@@ -309,7 +309,7 @@ def test_disable_restores():
         faulthandler.disable()
         print(older.is_installed(11))
     """)
-    assert child.out == "0\n1\n0\n1\n", child
+    assert child.out == "0\n1\n0\n1\n"
 
 
 def test_disable_spares_newer_handler():
@@ -324,7 +324,7 @@ def test_disable_spares_newer_handler():
         print(older.is_installed(11), flush=True)
         faulthandler.sigsegv()
     """)
-    assert (child.status, child.err) == (42, ""), child
+    assert (child.status, child.err) == (42, "")
     assert re.search(r"^1\nsignal 11 code 1 at \(nil\) in .*\n$", child.out)
 
 
@@ -337,7 +337,7 @@ def test_newer_handler_of_c():
         older.install(11)
         faulthandler.sigsegv()
     """)
-    assert (child.status, child.err) == (42, ""), child
+    assert (child.status, child.err) == (42, "")
 
 
 def test_ignored_signals():
@@ -357,7 +357,7 @@ def test_ignored_signals():
         faulthandler.disable()
         print(before, during, ignored())
     """)
-    assert child.out == "[7, 8] [] [7, 8]\n", child
+    assert child.out == "[7, 8] [] [7, 8]\n"
 
 
 def test_ignored_signal_that_is_sent():
@@ -369,7 +369,7 @@ def test_ignored_signal_that_is_sent():
         os.kill(os.getpid(), signal.SIGBUS)
         print("alive")
     """)
-    assert (child.status, child.out) == (0, "alive\n"), child
+    assert (child.status, child.out) == (0, "alive\n")
 
 
 def test_older_handler_of_python():
@@ -383,7 +383,7 @@ def test_older_handler_of_python():
         os.kill(os.getpid(), signal.SIGBUS)
         print("alive")
     """)
-    assert (child.status, child.out) == (0, "handler 7\nalive\n"), child
+    assert (child.status, child.out) == (0, "handler 7\nalive\n")
     assert child.err == report(
         '  File "<string>", line 6 in <module>\n', "Bus error")
 
@@ -438,10 +438,10 @@ def test_debugger_sees_the_truth():
     if "received signal SIGSEGV" not in child.out:
         pytest.skip("gdb cannot run the interpreter here")
     stops = child.out.split("received signal SIGSEGV")
-    assert len(stops) == 3, child
+    assert len(stops) == 3
     seen = [re.findall(r"(?m)^(?:=> .*|\$\d+ = (.*))$", stop)[-5:]
             for stop in stops[1:]]
-    assert seen[0][1:] == seen[1][1:], child
+    assert seen[0][1:] == seen[1][1:]
     assert seen[1][1:4] == ["11", "1", "(void *) 0x1230"]
     code = [re.findall(r"(?m)^=> (\w+)", stop)[0] for stop in stops[1:]]
     assert code[0] == code[1]
@@ -494,7 +494,7 @@ def test_disable_during_a_dump():
             time.sleep(0.01)
         os._exit(7)
     """))
-    assert child.status == 7, child
+    assert child.status == 7
     assert re.search(r' in \?\?\?\n', child.out)
 
 
@@ -510,7 +510,7 @@ def test_older_handler_of_a_call_through_null():
         faulthandler.enable(c_stack=True)
         ctypes.CFUNCTYPE(None)(16)()
     """)
-    assert child.status == 42, child
+    assert child.status == 42
     assert re.search(r"^signal 11 code 1 at 0x10"
                      + (" which is the pc" if X86_64 else ""), child.out)
 
@@ -528,7 +528,7 @@ def test_newer_handler_that_defers_nothing():
         ctypes.CDLL("./around.so").install_newer(4)
         machine.run("0f0b")()
     """)
-    assert child.status == 42, child
+    assert child.status == 42
     assert re.search("which is the pc", child.out)
     assert child.err == report(
         '  File "<string>", line 6 in <module>\n', "Illegal instruction")

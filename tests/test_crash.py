@@ -182,7 +182,7 @@ def test_enable_and_disable():
         print(f.disable(), f.disable(), end=" "); state()
     """)
     assert child.out == ("True None True True False False False "
-                     "None None None True True False False "), child
+                     "None None None True True False False ")
 
 
 @pytest.mark.parametrize("calls, armed", [
@@ -242,7 +242,7 @@ def test_no_truth():
         except ZeroDivisionError:
             print("raised")
     """)
-    assert (child.status, child.out) == (0, "raised\n"), child
+    assert (child.status, child.out) == (0, "raised\n")
 
 
 def test_wrong_arguments():
@@ -261,4 +261,4 @@ def test_wrong_arguments():
             else:
                 print(call, "was accepted")
     """ % calls)
-    assert child.out.splitlines() == [call + " True" for call in calls], child
+    assert child.out.splitlines() == [call + " True" for call in calls]

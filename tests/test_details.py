@@ -40,8 +40,8 @@ def test_context():
                                       "%Y-%m-%dT%H:%M:%SZ")
     when = when.replace(tzinfo=datetime.timezone.utc).timestamp()
     # It slept for 1.2 seconds; the line leaves out what is below one.
-    assert float(before) + 0.1 < when < after, child
-    assert 1.1 < float(found.group(5)) < child.seconds + 0.1, child
+    assert float(before) + 0.1 < when < after
+    assert 1.1 < float(found.group(5)) < child.seconds + 0.1
 
 
 def test_forked_child():
@@ -57,7 +57,7 @@ def test_forked_child():
     """))
     found = re.search(r"thread (\d+) \[MainThread\] of process (\d+), "
                       r".* up (\d+\.\d) s,", child.err)
-    assert found is not None, child
+    assert found is not None
     pid, seconds = child.out.split()
     assert found.group(1, 2) == (pid, pid)
     assert float(found.group(3)) < float(seconds) + 0.1
@@ -86,7 +86,7 @@ def test_thread_names():
         """ % start))
         found = re.search(r"^  thread \d+(.*) of process \d+, ",
                           child.err, re.M)
-        assert found is not None, child
+        assert found is not None
         assert found.group(1) == name
 
 
@@ -128,7 +128,7 @@ def about(code, *more):
     """Run code that reads NULL: these lines follow the context line."""
     child = python(block(START) + block(code))
     lines = child.err.split("\n\n")[0].splitlines()[3:]
-    assert lines == ["  " + line for line in more], child
+    assert lines == ["  " + line for line in more]
     assert status_name(child.status) == "-SIGSEGV"
     assert child.err.count("Fatal Python error: ") == 1
 

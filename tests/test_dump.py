@@ -128,7 +128,7 @@ def test_more_threads_than_can_be_listed():
           File "<string>", line 11 in <module>
 
         ...
-    """), child
+    """)
 
 
 def test_deep_stacks():
@@ -221,7 +221,7 @@ def test_specialised_init():
         found = ours.splitlines()[1:]
         print(found[1:][1:] == x.frames[1:], len(x.frames))
     """)
-    assert child.out == "True 3\n", child
+    assert child.out == "True 3\n"
 
 
 def test_standard_library():
@@ -307,7 +307,7 @@ def test_pipe_read_by_a_thread():
         thread.join()
         print(sum(total) > 10**6)
     """)
-    assert (child.status, child.out) == (0, "True\n"), child
+    assert (child.status, child.out) == (0, "True\n")
 
 
 def test_file_is_flushed():

@@ -61,15 +61,15 @@ def test_words():
             ("all_threads", 4), (" all_threads=1 , max_threads=0", 4),
             ("all_threads=yes", 4)]:
         child = start(value + ",c_stack=0", code=threads)
-        assert status_name(child.status) == "-SIGSEGV", child
+        assert status_name(child.status) == "-SIGSEGV"
         if shown == stack:
             assert child.err == stack
         else:
-            assert child.err.count("hread 0x… ") == shown, child
+            assert child.err.count("hread 0x… ") == shown
     for value, shown in [("c_stack", 1), ("c_stack=1", 1),
                          ("c_stack=0", 0), ("c_stack=off", 0)]:
         child = start(value)
-        assert status_name(child.status) == "-SIGSEGV", child
+        assert status_name(child.status) == "-SIGSEGV"
         assert child.err.count("C stack trace") == shown
     for value, line in [
             ("details", r"  thread \d+ \[MainThread\] of process \d+, "),
@@ -77,7 +77,7 @@ def test_words():
             ("c_stack=mixed", r"  C File .*, line .* in "),
             ("c_stack=mixed,details", r"  C File ")]:
         child = start(value)
-        assert status_name(child.status) == "-SIGSEGV", child
+        assert status_name(child.status) == "-SIGSEGV"
         assert re.search("(?m)^" + line, child.err)
         assert ("  thread " in child.err) == ("details" in value)
 
@@ -116,7 +116,7 @@ def test_defaults_of_enable(call, place, shown):
     """) % call)
     err = child.err if place == 2 else report_of(path)
     err = re.sub(r" \[python[^\]]*\]", "", err)
-    assert status_name(child.status) == "-SIGSEGV", child
+    assert status_name(child.status) == "-SIGSEGV"
     assert err == STACK.replace("Stack", shown) % 4
     assert not os.path.exists(path)
 
@@ -198,7 +198,7 @@ def test_builtin():
         child = start("all_threads=0,foo,file=options.txt", *options,
                       code=code, **variables)
         assert (status_name(child.status), child.out) == (
-            "-SIGSEGV", "True False\n"), child
+            "-SIGSEGV", "True False\n")
         assert child.err.startswith(
             "Fatal Python error: Segmentation fault\n\nCurrent thread")
 
@@ -222,8 +222,8 @@ def test_children():
     """))
     child = run(PYTHON, "workers.py", env=environment(
         PYTHONFAULTHANDLER="all_threads=0,c_stack=0,file=worker-%p.txt"))
-    assert (child.status, child.err) == (0, ""), child
-    assert len(set(child.out.split())) == 4, child
+    assert (child.status, child.err) == (0, "")
+    assert len(set(child.out.split())) == 4
     for number in child.out.split():
         text = report_of(os.path.join(FOLDER,
                                       "worker-%s.txt" % number))
@@ -240,7 +240,7 @@ def test_pytest():
         def test_crash():
             ctypes.CDLL(None).strlen(None)
     """, PYTHONFAULTHANDLER="all_threads=0,c_stack=0,file=options.txt")
-    assert child.status == -SIGSEGV, child
+    assert child.status == -SIGSEGV
     assert ("Fatal Python error: Segmentation fault\n\n"
             "Stack (most recent call first):\n"
             '  File "test_suite.py", line 3 in test_crash\n') in child.err
@@ -250,7 +250,7 @@ def test_pytest():
             ctypes.CDLL(None).strlen(None)
     """, "-p", "no:faulthandler",
         PYTHONFAULTHANDLER="all_threads=0,c_stack=0,file=options.txt")
-    assert child.status == -SIGSEGV, child
+    assert child.status == -SIGSEGV
     assert '  File "test_suite.py", line 3 in test_crash\n' in (
         report_of(os.path.join(FOLDER, "options.txt")))
 

@@ -734,7 +734,7 @@ def agree(code, every, wanted):
     child = python(child_source("agreement.py") + block(code),
                    str(every), str(wanted), limit=4 * PATIENCE)
     assert (child.status, child.err, child.out) == (
-        0, "", "%d\n" % wanted), child
+        0, "", "%d\n" % wanted)
 
 
 def test_profiled_calls():

@@ -47,7 +47,7 @@ def half():
 def start(*arguments, **variables):
     """A child that must end well and say nothing on standard error."""
     child = run(PYTHON, *arguments, env=environment(**variables))
-    assert (child.status, child.err) == (0, ""), child
+    assert (child.status, child.err) == (0, "")
     return child
 
 

@@ -54,7 +54,7 @@ def test_subinterpreter_that_ended():
         print("threads cannot be read" in text, "in <module>" in text)
     """)
     assert (child.status, child.out, child.err) == (
-        0, "False True\n", ""), child
+        0, "False True\n", "")
 
 
 def test_once():
@@ -84,7 +84,7 @@ def test_large_thread_local_variables(name):
         print(os.read(reader, 26).decode())
     """, env=preload(name))
     assert (child.status, child.out) == (
-        0, "Timeout (0:00:00.010000)!\n\n"), child
+        0, "Timeout (0:00:00.010000)!\n\n")
 
 
 def test_early_enough_and_late_enough():
@@ -101,7 +101,7 @@ def test_early_enough_and_late_enough():
         # Of the others some may have met a busy machine.
         print(0.2 <= min(waited) < 1.2, waited)
     """)
-    assert child.out.split()[:1] == ["True"], child
+    assert child.out.split()[:1] == ["True"]
 
 
 def test_repeat_until_cancelled():
@@ -225,7 +225,7 @@ def test_cancel_while_stuck():
         # Of the others some may have met a busy machine.
         print(min(took) < 1, took)
     """)
-    assert (child.status, child.out.split()[:1]) == (0, ["True"]), child
+    assert (child.status, child.out.split()[:1]) == (0, ["True"])
     assert child.seconds < LIMIT
 
 
@@ -256,7 +256,7 @@ def test_threads_run_while_cancelling():
             faulthandler.cancel_dump_traceback_later()
             cancelling, most = False, max(most, beats)
     """)
-    assert (child.status, child.err) == (0, ""), child
+    assert (child.status, child.err) == (0, "")
 
 
 def test_descriptor_closed_after_cancel():
@@ -303,7 +303,7 @@ def test_busy_threads():
         print(text.count("Timeout") > 50)
         print([x for x in text.splitlines() if not line.match(x)][:5])
     """)
-    assert (child.status, child.err, child.out) == (0, "", "True\n[]\n"), child
+    assert (child.status, child.err, child.out) == (0, "", "True\n[]\n")
 
 
 @pytest.mark.parametrize("action", [
@@ -324,7 +324,7 @@ def test_forked_child(action):
             print("status", status)
     """ % action)
     assert "status 0\n" in child.out
-    assert child.status == 0, child
+    assert child.status == 0
     assert child.seconds < LIMIT
 
 
@@ -340,7 +340,7 @@ def test_forked_child_has_no_file():
             os._exit(len(os.listdir("/proc/self/fd")) - files)
         print(os.waitpid(pid, 0)[1])
     """)
-    assert (child.status, child.out) == (0, "0\n"), child
+    assert (child.status, child.out) == (0, "0\n")
 
 
 def test_forked_child_dumps():
@@ -403,7 +403,7 @@ def test_cancelled_does_not_wait():
         until(lambda: len(os.listdir("/proc/self/task")) == 1)
         print(polls.value - before < 12, polls.value - before)
     """)
-    assert (child.status, child.out[:4]) == (0, "True"), child
+    assert (child.status, child.out[:4]) == (0, "True")
 
 
 @few_versions
@@ -451,7 +451,7 @@ def test_cancel_while_another_writes():
         faulthandler.cancel_dump_traceback_later()
         print(ticks - start < 130, ticks - start)
     """))
-    assert (child.status, child.out[:4]) == (0, "True"), child
+    assert (child.status, child.out[:4]) == (0, "True")
 
 
 @few_versions
@@ -472,7 +472,7 @@ def test_forked_child_cancels_at_once():
                      and sleeps() > before)
         print(os.waitpid(pid, 0)[1])
     """)
-    assert (child.status, child.out) == (0, "0\n"), child
+    assert (child.status, child.out) == (0, "0\n")
 
 
 @few_versions
@@ -489,7 +489,7 @@ def test_watchdog_takes_no_signals():
         os.kill(os.getpid(), signal.SIGUSR2)
         print(signal.SIGUSR2 in signal.sigpending())
     """)
-    assert (child.status, child.out) == (0, "True\n"), child
+    assert (child.status, child.out) == (0, "True\n")
 
 
 @few_versions
@@ -503,4 +503,4 @@ def test_watchdog_at_exit():
         import faulthandler
         faulthandler.dump_traceback_later(60)
     """)
-    assert (child.status, child.err) == (7, ""), child
+    assert (child.status, child.err) == (7, "")

@@ -137,7 +137,7 @@ def test_damaged_link_on_a_small_stack():
              -1, 0)
         faulthandler.sigsegv()
     """)
-    assert status_name(child.status) == "-SIGSEGV", child
+    assert status_name(child.status) == "-SIGSEGV"
     stack = child.err.partition("\nThread 0x…")[2].partition("\n")
     frames = [line for line in stack[2].splitlines(True)
               if "threading.py" not in line]
@@ -145,7 +145,7 @@ def test_damaged_link_on_a_small_stack():
         '  File "<string>", line 5 in inner\n'
         '  <a damaged link: frames may be missing here>\n'
         '  File "<string>", line 7 in generator\n'
-        '  File "<string>", line 9 in caller\n'), child
+        '  File "<string>", line 9 in caller\n')
 
 
 def test_link_past_frames():
@@ -314,7 +314,7 @@ def test_a_read_that_fails():
         print(count > 50, absent < 10, count, absent)
     """, env=preload("failing_read"))
     assert (child.status, child.err, child.out[:9]) == (
-        0, "", "True True"), child
+        0, "", "True True")
 
 
 @few_versions
@@ -336,7 +336,7 @@ def test_dump_while_disarmed():
           File "<string>", line 5 in ???
           File "<string>", line 7 in g
           File "<string>", line 8 in <module>
-    """)), child
+    """))
 
 
 @few_versions
@@ -360,4 +360,4 @@ def test_dump_in_a_sandbox():
           File "<string>", line 6 in ???
           File "<string>", line 8 in g
           File "<string>", line 9 in <module>
-    """)), child
+    """))

@@ -45,18 +45,18 @@ def library():
     path = os.path.join(FOLDER, "libmixed.so")
     child = run(compiler(), "-O1", "-shared", "-fPIC", "-o", path,
                 os.path.join(CHILDREN, "mixed.c"))
-    assert child.status == 0, child
+    assert child.status == 0
     return path
 
 
 def mixed(code, signum=SIGSEGV, **options):
     """Run code that crashes; (the child, the lines of the traceback)."""
     child = python(block(START) % library() + block(code), **options)
-    assert status_name(child.status) == status_name(-signum), child
-    assert child.err.count("Fatal Python error") == 1, child
+    assert status_name(child.status) == status_name(-signum)
+    assert child.err.count("Fatal Python error") == 1
     assert child.seconds < LIMIT
     plain, title, mixed = child.err.rpartition(TITLE)
-    assert title, child
+    assert title
     assert "  C File" not in plain
     return child, physical(mixed.splitlines())
 
@@ -95,7 +95,7 @@ def squeeze(text):
 def shows(code, expected, **options):
     """Run code: the traceback is this; returns the child."""
     child, lines = mixed(code, **options)
-    assert shape(lines) == squeeze(block(expected)), child
+    assert shape(lines) == squeeze(block(expected))
     return child
 
 
@@ -360,7 +360,7 @@ def test_call_through_null(target):
           File "<string>", line 10 in f
           File "<string>", line 11 in <module>
           …
-    """)), child
+    """))
 
 
 def test_evaluation_loop():
@@ -379,7 +379,7 @@ def test_evaluation_loop():
           File "<string>", line 11 in f
           File "<string>", line 14 in <module>
           …
-    """)), child
+    """))
 
 
 def test_same_c_frames():
@@ -483,7 +483,7 @@ def test_damaged_link():
     loops = 2 if sys.version_info >= (3, 11) else 3
     assert lines[-1] == (
         "  <not matched: %d evaluation loops, %d Python frames>"
-        % (loops, lost)), child
+        % (loops, lost))
     assert "in outermost" in child.err
 
 
@@ -514,9 +514,9 @@ def test_link_past_frames():
             outer()
         outermost()
     """))
-    assert child.status == -SIGSEGV, child
+    assert child.status == -SIGSEGV
     reports = child.err.split(TITLE)
-    assert len(reports) == 3, child
+    assert len(reports) == 3
     assert reports[2] == textwrap.indent(block("""
           File "<string>", line 18 in inner
           <a damaged link: frames may be missing here>
@@ -547,7 +547,7 @@ def test_smashed_stack():
             File "<string>", line 12 in <lambda>
             File "<string>", line 12 in outer
             File "<string>", line 13 in <module>
-        """)), child
+        """))
         return
     # An unwinder that looks at the code there faults, and says no more.
     assert shown.replace("…\n<", "<") == squeeze(block("""
@@ -559,7 +559,7 @@ def test_smashed_stack():
         File "<string>", line 12 in outer
         File "<string>", line 13 in <module>
         …
-    """)), child
+    """))
 
 
 @pytest.mark.skipif(not X86_64, reason="a stack pointer of x86-64")
@@ -573,7 +573,7 @@ def test_odd_stack_pointer():
         …
         File "<string>", line 9 in <module>
         …
-    """)), child
+    """))
 
 
 def test_wrong_value():

@@ -116,4 +116,4 @@ def test_no_leak():
         print(size() - before < 400,
               len(os.listdir("/proc/self/fd")) - files)
     """)
-    assert child.out == "True 0\n", child
+    assert child.out == "True 0\n"

@@ -17,4 +17,4 @@ def test_modules():
         faulthandler._sigsegv()
     """)
     assert ("\nExtension modules: shop.prices, shop.orders (total: 2)"
-            in child.err), child
+            in child.err)

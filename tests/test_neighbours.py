@@ -112,7 +112,7 @@ def test_qutebrowser():
     with open(log, encoding="ascii") as file:
         assert list(re.match(expected, file.read()).groups()) == found
     child = python(code, "quit")
-    assert child.status == -SIGSEGV, child
+    assert child.status == -SIGSEGV
     assert list(re.match(expected, child.err).groups()) == found
     assert not os.path.exists(log)
 
@@ -205,7 +205,7 @@ def test_pytest_timeout():
             "-o", "faulthandler_timeout=4.4", stderr=file)
         file.seek(0)
         text = tidy(file.read())
-    assert child.status == 0, child
+    assert child.status == 0
     assert "2 passed" in child.out
     check_timeout(text)
 
@@ -222,7 +222,7 @@ def test_pytest_exit_on_timeout():
     child = run_pytest(SLOW % "True",
                    "-o", "faulthandler_timeout=4.4",
                    "-o", "faulthandler_exit_on_timeout=true")
-    assert child.status == 1, child
+    assert child.status == 1
     assert "passed" not in child.out
     check_timeout(child.err)
 
@@ -247,11 +247,11 @@ def test_pytest_workers():
     if importlib.util.find_spec("xdist") is None:
         pytest.skip("needs pytest-xdist")
     child = run_pytest(CRASH, "-p", "xdist.plugin", "-n2")
-    assert child.status == 1, child
+    assert child.status == 1
     assert re.search("1 failed, 1 passed", child.out)
     assert re.search(
         "worker '.*' crashed while running .*test_crash", child.out)
-    assert child.err.count("Fatal Python error") == 1, child
+    assert child.err.count("Fatal Python error") == 1
     assert re.search(
         r'Fatal Python error: Segmentation fault\n\n'
         r'Current thread 0x…(?: \[.*\])? \(most recent call first\):\n'
@@ -270,12 +270,12 @@ def test_regrtest():
     """))
     child = run(PYTHON, "-m", "test", "--timeout", "5", "--testdir",
                 FOLDER, "test_hang")
-    assert child.status == 1, child
+    assert child.status == 1
     assert re.search(
         r'(?m)^Timeout \(0:00:05\)!\n'
         r'Thread 0x…(?: \[.*\])? \(most recent call first\):\n'
         r'  File "test_hang\.py", line 4 in test_hang\n', child.err)
-    assert child.err.count("Timeout (") == 1, child
+    assert child.err.count("Timeout (") == 1
 
 
 # Processes.  Children that only cancel or arm again are in LaterTests.
@@ -316,9 +316,9 @@ def test_processes_that_crash():
         for method in ("fork", "forkserver", "spawn"):
             child = run(PYTHON, "-W", "ignore", "crashers.py",
                         function, method)
-            assert (child.status, child.out) == (0, printed), child
+            assert (child.status, child.out) == (0, printed)
             assert child.err.startswith(report(
-                '  File "crashers.py", line 5 in crash\n')), child
+                '  File "crashers.py", line 5 in crash\n'))
             assert child.err.count("Fatal Python") == 1
             assert child.seconds < LIMIT
 
@@ -342,5 +342,5 @@ def test_subprocesses_that_crash():
         print(os.waitpid(pid, 0)[1] & 127)
         print(os.system("exit 7") >> 8)
     """, "-W", "ignore")
-    assert (child.status, child.out) == (0, "-11 1\n" * 5 + "11\n7\n"), child
-    assert child.err.count("Fatal Python error") == 1, child
+    assert (child.status, child.out) == (0, "-11 1\n" * 5 + "11\n7\n")
+    assert child.err.count("Fatal Python error") == 1

@@ -219,4 +219,4 @@ def test_pending_signal_is_kept():
         faulthandler.dump_traceback(theirs)
         print(signal.SIGPIPE in signal.sigpending())
     """)
-    assert (child.status, child.out) == (0, "True\n"), child
+    assert (child.status, child.out) == (0, "True\n")

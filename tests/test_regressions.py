@@ -65,7 +65,7 @@ def test_small_alternate_stack():
             os._exit(7)
         f()
     """)
-    assert child.status == 7, child
+    assert child.status == 7
 
 
 def test_import_while_collecting():
@@ -125,8 +125,8 @@ def test_fatal_error():
         ctypes.pythonapi.Py_FatalError(b"message")
     """)
     assert status_name(child.status) == "-SIGABRT"
-    assert child.err.count("Fatal Python error") == 1, child
-    assert child.err.count('File "<string>", line 2') == 1, child
+    assert child.err.count("Fatal Python error") == 1
+    assert child.err.count('File "<string>", line 2') == 1
 
 
 def test_threads_that_start():
@@ -160,4 +160,4 @@ def test_threads_that_start():
         print(len(dumps) > 100, doubles,
               sum(dump.count(0) for dump in dumps))
     """)
-    assert (child.status, child.out) == (0, "True 0 0\n"), child
+    assert (child.status, child.out) == (0, "True 0 0\n")

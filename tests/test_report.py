@@ -270,7 +270,7 @@ def test_signals_wait():
         empty(send)
         os.kill(parent, signal.SIGUSR1)
     """))
-    assert child.status == 0, child
+    assert child.status == 0
     for text in (child.out, child.err):
         assert re.search(r'^Stack \(most recent call first\):\n'
                          r'  File "<string>", line \d+ in <module>\n$', text)
@@ -287,7 +287,7 @@ def test_sent_while_it_reports():
         empty(send)
         faulthandler.sigsegv()
     """))
-    assert status_name(child.status) == "-SIGSEGV", child
+    assert status_name(child.status) == "-SIGSEGV"
     assert re.search(r'^Fatal Python error: Segmentation fault\n\n'
         r'Stack \(most recent call first\):\n'
         r'  File "<string>", line \d+ in <module>\n'
@@ -324,7 +324,7 @@ def test_abort_from_another_thread():
         empty(lambda: until(lambda: sent[0]))
         faulthandler.sigsegv(True)
     """))
-    assert status_name(child.status) == "-SIGSEGV", child
+    assert status_name(child.status) == "-SIGSEGV"
     assert child.out == block("""
         Fatal Python error: Segmentation fault
 
@@ -348,7 +348,7 @@ def test_timer_signal_of_others():
         empty(send)
         faulthandler.sigsegv()
     """))
-    assert status_name(child.status) == "-SIGSEGV", child
+    assert status_name(child.status) == "-SIGSEGV"
     assert re.search(r'^Fatal Python error: Segmentation fault\n\n'
         r'Stack \(most recent call first\):\n'
         r'  File "<string>", line \d+ in <module>\n$', child.out)
@@ -379,7 +379,7 @@ def test_fork_during_calls():
         for thread in threads:
             thread.join()
     """, limit=15)
-    assert (child.status, child.err) == (0, ""), child
+    assert (child.status, child.err) == (0, "")
 
 
 @few_versions
@@ -399,5 +399,5 @@ def test_fork_during_a_dump():
             os._exit(usage.ru_nvcsw > 500)
         print(os.waitpid(pid, 0)[1])
     """))
-    assert (child.status, child.out) == (0, "0\n"), child
+    assert (child.status, child.out) == (0, "0\n")
     assert re.search(r'^Stack .*\n  File .*\n$', child.err)

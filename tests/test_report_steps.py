@@ -76,16 +76,16 @@ def test_two_threads():
                     + code)
         for how in KINDS:
             child = inject(step, how, code)
-            assert status_name(child.status) == "-SIGBUS", child
+            assert status_name(child.status) == "-SIGBUS"
             assert child.seconds < LIMIT
             assert child.err.count(
-                "  <fault in the %s>\n" % step) == 1, child
+                "  <fault in the %s>\n" % step) == 1
             assert child.err.count("Fatal Python error") == (
-                step != "title"), child
+                step != "title")
             assert child.err.count(" in crash\n") == (
-                step != "traceback"), child
+                step != "traceback")
             if step not in ("threads", "list of threads"):
-                assert child.err.count(" in other\n") == 1, child
+                assert child.err.count(" in other\n") == 1
 
 
 LINES = {
@@ -116,7 +116,7 @@ def test_details(step, how):
     """)
     marked = dict(LINES)
     marked[step] = "  <fault in the %s>\n" % step
-    assert status_name(child.status) == "-SIGBUS", child
+    assert status_name(child.status) == "-SIGBUS"
     assert re.search(r"\AFatal Python error: Bus error\n%s\n"
                      r"Current thread 0x… .*:\n"
                      r"(  Garbage-collecting\n)?"
@@ -138,9 +138,9 @@ def test_dump_survives(step, how):
         now()
         os.write(1, b"alive")
     """)
-    assert (child.status, child.raw_out) == (0, "alive"), child
+    assert (child.status, child.raw_out) == (0, "alive")
     assert child.err.count(
-        "  <fault in the %s>\n" % step) == 1, child
+        "  <fault in the %s>\n" % step) == 1
     # The second dump is whole.
     assert re.search(r' in now\n.* in <module>\n$', child.err)
 
@@ -155,7 +155,7 @@ def test_user_signal_and_watchdog_survive():
                 os.kill(os.getpid(), signal.SIGUSR1)
                 os.kill(os.getpid(), signal.SIGUSR1)
             """)
-            assert child.status == 0, child
+            assert child.status == 0
             assert child.err.count("<fault in the ") == 1
             child = inject(step, how, """
                 reader, writer = os.pipe()
@@ -166,9 +166,9 @@ def test_user_signal_and_watchdog_survive():
                 with open(reader, "rb") as file:
                     os.write(2, text + file.read())
             """)
-            assert child.status == 0, child
+            assert child.status == 0
             assert child.err.count("<fault in the ") == 1
-            assert child.err.startswith("Timeout "), child
+            assert child.err.startswith("Timeout ")
 
 
 def test_hang():
@@ -181,7 +181,7 @@ def test_hang():
     # One of them may be late on a busy machine, hardly all.
     assert min(child.seconds for child in children) < LIMIT
     for (step, how), child in zip(jobs, children):
-        assert status_name(child.status) == "-SIGBUS", child
+        assert status_name(child.status) == "-SIGBUS"
         assert child.seconds < HANG_LIMIT
         # No step is begun after the timer.
         assert re.search(

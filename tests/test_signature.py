@@ -52,7 +52,7 @@ def test_signatures():
             print(name, "(%%s)" %% ", ".join(shown))
     """ % list(SIGNATURES))
     expected = ["%s (%s)" % pair for pair in SIGNATURES.items()]
-    assert child.out.splitlines() == expected, child
+    assert child.out.splitlines() == expected
 
 
 def test_names_of_the_builtin():
@@ -62,7 +62,7 @@ def test_names_of_the_builtin():
         missing = set(dir(builtin)) - set(dir(ours))
         print(missing - {"__builtins__", "_fatal_error"})
     """)
-    assert child.out == "set()\n", child
+    assert child.out == "set()\n"
 
 
 def test_assigned_attributes():
@@ -77,7 +77,7 @@ def test_assigned_attributes():
         faulthandler.enable(1)
         print(faulthandler.is_enabled(), faulthandler.disable())
     """)
-    assert child.out == "enable 1\nTrue True\n", child
+    assert child.out == "enable 1\nTrue True\n"
 
 
 def test_docstrings():
@@ -87,7 +87,7 @@ def test_docstrings():
         for name in %r:
             assert getattr(faulthandler, name).__doc__, name
     """ % list(SIGNATURES))
-    assert child.status == 0, child
+    assert child.status == 0
 
 
 # ---- wrong arguments: the newest release's exceptions and messages ---------
@@ -246,7 +246,7 @@ def test_wrong_calls():
             else:
                 print(call, "was accepted")
     """ % calls)
-    assert child.out.splitlines() == [call + " True" for call in calls], child
+    assert child.out.splitlines() == [call + " True" for call in calls]
 
 
 def test_returns():

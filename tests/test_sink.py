@@ -130,7 +130,7 @@ def test_armed_again_during_a_crash(again):
                              "Fatal Python error: Segmentation "
                              "fault\n\n"), file.read())
     assert (status_name(child.status), child.err) == (
-        "-SIGSEGV", ""), child
+        "-SIGSEGV", "")
 
 
 @few_versions
@@ -173,7 +173,7 @@ def test_no_descriptor_is_kept():
         print(descriptors() - before, flush=True)
         os._exit(7)
     """))
-    assert (child.status, child.out) == (7, "1\n0\n"), child
+    assert (child.status, child.out) == (7, "1\n0\n")
 
 
 @few_versions
@@ -188,4 +188,4 @@ def test_disable_closes_its_own():
         faulthandler.disable()
         print(all(os.fstat(file) for file in files))
     """)
-    assert (child.status, child.out) == (0, "True\n"), child
+    assert (child.status, child.out) == (0, "True\n")

@@ -59,7 +59,7 @@ class Place:
         expected = REPORT % ("<string>", line) if line else ""
         assert self.files() == {
             name: text.replace("REPORT", block(expected))
-            for name, text in files.items()}, child
+            for name, text in files.items()}
         return child
 
 
@@ -145,8 +145,8 @@ def test_every_function(place):
         signal.raise_signal(signal.SIGUSR1)
         print(len(os.listdir("/proc/self/fd")))
     """, place.folder)
-    assert (child.status, child.err) == (0, ""), child
-    assert len(set(child.out.split())) == 1, child
+    assert (child.status, child.err) == (0, "")
+    assert len(set(child.out.split())) == 1
     files = place.files()
     assert sorted(files) == ["c_stack", "dump", "later", "user"]
     head = "Current thread 0x… (most recent call first):\n"
@@ -173,7 +173,7 @@ def test_nothing_where_nothing_crashes(place):
         faulthandler.cancel_dump_traceback_later()
         print(os.listdir("/proc/self/fd") == before)
     """, place.folder)
-    assert (child.status, child.out, child.err) == (0, "True\n", ""), child
+    assert (child.status, child.out, child.err) == (0, "True\n", "")
     assert place.files() == {}
 
 
@@ -194,7 +194,7 @@ def test_cancelled(place):
         for name in os.listdir("."):
             assert os.path.getsize(name), name
     """, place.folder)
-    assert (child.status, child.err) == (0, ""), child
+    assert (child.status, child.err) == (0, "")
 
 
 def crash_20(path):
@@ -221,7 +221,7 @@ def crash_20(path):
 def test_20_workers(place):
     """20 processes that crash at once leave 20 whole files."""
     child = crash_20(place.path("worker-%p.txt"))
-    assert (child.status, child.err) == (0, ""), child
+    assert (child.status, child.err) == (0, "")
     report = block(REPORT % ("<string>", 10))
     assert place.files() == dict.fromkeys(child.out.split(),
                                           report)
@@ -231,7 +231,7 @@ def test_20_workers(place):
 def test_workers_in_one_file(place):
     """20 reports in one file do not mix."""
     child = crash_20(place.path("all.txt"))
-    assert (child.status, child.err) == (0, ""), child
+    assert (child.status, child.err) == (0, "")
     report = block(REPORT % ("<string>", 10))
     assert place.files() == {"all.txt": 20 * report}
 
@@ -374,7 +374,7 @@ def test_errors(place):
         faulthandler.cancel_dump_traceback_later()
     """ % (list(errors), CALLS), place.folder,
         env=environment(PYTHONUTF8="1"))
-    assert child.status == 0, child
+    assert child.status == 0
     assert child.out.splitlines() == [
         error for error in errors.values() for _ in CALLS]
 
@@ -611,7 +611,7 @@ def test_standard_descriptors(place):
             signal.raise_signal(signal.SIGUSR1)
         done = True
     """, place.folder)
-    assert child.status == 0, child
+    assert child.status == 0
     assert place.files()["report"].count("Current thread") == 300
     assert not ("stray" in place.files()["report"])
 
@@ -670,7 +670,7 @@ def test_a_file_a_report(place):
         while len(os.listdir("/proc/self/task")) > 1:
             time.sleep(0.01)
     """, place.folder)
-    assert (child.status, child.err) == (0, ""), child
+    assert (child.status, child.err) == (0, "")
     texts = {"signal": [], "later": []}
     for name, text in place.files().items():
         texts[re.fullmatch(r"(\w+)-\d+", name)[1]].append(text)

@@ -165,7 +165,7 @@ def test_many_threads():
         some(2000)
         print(mappings() - before < 20)
     """)
-    assert (child.status, child.out) == (0, "True\n"), child
+    assert (child.status, child.out) == (0, "True\n")
 
 
 def test_alternate_stack():
@@ -197,7 +197,7 @@ def mapped_stack(**changes):
                 above = line.split()[1]
         print(stack.flags, stack.size >= 65536, below, above)
     """, env=environment(**changes))
-    assert child.out == "0 True ---p rw-p\n", child
+    assert child.out == "0 True ---p rw-p\n"
 
 
 @pytest.mark.skipif(SANITIZED, reason="the sanitizer's frames need more")
@@ -259,7 +259,7 @@ def test_stack_that_was_switched_off():
             faulthandler.sigsegv()
         threading.Thread(target=work, name="a name of a thread").start()
     """)
-    assert (status_name(child.status), child.out) == ("-SIGSEGV", "1\n"), child
+    assert (status_name(child.status), child.out) == ("-SIGSEGV", "1\n")
     assert re.search(r"\n  thread \d+ \[a name of a thread\] ", child.err)
 
 
@@ -297,7 +297,7 @@ def test_crash_on_small_stack(size, how, arm):
         crash = faulthandler.sigfpe
         g()
     """ % arm))
-    assert status_name(child.status) == "-SIGFPE", child
+    assert status_name(child.status) == "-SIGFPE"
     assert re.search(
         r'\AFatal Python error: Floating.point exception\n\n'
         r'.*\n  File "<string>", line 13 in \?\?\?\n'
@@ -323,7 +323,7 @@ def test_dump_on_small_stack():
         faulthandler.register(signal.SIGUSR1, all_threads=False)
         g()
     """))
-    assert (child.status, child.out) == (7, "same"), child
+    assert (child.status, child.out) == (7, "same")
     assert child.err == (3 * block("""
         Stack (most recent call first):
           File "<string>", line 18 in crash
@@ -346,7 +346,7 @@ def test_older_handler_after_small_stack():
         crash = machine.run("0f0b")
         g()
     """))
-    assert child.status == 42, child
+    assert child.status == 42
     assert " which is the pc " in child.out
 
 
@@ -361,7 +361,7 @@ def overflow_library(*flags):
     child = run(compiler(), "-fPIC", "-shared", "-w", "-pthread", *flags,
                 os.path.join(CHILDREN, "overflow.c"), "-o", name,
                 env=environment(LD_PRELOAD=""), limit=120)
-    assert child.status == 0, child
+    assert child.status == 0
     return name
 
 
@@ -392,11 +392,11 @@ def said_of_overflow(flags, function, where, argument=0):
     child = python(block(START) + block(RUN) + block("""
         crash(ctypes.CDLL(%r)[%r], %r, %d)
     """ % (library, function, where, argument)))
-    assert status_name(child.status) == "-SIGSEGV", child
-    assert child.err.count("Fatal Python error: ") == 1, child
+    assert status_name(child.status) == "-SIGSEGV"
+    assert child.err.count("Fatal Python error: ") == 1
     assert child.seconds < LIMIT
     assert child.err.splitlines()[0] == (
-        "Fatal Python error: Segmentation fault"), child
+        "Fatal Python error: Segmentation fault")
     return child.err.splitlines()[1:2]
 
 
@@ -484,7 +484,7 @@ def test_around_the_alternate_stack():
         thread.start()
         thread.join()
     """)
-    assert child.out == "---p True\n", child
+    assert child.out == "---p True\n"
 
 
 def test_fault_long_ago():
@@ -592,7 +592,7 @@ def test_main_thread_has_ended():
         r"\n  reading address 0x\w+: the mapping allows no access .*"
         r"\n  thread \d+ \[late\] of process \d+, .*, up (\d+\.\d) s, ",
         child.err)
-    assert found is not None, child
+    assert found is not None
     assert float(found.group(1)) < child.seconds + 0.1
 
 
@@ -630,6 +630,6 @@ def test_forked_while_the_spare_stack_is_used():
         os.read(ours, 1 << 20)
         hold.value = 0
     """)
-    assert (child.status, child.out) == (0, "0\n"), child
+    assert (child.status, child.out) == (0, "0\n")
     assert re.search(r'\AStack \(most recent call first\):\n'
                      r'  File "<string>", line \d+ in <module>\n\Z', child.err)

@@ -260,9 +260,9 @@ def test_objects():
                           ("anonymous", "True")):
         child = python((CRASH % name).replace(
             '"mixed"', c_stack + ", details=True"))
-        assert child.status == -SIGSEGV, child
+        assert child.status == -SIGSEGV
         text = child.raw_err.split("\n\nShared objects:\n")
-        assert len(text) == 2, child
+        assert len(text) == 2
         lines = text[1].splitlines()
         for line in lines:
             assert re.search(r'^  "\S+" at 0x[0-9a-f]{16}, '
@@ -313,10 +313,10 @@ def test_aligned_build_id():
         """ % {"alignment": alignment, "note": note}))
         child = run(compiler(), "-shared", "-Wl,--build-id=none", source,
                     "-o", name + ".so", env=environment(LD_PRELOAD=""))
-        assert child.status == 0, child
+        assert child.status == 0
         child = python((CRASH % name).replace(
             '"mixed"', "True, details=True"))
-        assert child.status == -SIGSEGV, child
+        assert child.status == -SIGSEGV
         assert re.search(r'(?m)^  "\./%s\.so" at 0x\w+, '
                          "build-id 1122334455667788$" % name, child.err)
 
@@ -332,7 +332,7 @@ def test_old_loader():
         frames, _, objects = child.err.partition("\n\nShared objects:\n")
         listed = [os.path.basename(line.split('"')[1])
                   for line in objects.splitlines()]
-        assert ("listed.so" in listed) == bool(options), child
+        assert ("listed.so" in listed) == bool(options)
         if not options:
             expect(child, "listed", EXPORTED)
         assert "(0x" not in frames
@@ -361,7 +361,7 @@ def test_build():
                     limit=120, preexec_fn=lambda: os.chdir(sources),
                     env=environment(CC=cc, CFLAGS="-O0",
                                     FAULTHANDLER_LIBBACKTRACE=wanted))
-        assert child.status == 0, child
+        assert child.status == 0
         assert "backtrace" not in child.out + child.err
         name, = [name for name in os.listdir(folder)
                  if name.startswith("faulthandler.")
@@ -636,4 +636,4 @@ def test_no_trace():
         crash()
         print(crash() == crash())
     """)
-    assert (child.status, child.out) == (0, "True\n"), child
+    assert (child.status, child.out) == (0, "True\n")

@@ -30,8 +30,8 @@ def crash_with(code, *arguments, **options):
     """
     child = python("import faulthandler\n" + ARM + block(code),
                    *arguments, **options)
-    assert status_name(child.status) == "-SIGSEGV", child
-    assert child.err.count("Fatal Python error") == 1, child
+    assert status_name(child.status) == "-SIGSEGV"
+    assert child.err.count("Fatal Python error") == 1
     assert child.seconds < LIMIT
     parts = re.split(r"(?m)^\n?.*hread 0x.* \(most recent call first\):\n",
                      child.err)
@@ -46,7 +46,7 @@ def one(text, expected):
         faulthandler.context(%s)
         faulthandler.sigsegv()
     """ % text)
-    assert found == [expected, []], child
+    assert found == [expected, []]
 
 
 def test_returns():
@@ -71,7 +71,7 @@ def test_returns():
         assert faulthandler.context(None) == "old"
         assert faulthandler.context(None) is None
     """)
-    assert (child.status, child.err) == (0, ""), child
+    assert (child.status, child.err) == (0, "")
 
 
 def test_wrong_arguments():
@@ -95,7 +95,7 @@ def test_wrong_arguments():
             except TypeError as error:
                 print("context() takes" in str(error))
     """)
-    assert child.out == "True\n" * 3, child
+    assert child.out == "True\n" * 3
 
 
 def test_literal():
@@ -116,7 +116,7 @@ def test_literal():
 
         Current thread 0x… (most recent call first):
           File "<string>", line 4 in <module>
-    """), child
+    """)
 
 
 def test_texts():
@@ -150,7 +150,7 @@ def test_plain_reports(arm):
         faulthandler.dump_traceback()
         faulthandler.sigsegv()
     """ % (arm or "pass"))
-    assert status_name(child.status) == "-SIGSEGV", child
+    assert status_name(child.status) == "-SIGSEGV"
     assert "4711" not in child.err
 
 
@@ -171,7 +171,7 @@ def test_threads():
     faulthandler.sigsegv()
     """)
     assert found == [["main"], [], ["thread 2"], [],
-                     ["thread 0"]], child
+                     ["thread 0"]]
 
 
 def test_other_thread_crashes():
@@ -183,7 +183,7 @@ def test_other_thread_crashes():
     faulthandler.context("main")
     start(run).join()
     """)
-    assert found == [["other"], [], ["main"]], child
+    assert found == [["other"], [], ["main"]]
 
 
 def test_threads_that_end():
@@ -204,7 +204,7 @@ def test_threads_that_end():
         ready.acquire()
     faulthandler.sigsegv()
     """)
-    assert found == [[]] * 7, child
+    assert found == [[]] * 7
 
 
 @pytest.mark.skipif(SANITIZED, reason="the sanitizer keeps memory")
@@ -229,7 +229,7 @@ def test_no_leak():
     many(10000)
     print(size() - before < 1000, size() - before)
     """)
-    assert (child.status, child.out[:4]) == (0, "True"), child
+    assert (child.status, child.out[:4]) == (0, "True")
 
 
 def test_many_threads_at_once():
@@ -247,7 +247,7 @@ def test_many_threads_at_once():
     faulthandler.sigsegv()
     """)
     assert found == ([[], []] + [
-        [str(n)] for n in reversed(range(98))]), child
+        [str(n)] for n in reversed(range(98))])
 
 
 def test_fork():
@@ -277,7 +277,7 @@ def test_fork():
         ready.acquire()
     faulthandler.sigsegv()
     """)
-    assert found == [["forked"], [], [], [], []], child
+    assert found == [["forked"], [], [], [], []]
 
 
 def test_subinterpreter():
@@ -290,7 +290,7 @@ def test_subinterpreter():
                 "assert faulthandler.context('sub') == 'main'")
         faulthandler.sigsegv()
     """)
-    assert found[0] == ["sub"], child
+    assert found[0] == ["sub"]
 
 
 BROKEN = """
@@ -315,7 +315,7 @@ def test_crash_inside():
     faulthandler.context("before")
     faulthandler.context(text)
     """)
-    assert found == [["???"], []], child
+    assert found == [["???"], []]
 
 
 def test_not_torn():
@@ -338,7 +338,7 @@ def test_not_torn():
     time.sleep(PATIENCE)
         """.replace("PATIENCE", str(PATIENCE)))
         assert sum(found, []) in (
-            ["a" * 200], ["\\U0001f600" * 200], ["???"]), child
+            ["a" * 200], ["\\U0001f600" * 200], ["???"])
 
 
 @pytest.mark.skipif(

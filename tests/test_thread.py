@@ -223,7 +223,7 @@ def test_crowd(gil):
         Traceback (most recent call first):
           File "<string>", line 6 in work
           File "…/threading.py", line … in run
-    """)), child
+    """))
     assert child.err.count("Fatal Python error") == 1
     for line in child.err.splitlines():
         assert re.search(r'^(Fatal Python error: \w+ \w+|'
@@ -286,9 +286,9 @@ def test_cycle_of_threads():
         damage.words(get())[1] = states[-1]     # main is the last one
         faulthandler.sigsegv()
     """)
-    assert status_name(child.status) == "-SIGSEGV", child
+    assert status_name(child.status) == "-SIGSEGV"
     assert (child.err.count("Thread 0x"),
-            child.err.count(" in work\n")) == (3, 3), child
+            child.err.count(" in work\n")) == (3, 3)
 
 
 @few_versions

@@ -185,7 +185,7 @@ def test_interrupted_call():
             os._exit(0)
         print(os.read(reader, 10))
     """)
-    assert child.out == "b'done'\n", child
+    assert child.out == "b'done'\n"
 
 
 def test_busy_threads():
@@ -202,7 +202,7 @@ def test_busy_threads():
             time.sleep(0.0003)
         busy.end(threads)
     """)
-    assert (child.status, child.err) == (0, ""), child
+    assert (child.status, child.err) == (0, "")
 
 
 def test_not_interleaved():
@@ -241,7 +241,7 @@ def test_not_interleaved():
         print(len(runs) > 200, {n for n in runs if n not in (97, 98, 99)})
     """)
     assert (child.status, child.err, child.out) == (
-        0, "", "True set()\n"), child
+        0, "", "True set()\n")
 
 
 def test_errno_is_kept():
@@ -260,7 +260,7 @@ def test_errno_is_kept():
             kept.append(location()[0])
         print(set(kept))
     """)
-    assert child.out == "{77}\n", child
+    assert child.out == "{77}\n"
 
 
 # ---- what shows only where a guard is missing ------------------------------
@@ -305,7 +305,7 @@ def test_registered_again_during_a_dump():
         print(text.count(b"U0001f40d"))
     """)
     assert (child.status, child.out, child.err) == (
-        0, "%d\n" % (91 * 500), ""), child
+        0, "%d\n" % (91 * 500), "")
 
 
 @few_versions
@@ -331,7 +331,7 @@ def test_unregister_while_it_waits():
             time.sleep(0.001)
         os._exit(7)
     """))
-    assert child.status == 7, child
+    assert child.status == 7
     assert re.search(r'\AStack .*\n  File .* in victim\n'
                      r'(  File .*\n)*\Z', child.out)
 
@@ -366,4 +366,4 @@ def test_signals_in_two_threads():
           File "<string>", line 40 in first
         Stack (most recent call first):
           File "<string>", line 42 in second
-    """)), child
+    """))
