@@ -5,6 +5,7 @@ import re
 import shlex
 import shutil
 import sys
+import sysconfig
 import textwrap
 
 from signal import SIGSEGV
@@ -12,8 +13,8 @@ from signal import SIGSEGV
 import pytest
 
 from helpers import (
-    C_FILE, HERE, PYTHON, README, SANITIZED, SIGNALS, c_sources,
-    environment, run)
+    C_FILE, HERE, PYTHON, README, SANITIZED, SIGNALS, c_sources, compiler,
+    environment, run, what_is_missing)
 
 
 pytestmark = pytest.mark.skipif(
@@ -27,39 +28,57 @@ def all_lines():
             yield path, number, line
 
 
-def sections():
-    """The banners of faulthandler.c: line, number and title of each."""
-    banner = re.compile(r"/\* ==== (\d+)\. (.*?) ==== \*/$")
-    lines = c_sources()["faulthandler.c"].splitlines()
-    return [(number, int(found[1]), found[2])
-            for number, found in enumerate(map(banner.match, lines))
-            if found]
+# The rooms that may know a version, a processor, a C library.
+CONDITIONS = re.compile(r"src/(platform|cpython|cpu|cpu_\w+|cpython/.*)\.h")
+
+
+def rooms():
+    """The files of src/, without what only another of them includes."""
+    return [path for path in c_sources()
+            if os.path.dirname(path) == "src" and "_" not in path]
 
 
 def test_map():
-    """The map on top lists the sections, in their order."""
+    """The map on top lists the rooms, in the order of the includes."""
     text = c_sources()["faulthandler.c"]
     top = text[:text.index("*/")].split("The map.")[1]
-    listed = re.findall(r"(?m)^[ *]*(\d+)\. (.*?)(?:  .*)?$", top)
-    assert [(int(n), title) for n, title in listed] == [
-        (n, title) for _, n, title in sections()]
-    assert len(listed) > 10
+    listed = re.findall(r"(?m)^ +(src/\w+\.h)  ", top)
+    assert listed == re.findall(r'(?m)^#include "(.*)"', text)
+    assert sorted(listed) == rooms()
+
+
+@pytest.mark.parametrize("path", rooms())
+def test_header_compiles_alone(path):
+    """Each room includes what it uses."""
+    if what_is_missing():
+        pytest.skip(what_is_missing())
+    child = run(compiler(), "-fsyntax-only", "-std=gnu11", "-Wall",
+                "-Wextra", "-Werror", "-Wno-unused-function", "-I",
+                sysconfig.get_path("include"), "-include",
+                os.path.join(HERE, path), "-x", "c", os.devnull,
+                env=environment(LD_PRELOAD=""))
+    assert child.status == 0
+
+
+def test_headers_include_what_stands_above():
+    """No room includes one that stands below it in the map."""
+    order = re.findall(r'(?m)^#include "src/(.*)"',
+                       c_sources()["faulthandler.c"])
+    for place, name in enumerate(order):
+        included = re.findall(r'(?m)^#include "(\w+\.h)"',
+                              c_sources()["src/" + name])
+        assert [other for other in included
+                if other in order and order.index(other) >= place] == [], name
 
 
 def test_conditions():
-    """Only two sections know a version or a platform."""
-    lines = c_sources()["faulthandler.c"].splitlines()
-    places = sections() + [(len(lines), 0, "")]
+    """Only the rooms for it know a version, a processor, a C library."""
     words = re.compile(
         r"PY_VERSION|PY_M[A-Z]+_VERSION|Py_DEBUG|Py_GIL|__[a-zA-Z]|_WIN|"
         r"_MSC|BSD|\bHAVE_[A-Z]+_H\b")
-    for (first, _, title), (last, _, _) in zip(places, places[1:]):
-        if title.split(":")[0] in ("Platform", "CPython layouts"):
-            continue
-        for number in range(first, last):
-            line = lines[number]
-            if re.match(r"\s*#\s*(if|elif)", line):
-                assert not re.search(words, line), number + 1
+    assert ["%s:%d" % (path, number) for path, number, line in all_lines()
+            if re.match(r"\s*#\s*(if|elif)", line) and words.search(line)
+            and not CONDITIONS.match(path)] == []
 
 
 def functions():
@@ -115,11 +134,10 @@ TESTED_BY = {"decode": "cpu", "map": "fault", "request": "signature",
 
 def test_rooms_have_tests():
     """Each file of src/ has a file of tests of its name."""
-    rooms = [os.path.basename(path)[:-2] for path in c_sources()
-             if os.path.dirname(path) == "src"]
-    tests = [TESTED_BY.get(room, room.split("_")[0]) for room in rooms]
-    assert [room for room in tests if not os.path.exists(
-        os.path.join(HERE, "tests", "test_%s.py" % room))] == []
+    names = [os.path.basename(path)[:-2] for path in rooms()]
+    tests = [TESTED_BY.get(name, name) for name in names]
+    assert [name for name in tests if not os.path.exists(
+        os.path.join(HERE, "tests", "test_%s.py" % name))] == []
 
 
 def test_readme_example():
