@@ -185,11 +185,13 @@ if LIBBACKTRACE:
 # Who a call through a pointer can reach: {"caller": ["target", ...]}.  The
 # caller is one of our functions, or an outside one that calls us back.
 INDIRECT = {
-    "_Unwind_Backtrace": ["platform_on_frame"],
-    "platform_on_frame": [
+    "_Unwind_Backtrace": ["unwind_on_address", "unwind_on_frame"],
+    "unwind_on_address": ["_Unwind_GetCFA", "_Unwind_GetIPInfo"],
+    "unwind_on_frame": [
         "_Unwind_GetCFA", "_Unwind_GetGR", "_Unwind_GetIPInfo"],
-    "platform_find_start": ["_Unwind_FindEnclosingFunction"],
-    "platform_unwind": ["_Unwind_Backtrace"],
+    "unwind_find_function": ["_Unwind_FindEnclosingFunction"],
+    "unwind_addresses": ["_Unwind_Backtrace"],
+    "unwind_stack": ["_Unwind_Backtrace"],
     "report_step": [
         "report_activities", "report_c_stack", "report_cause",
         "report_context", "report_current", "report_exceptions",
@@ -207,7 +209,7 @@ if LIBBACKTRACE:
 
 # The same for what is called in inline assembly.
 ASSEMBLY = {
-    "platform_call_on": ["stack_on_spare"],
+    "cpu_call_on": ["stack_on_spare"],
 }
 
 # Functions whose address crash code handles without calling them, and why.
