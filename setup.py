@@ -55,9 +55,9 @@ def read(name):
 
 
 def read_version():
-    """Return the version, "1.0", from the number in faulthandler.c, 0x100."""
+    """Return the version, "1.0", from the number in src/report.h, 0x100."""
     match = re.search(r'^#define FAULTHANDLER_VERSION (0x[0-9A-Fa-f]+)',
-                      read('faulthandler.c'), re.MULTILINE)
+                      read('src/report.h'), re.MULTILINE)
     number = int(match.group(1), 16)
     return '%d.%d' % (number >> 8, number & 255)
 

@@ -47,31 +47,31 @@ def test_older_handler_of_real_faults():
 
 
 @pytest.mark.skipif(not X86_64, reason="needs machine code of x86-64")
-def test_older_handler_of_opcodes():
+@pytest.mark.parametrize("signum, digits, offset, code, title", [
+    (SIGILL, "0f0b", 0, 2, "Illegal instruction"),
+    (SIGFPE, "31c031d231c9f7f9", 6, 1,
+     "Floating point exception")])
+def test_older_handler_of_opcodes(signum, digits, offset, code, title):
     """The siginfo and the context of illegal opcodes and divisions."""
     library()
-    for signum, digits, offset, code, title in [
-            (SIGILL, "0f0b", 0, 2, "Illegal instruction"),
-            (SIGFPE, "31c031d231c9f7f9", 6, 1,
-             "Floating point exception")]:
-        child = python("""
-            import ctypes, machine, threading
-            older = ctypes.CDLL("./older.so")
-            older.install(%d)
-            import faulthandler
-            f = machine.run("%s")
-            where = ctypes.cast(f, ctypes.c_void_p).value
-            print(where, threading.get_native_id(), flush=True)
-            f()
-        """ % (signum, digits))
-        first, heard = child.out.split("\n", 1)
-        where, thread = first.split()
-        assert heard == (
-            "signal %d code %d at %#x which is the pc in thread %s\n"
-            % (signum, code, int(where) + offset, thread))
-        assert child.status == 42
-        assert child.err == report(
-            '  File "<string>", line 8 in <module>\n', title)
+    child = python("""
+        import ctypes, machine, threading
+        older = ctypes.CDLL("./older.so")
+        older.install(%d)
+        import faulthandler
+        f = machine.run("%s")
+        where = ctypes.cast(f, ctypes.c_void_p).value
+        print(where, threading.get_native_id(), flush=True)
+        f()
+    """ % (signum, digits))
+    first, heard = child.out.split("\n", 1)
+    where, thread = first.split()
+    assert heard == (
+        "signal %d code %d at %#x which is the pc in thread %s\n"
+        % (signum, code, int(where) + offset, thread))
+    assert child.status == 42
+    assert child.err == report(
+        '  File "<string>", line 8 in <module>\n', title)
 
 
 @pytest.mark.skipif(not X86_64, reason="needs machine code of x86-64")
@@ -199,64 +199,64 @@ def test_older_handler_that_repairs_in_threads():
     assert child.out == "alive\n1\n"
 
 
-def test_older_handler_that_repairs_under_a_newer_one():
+@pytest.mark.parametrize("steps", [
+    "older.install_repair() enable() fault() older.install_newer()"
+    " fault() fault()",
+    "older.install_repair() enable() fault() older.install_newer()"
+    " enable(2) fault() fault()",
+    "older.install_repair() enable() older.install_newer()"
+    " disable() older.remove_newer() enable() fault() fault()",
+    "older.install_retiring() enable() fault() fault()"])
+def test_older_handler_that_repairs_under_a_newer_one(steps):
     """What it repairs kills nobody, whoever comes and goes above."""
     library()
-    for steps in (
-            "older.install_repair() enable() fault() older.install_newer()"
-            " fault() fault()",
-            "older.install_repair() enable() fault() older.install_newer()"
-            " enable(2) fault() fault()",
-            "older.install_repair() enable() older.install_newer()"
-            " disable() older.remove_newer() enable() fault() fault()",
-            "older.install_retiring() enable() fault() fault()"):
-        child = python("""
-            import ctypes, faulthandler, sys
-            from damage import forbidden, libc
-            older = ctypes.CDLL("./older.so")
-            enable, disable = faulthandler.enable, faulthandler.disable
-            disable()
-            def fault():
-                libc.mprotect(ctypes.c_void_p(forbidden), 4096, 0)
-                libc.memchr(ctypes.c_void_p(forbidden), 1, 1)
-            for step in sys.argv[1].split():
-                eval(step)
-            print("alive")
-        """, steps)
-        assert (child.status, child.out) == (0, "alive\n")
-        assert child.err.count("Fatal Python") == 1
+    child = python("""
+        import ctypes, faulthandler, sys
+        from damage import forbidden, libc
+        older = ctypes.CDLL("./older.so")
+        enable, disable = faulthandler.enable, faulthandler.disable
+        disable()
+        def fault():
+            libc.mprotect(ctypes.c_void_p(forbidden), 4096, 0)
+            libc.memchr(ctypes.c_void_p(forbidden), 1, 1)
+        for step in sys.argv[1].split():
+            eval(step)
+        print("alive")
+    """, steps)
+    assert (child.status, child.out) == (0, "alive\n")
+    assert child.err.count("Fatal Python") == 1
 
 
-def test_newer_handler_that_becomes_the_older_one():
+@pytest.mark.parametrize("steps, count", [
+    ("older.install_newer() disable() enable() crash()", 1),
+    ("older.install_newer() disable() enable() kill()", 1),
+    ("older.install_newer() disable() enable() disable() crash()",
+     0),
+    ("older.install_chaining() disable() enable() crash()", 1),
+    ("older.install_chaining() disable() enable() fault() fault()"
+     " crash()", 2),
+    ("older.install_chaining() disable() enable() fault() fault()"
+     " kill()", 2)])
+def test_newer_handler_that_becomes_the_older_one(steps, count):
     """One that chains to ours, then stands under it: nothing turns in a
     circle, and each fault is reported once."""
     library()
-    for steps, count in (
-            ("older.install_newer() disable() enable() crash()", 1),
-            ("older.install_newer() disable() enable() kill()", 1),
-            ("older.install_newer() disable() enable() disable() crash()",
-             0),
-            ("older.install_chaining() disable() enable() crash()", 1),
-            ("older.install_chaining() disable() enable() fault() fault()"
-             " crash()", 2),
-            ("older.install_chaining() disable() enable() fault() fault()"
-             " kill()", 2)):
-        child = python("""
-            import ctypes, faulthandler, os, sys
-            from damage import forbidden, libc
-            older = ctypes.CDLL("./older.so")
-            enable, disable = faulthandler.enable, faulthandler.disable
-            crash = faulthandler.sigsegv
-            def fault():
-                libc.mprotect(ctypes.c_void_p(forbidden), 4096, 0)
-                libc.memchr(ctypes.c_void_p(forbidden), 1, 1)
-            def kill():
-                os.kill(os.getpid(), 11)
-            for step in sys.argv[1].split():
-                eval(step)
-        """, steps)
-        assert status_name(child.status) == "-SIGSEGV"
-        assert child.err.count("Fatal Python") == count
+    child = python("""
+        import ctypes, faulthandler, os, sys
+        from damage import forbidden, libc
+        older = ctypes.CDLL("./older.so")
+        enable, disable = faulthandler.enable, faulthandler.disable
+        crash = faulthandler.sigsegv
+        def fault():
+            libc.mprotect(ctypes.c_void_p(forbidden), 4096, 0)
+            libc.memchr(ctypes.c_void_p(forbidden), 1, 1)
+        def kill():
+            os.kill(os.getpid(), 11)
+        for step in sys.argv[1].split():
+            eval(step)
+    """, steps)
+    assert status_name(child.status) == "-SIGSEGV"
+    assert child.err.count("Fatal Python") == count
 
 
 def test_chain_in_a_circle():

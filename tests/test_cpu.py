@@ -148,16 +148,19 @@ MACHINE_CAUSES = [
 
 
 @pytest.mark.skipif(not X86_64, reason="needs machine code of x86-64")
-def test_causes_of_machine_code():
+@pytest.mark.parametrize(
+    "signum, digits, lines",
+    [(*row[1:3], row[3:]) for row in MACHINE_CAUSES],
+    ids=[row[0] for row in MACHINE_CAUSES])
+def test_causes_of_machine_code(signum, digits, lines):
     """What the processor refuses, each way."""
-    for name, signum, digits, *lines in MACHINE_CAUSES:
-        dies("""
-            import machine
-            machine.run(%r)()
-        """ % digits, signum, *lines)
+    dies("""
+        import machine
+        machine.run(%r)()
+    """ % digits, signum, *lines)
 
 
-@pytest.mark.skipif(not ("avx512f" in PROCESSOR), reason="needs AVX-512")
+@pytest.mark.skipif("avx512f" not in PROCESSOR, reason="needs AVX-512")
 @pytest.mark.parametrize("digits", ["62f17c48284801", "6462f17c48284801"])
 def test_scaled_displacement(digits):
     """What is not decoded is shown as bytes, also behind a prefix."""

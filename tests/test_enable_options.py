@@ -132,38 +132,38 @@ def test_other_functions():
         '  File "<string>", line 2 in <module>\n')
 
 
-def test_wrong_words():
+@pytest.mark.parametrize("value, message, expected", [
+    ("detials", "'detials' (not known)", PLAIN),
+    ("foo,c_stak=1,all_threads=0",
+     "'foo' (not known), 'c_stak=1' (not known)", STACK % 1),
+    ("all_threads=0,max_threads=x", "'max_threads=x' "
+     "(not a number)", STACK % 1),
+    ("max_threads=-1", "'max_threads=-1' (not a number)",
+     PLAIN),
+    ("max_threads", "'max_threads' (not a number)", PLAIN),
+    ("c_stack=maybe", "'c_stack=maybe' (neither 1 nor 0 nor "
+     "mixed)", PLAIN),
+    ("details=2", "'details=2' (neither 1 nor 0)", PLAIN),
+    ("all_threads=", "'all_threads=' (neither 1 nor 0)",
+     PLAIN),
+    ("file=", "'file=' (no path)", PLAIN),
+    ("file", "'file' (no path)", PLAIN),
+    ("file=/missing/x", "'file=/missing/x' (No such file or "
+     "directory)", PLAIN),
+    ("file=/missing/x,all_threads=0", "'file=/missing/x' (No such "
+     "file or directory)", STACK % 1),
+    ("file=%x", "'file=%x' (file: after % must come p, t or %)",
+     PLAIN),
+    ("\xff\n\x1b=1", "'\\xc3\\xbf\\n\\x1b=1' (not known)",
+     PLAIN)])
+def test_wrong_words(value, message, expected):
     """They are named once, in one line, and ignored."""
-    for value, message, expected in [
-            ("detials", "'detials' (not known)", PLAIN),
-            ("foo,c_stak=1,all_threads=0",
-             "'foo' (not known), 'c_stak=1' (not known)", STACK % 1),
-            ("all_threads=0,max_threads=x", "'max_threads=x' "
-             "(not a number)", STACK % 1),
-            ("max_threads=-1", "'max_threads=-1' (not a number)",
-             PLAIN),
-            ("max_threads", "'max_threads' (not a number)", PLAIN),
-            ("c_stack=maybe", "'c_stack=maybe' (neither 1 nor 0 nor "
-             "mixed)", PLAIN),
-            ("details=2", "'details=2' (neither 1 nor 0)", PLAIN),
-            ("all_threads=", "'all_threads=' (neither 1 nor 0)",
-             PLAIN),
-            ("file=", "'file=' (no path)", PLAIN),
-            ("file", "'file' (no path)", PLAIN),
-            ("file=/missing/x", "'file=/missing/x' (No such file or "
-             "directory)", PLAIN),
-            ("file=/missing/x,all_threads=0", "'file=/missing/x' (No such "
-             "file or directory)", STACK % 1),
-            ("file=%x", "'file=%x' (file: after % must come p, t or %)",
-             PLAIN),
-            ("\xff\n\x1b=1", "'\\xc3\\xbf\\n\\x1b=1' (not known)",
-             PLAIN)]:
-        if expected != PLAIN:
-            value += ",c_stack=0"
-        for options in [], ["-W", "error"], ["-X", "dev"]:
-            child = start(value, *options, PYTHONUTF8="1")
-            check(child, SIGSEGV, "PYTHONFAULTHANDLER: ignored "
-                  + message + "\n" + expected)
+    if expected != PLAIN:
+        value += ",c_stack=0"
+    for options in [], ["-W", "error"], ["-X", "dev"]:
+        child = start(value, *options, PYTHONUTF8="1")
+        check(child, SIGSEGV, "PYTHONFAULTHANDLER: ignored "
+              + message + "\n" + expected)
 
 
 def test_no_stderr():

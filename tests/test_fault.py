@@ -119,23 +119,24 @@ def test_abort():
     """, SIGABRT)
 
 
-def test_sent_signals():
+@pytest.mark.parametrize("signum, title, _", SIGNALS[:-1])
+@pytest.mark.parametrize("call", [
+    "os.kill(os.getpid(), n)", "signal.raise_signal(n)",
+    "signal.pthread_kill(threading.get_ident(), n)",
+    "ctypes.CDLL(None).raise_(n)"])
+def test_sent_signals(signum, title, _, call):
     """Every signal of the table, raised or sent in every way."""
-    for signum, title, _ in SIGNALS:
-        for call in ("os.kill(os.getpid(), n)", "signal.raise_signal(n)",
-                     "signal.pthread_kill(threading.get_ident(), n)",
-                     "ctypes.CDLL(None).raise_(n)"):
-            call = call.replace("CDLL(None).raise_", "CDLL(None)['raise']")
-            crash("""
-                import ctypes, os, signal, threading, faulthandler
-                n = %d
-                %s
-            """ % (signum, call), """
-                Fatal Python error: %s
+    call = call.replace("CDLL(None).raise_", "CDLL(None)['raise']")
+    crash("""
+        import ctypes, os, signal, threading, faulthandler
+        n = %d
+        %s
+    """ % (signum, call), """
+        Fatal Python error: %s
 
-                Traceback (most recent call first):
-                  File "<string>", line 3 in <module>
-            """ % title, signum)
+        Traceback (most recent call first):
+          File "<string>", line 3 in <module>
+    """ % title, signum)
 
 
 @pytest.mark.parametrize("signum, title, _", SIGNALS)

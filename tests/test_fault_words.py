@@ -163,12 +163,13 @@ CODES = {
 }
 
 
-def test_causes():
+@pytest.mark.parametrize(
+    "signum, code, lines", [(*row[1:3], row[3:]) for row in CAUSES],
+    ids=[row[0] for row in CAUSES])
+def test_causes(signum, code, lines):
     """What Python code can do wrong, with memory and with signals."""
-    for name, signum, code, *lines in CAUSES:
-        with tempfile.TemporaryDirectory() as folder:
-            dies("folder = %r\n" % folder + block(code), signum,
-                 *lines)
+    with tempfile.TemporaryDirectory() as folder:
+        dies("folder = %r\n" % folder + block(code), signum, *lines)
 
 
 @pytest.mark.skipif(
@@ -191,27 +192,27 @@ def test_use_after_free():
         child.err)
 
 
-def test_all_codes():
+@pytest.mark.parametrize("signum, code, name, words", [
+    (signum, *row) for signum, rows in CODES.items() for row in rows])
+def test_all_codes(signum, code, name, words):
     """Every si_code of each signal, sent with it, has its words."""
-    for signum, rows in CODES.items():
-        for code, name, words in rows:
-            if signum in (SIGSEGV, SIGBUS):
-                words = ("accessing address 0x0000700000000000: "
-                         + words)
-            elif signum == SIGILL:
-                words += " at address 0x0000700000000000"
-            dies("""
-                import struct
-                info = struct.pack("iiii", %d, 0, %d, 0)
-                who = struct.pack("ii", 4711000, 1000)
-                where = struct.pack("Q", 0x700000000000)
-                info += who if %d <= 0 else where
-                info = ctypes.create_string_buffer(info, 128)
-                number = 297 if %r else 240
-                me = os.getpid(), threading.get_native_id()
-                libc.syscall(number, *me, %d, info)
-            """ % (signum, code, code, X86_64, signum), signum,
-                 "%s (%s)" % (words, name))
+    if signum in (SIGSEGV, SIGBUS):
+        words = ("accessing address 0x0000700000000000: "
+                 + words)
+    elif signum == SIGILL:
+        words += " at address 0x0000700000000000"
+    dies("""
+        import struct
+        info = struct.pack("iiii", %d, 0, %d, 0)
+        who = struct.pack("ii", 4711000, 1000)
+        where = struct.pack("Q", 0x700000000000)
+        info += who if %d <= 0 else where
+        info = ctypes.create_string_buffer(info, 128)
+        number = 297 if %r else 240
+        me = os.getpid(), threading.get_native_id()
+        libc.syscall(number, *me, %d, info)
+    """ % (signum, code, code, X86_64, signum), signum,
+         "%s (%s)" % (words, name))
 
 
 def test_another_process():

@@ -51,30 +51,31 @@ def damaged(what, line):
             '  File "<string>", line 10 in <module>\n' % line))
 
 
-def test_damaged_link():
+@pytest.mark.parametrize("name, value", [
+    (name, value) for name, value in dict(
+        VALUES, cycle="damage.place(frame)",
+        itself="damage.place(frame)").items()
+    if name != "another object"])       # may look like a frame
+def test_damaged_link(name, value):
     """Behind a damaged link the next frame is found, and marked."""
-    for name, value in dict(VALUES, cycle="damage.place(frame)",
-                            itself="damage.place(frame)").items():
-        if name == "another object":
-            continue        # may look like a frame
-        crash("""
-            import sys, damage, faulthandler
-            def inner():
-                frame = sys._getframe(1)
-                damage.damage(frame, "link", %s)
-                faulthandler.sigsegv()
-            def outer():
-                inner()
-            outer()
-        """ % value, """
-            Fatal Python error: Segmentation fault
+    crash("""
+        import sys, damage, faulthandler
+        def inner():
+            frame = sys._getframe(1)
+            damage.damage(frame, "link", %s)
+            faulthandler.sigsegv()
+        def outer():
+            inner()
+        outer()
+    """ % value, """
+        Fatal Python error: Segmentation fault
 
-            Traceback (most recent call first):
-              File "<string>", line 5 in inner
-              File "<string>", line 7 in outer
-              <a damaged link: frames may be missing here>
-              File "<string>", line 8 in <module>
-        """)
+        Traceback (most recent call first):
+          File "<string>", line 5 in inner
+          File "<string>", line 7 in outer
+          <a damaged link: frames may be missing here>
+          File "<string>", line 8 in <module>
+    """)
 
 
 CALLS = {"next": "next(generator())",

@@ -309,18 +309,19 @@ WORKERS = """
 """
 
 
-def test_processes_that_crash():
+@pytest.mark.parametrize("function, printed", [
+    ("run", "-11\n"), ("submit", "broken\n")])
+@pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
+def test_processes_that_crash(function, printed, method):
     """A child of multiprocessing or a process pool is reported once."""
     write_file("crashers.py", block(WORKERS))
-    for function, printed in [("run", "-11\n"), ("submit", "broken\n")]:
-        for method in ("fork", "forkserver", "spawn"):
-            child = run(PYTHON, "-W", "ignore", "crashers.py",
-                        function, method)
-            assert (child.status, child.out) == (0, printed)
-            assert child.err.startswith(report(
-                '  File "crashers.py", line 5 in crash\n'))
-            assert child.err.count("Fatal Python") == 1
-            assert child.seconds < LIMIT
+    child = run(PYTHON, "-W", "ignore", "crashers.py",
+                function, method)
+    assert (child.status, child.out) == (0, printed)
+    assert child.err.startswith(report(
+        '  File "crashers.py", line 5 in crash\n'))
+    assert child.err.count("Fatal Python") == 1
+    assert child.seconds < LIMIT
 
 
 def test_subprocesses_that_crash():

@@ -45,47 +45,38 @@ THREADS = """
 """
 
 
-def steps():
-    """The names of the steps, from the C file."""
-    return sorted(set(re.findall(
-        r'\breport_step\(r, \w+,\s*"([^"]+)"\)',
-        "".join(c_sources().values()))))
+ALL_STEPS = [
+    "C stack", "activities", "cause", "context", "exceptions",
+    "extension modules", "list of shared objects", "list of threads", "note",
+    "output", "search for frames", "search for the thread", "threads",
+    "title", "traceback"]
 
 
 def test_all_steps_are_known():
     """A new step needs a line in the tests that inject faults."""
-    assert steps() == [
-        "C stack", "activities", "cause", "context", "exceptions",
-        "extension modules", "list of shared objects", "list of threads",
-        "note", "output", "search for frames", "search for the thread",
-        "threads", "title",
-        "traceback"]
+    assert ALL_STEPS == sorted(set(re.findall(
+        r'\breport_step\(r, \w+,\s*"([^"]+)"\)',
+        "".join(c_sources().values()))))
 
 
-def test_two_threads():
+@pytest.mark.parametrize("step", [
+    step for step in ALL_STEPS
+    if step not in ("C stack", "extension modules", "list of shared objects")
+    and (step != "search for frames" or sys.version_info < (3, 11))])
+@pytest.mark.parametrize("how", KINDS)
+def test_two_threads(step, how):
     """A fault in one step leaves the blocks of the other steps."""
-    for step in steps():
-        if step in ("C stack", "extension modules",
-                    "list of shared objects") \
-                or (step == "search for frames"
-                    and sys.version_info >= (3, 11)):
-            continue
-        code = block(THREADS)
-        if step in DETAILS:
-            code = ("faulthandler.enable(details=True, c_stack=False)\n"
-                    + code)
-        for how in KINDS:
-            child = inject(step, how, code)
-            assert status_name(child.status) == "-SIGBUS"
-            assert child.seconds < LIMIT
-            assert child.err.count(
-                "  <fault in the %s>\n" % step) == 1
-            assert child.err.count("Fatal Python error") == (
-                step != "title")
-            assert child.err.count(" in crash\n") == (
-                step != "traceback")
-            if step not in ("threads", "list of threads"):
-                assert child.err.count(" in other\n") == 1
+    code = block(THREADS)
+    if step in DETAILS:
+        code = "faulthandler.enable(details=True, c_stack=False)\n" + code
+    child = inject(step, how, code)
+    assert status_name(child.status) == "-SIGBUS"
+    assert child.seconds < LIMIT
+    assert child.err.count("  <fault in the %s>\n" % step) == 1
+    assert child.err.count("Fatal Python error") == (step != "title")
+    assert child.err.count(" in crash\n") == (step != "traceback")
+    if step not in ("threads", "list of threads"):
+        assert child.err.count(" in other\n") == 1
 
 
 LINES = {
@@ -145,30 +136,30 @@ def test_dump_survives(step, how):
     assert re.search(r' in now\n.* in <module>\n$', child.err)
 
 
-def test_user_signal_and_watchdog_survive():
+@pytest.mark.parametrize("step", ["list of threads", "threads"])
+@pytest.mark.parametrize("how", ["read", "divide"])
+def test_user_signal_and_watchdog_survive(step, how):
     """The same for register() and dump_traceback_later()."""
-    for step in ("list of threads", "threads"):
-        for how in ("read", "divide"):
-            child = inject(step, how, """
-                import signal
-                faulthandler.register(signal.SIGUSR1)
-                os.kill(os.getpid(), signal.SIGUSR1)
-                os.kill(os.getpid(), signal.SIGUSR1)
-            """)
-            assert child.status == 0
-            assert child.err.count("<fault in the ") == 1
-            child = inject(step, how, """
-                reader, writer = os.pipe()
-                faulthandler.dump_traceback_later(0.05, file=writer)
-                text = os.read(reader, 65536)
-                faulthandler.cancel_dump_traceback_later()
-                os.close(writer)
-                with open(reader, "rb") as file:
-                    os.write(2, text + file.read())
-            """)
-            assert child.status == 0
-            assert child.err.count("<fault in the ") == 1
-            assert child.err.startswith("Timeout ")
+    child = inject(step, how, """
+        import signal
+        faulthandler.register(signal.SIGUSR1)
+        os.kill(os.getpid(), signal.SIGUSR1)
+        os.kill(os.getpid(), signal.SIGUSR1)
+    """)
+    assert child.status == 0
+    assert child.err.count("<fault in the ") == 1
+    child = inject(step, how, """
+        reader, writer = os.pipe()
+        faulthandler.dump_traceback_later(0.05, file=writer)
+        text = os.read(reader, 65536)
+        faulthandler.cancel_dump_traceback_later()
+        os.close(writer)
+        with open(reader, "rb") as file:
+            os.write(2, text + file.read())
+    """)
+    assert child.status == 0
+    assert child.err.count("<fault in the ") == 1
+    assert child.err.startswith("Timeout ")
 
 
 def test_hang():
