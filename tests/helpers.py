@@ -76,7 +76,7 @@ def environment(**changes):
     return runner.environment(**changes)
 
 
-# The children of the test that runs: conftest.py shows the last where it fails.
+# The children of this test: conftest.py shows the last where it fails.
 run_children = []
 
 
