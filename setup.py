@@ -9,18 +9,28 @@ import sys
 import sysconfig
 
 
+NEWEST = (3, 15)            # the newest CPython that the module was tested on
+UNTESTED = os.environ.get('FAULTHANDLER_UNTESTED', '') not in ('', '0')
+
+
 def check_python():
-    """Exit with one sentence on a Python or a system that is unsupported."""
+    """Exit with one sentence on an unsupported Python or system."""
     implementation = platform.python_implementation()
+    version = platform.python_version()
+    free_threaded = sysconfig.get_config_var('Py_GIL_DISABLED')
     if not sys.platform.startswith('linux'):
         needs, found = 'Linux', platform.system()
     elif implementation != 'CPython':
         needs, found = 'CPython', implementation
     elif sys.version_info < (3, 8):
-        needs = 'Python 3.8 or newer'
-        found = 'Python ' + platform.python_version()
-    elif sysconfig.get_config_var('Py_GIL_DISABLED'):
-        needs, found = 'a Python with the GIL', 'a free-threaded build'
+        needs, found = 'Python 3.8 or newer', 'Python ' + version
+    elif free_threaded and sys.version_info < (3, 14):
+        needs = 'a Python with the GIL, or free-threaded Python 3.14 or newer'
+        found = 'free-threaded Python ' + version
+    elif sys.version_info[:2] > NEWEST and not UNTESTED:
+        sys.exit('faulthandler was never tested on Python %s, only up to '
+                 '%d.%d: set FAULTHANDLER_UNTESTED=1 to build it nevertheless.'
+                 % ((version,) + NEWEST))
     else:
         return
     sys.exit('faulthandler needs %s: this is %s.' % (needs, found))
@@ -34,13 +44,18 @@ import shutil
 import subprocess
 
 try:
-    from setuptools import Extension, setup
-except ImportError:
-    sys.exit('setup.py needs setuptools: run "pip install setuptools", '
-             'or "pip install ." here, which brings its own.')
-from setuptools.command.build_ext import build_ext as _build_ext
-from setuptools.command.install import install as _install
-from distutils.command.install_data import install_data as _install_data
+    import setuptools
+    from setuptools.command.build_ext import build_ext as _build_ext
+    from setuptools.command.install import install as _install
+    from distutils.command.install_data import install_data as _install_data
+except Exception as error:
+    if getattr(error, 'name', None) == 'setuptools':
+        sys.exit('setup.py needs setuptools: run "pip install setuptools", '
+                 'or "pip install ." here, which brings its own.')
+    sys.exit('setup.py needs a setuptools that works: importing the one of '
+             'this Python fails with "%s: %s". Run "pip install -U '
+             'setuptools", or "pip install ." here, which brings its own.'
+             % (type(error).__name__, error))
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 
@@ -101,9 +116,12 @@ def write_editable(folder):
     return [path, shutil.copy(os.path.join(HERE, STARTER), folder)]
 
 
-# C frames get function, file and line from libbacktrace, which comes with gcc.
-# It is a static library: its names are not to be ours, and where the loaded
-# objects are we tell it, without the loader's lock.
+# libbacktrace gives C frames their function, file and line.  It is a static
+# library that comes with gcc.  The module must not export its functions: a
+# version script hides them (not --exclude-libs, which zig's linker does not
+# know).  --wrap: the module tells it where the loaded objects are, without
+# the loader's lock.
+LIBBACKTRACE_EXPORTS = '{ global: PyInit_faulthandler; local: *; };\n'
 LIBBACKTRACE_PROBE = """
 #include <backtrace.h>
 #include <backtrace-supported.h>
@@ -118,15 +136,17 @@ __wrap_dl_iterate_phdr(int (*callback)(struct dl_phdr_info *, size_t, void *),
     return callback(0, 0, data);
 }
 int
-probe(void)
+PyInit_faulthandler(void)
 {
     struct backtrace_state *state = backtrace_create_state("", 0, 0, 0);
     return backtrace_pcinfo(state, 0, 0, 0, 0)
            + backtrace_syminfo(state, 0, 0, 0, 0);
 }
 """
-LIBBACKTRACE_LINK_ARGS = ['-Wl,--exclude-libs,ALL',
-                          '-Wl,--wrap=dl_iterate_phdr']
+
+# What every build needs.  libc6-dev and musl-dev have assert.h, which is in
+# no compiler's own folder.
+HEADERS_PROBE = '#include <assert.h>\nint probe;\n'
 
 
 class build_ext(_build_ext):
@@ -143,31 +163,44 @@ class build_ext(_build_ext):
             write_editable(self.get_finalized_command('install').install_lib)
 
     def build_extension(self, ext):
+        os.makedirs(self.build_temp, exist_ok=True)
+        ext.extra_compile_args += self.hide_paths()
+        exports = self.write('exports.map', LIBBACKTRACE_EXPORTS)
+        link_args = ['-Wl,--version-script=' + exports,
+                     '-Wl,--wrap=dl_iterate_phdr']
         wanted = os.environ.get('FAULTHANDLER_LIBBACKTRACE', '')
-        if wanted == '1' or (wanted != '0' and self.has_libbacktrace()):
+        if wanted == '1' or (wanted != '0'
+                             and self.has_libbacktrace(link_args)):
             ext.define_macros.append(('FAULTHANDLER_LIBBACKTRACE', '1'))
             ext.libraries.append('backtrace')
-            ext.extra_link_args += LIBBACKTRACE_LINK_ARGS
+            ext.extra_link_args += link_args
         try:
             super().build_extension(ext)
         except Exception:
             self.check_tools()
             raise
+        self.check_unwinder()
 
-    def has_libbacktrace(self):
-        """Return whether a shared object can be made with libbacktrace."""
-        os.makedirs(self.build_temp, exist_ok=True)
-        source = os.path.join(self.build_temp, 'libbacktrace_probe.c')
-        with open(source, 'w', encoding='ascii') as file:
-            file.write(LIBBACKTRACE_PROBE)
-        # The compiler may be two words: of the linker only its options.
-        command = self.compiler.compiler_so + [
-            word for word in self.compiler.linker_so if word[0] == '-']
+    def write(self, name, text):
+        """Write a file in the folder for temporary files; return its path."""
+        path = os.path.join(self.build_temp, name)
+        with open(path, 'w', encoding='ascii') as file:
+            file.write(text)
+        return path
+
+    def hide_paths(self):
+        """Return the options that keep this machine's folders out of the
+        debug information, and so out of every report.
+        """
+        include = sysconfig.get_path('include')
+        return ['-ffile-prefix-map=%s=%s' % pair for pair in [
+            (HERE, '.'), (include, os.path.basename(include))]]
+
+    def compiles(self, source, options):
+        """Return whether the compiler takes this source file."""
+        command = self.compiler.compiler_so + ['-D_GNU_SOURCE', '-fPIC']
         command += ['-I' + folder for folder in self.include_dirs]
-        command += ['-L' + folder for folder in self.library_dirs]
-        command += ['-D_GNU_SOURCE', '-fPIC', '-shared', '-Wl,-z,defs']
-        command += LIBBACKTRACE_LINK_ARGS
-        command += [source, '-lbacktrace', '-o', source[:-1] + 'so']
+        command += [source] + options + ['-o', source[:-1] + 'out']
         try:
             return subprocess.call(command, timeout=60,
                                    stdin=subprocess.DEVNULL,
@@ -176,19 +209,48 @@ class build_ext(_build_ext):
         except (OSError, subprocess.TimeoutExpired):
             return False
 
+    def has_libbacktrace(self, link_args):
+        """Return whether a shared object can be made with libbacktrace."""
+        # The linker may be two words, "gcc -shared": only its options count.
+        options = [word for word in self.compiler.linker_so if word[0] == '-']
+        options += ['-L' + folder for folder in self.library_dirs]
+        options += ['-shared', '-Wl,-z,defs'] + link_args + ['-lbacktrace']
+        return self.compiles(
+            self.write('libbacktrace_probe.c', LIBBACKTRACE_PROBE), options)
+
     def check_tools(self):
-        """Exit with one line if there is no compiler or no Python.h."""
+        """Exit with one line if a compiler or a header is missing."""
         compiler = self.compiler.compiler_so[0]
         if not shutil.which(compiler):
             sys.exit('faulthandler needs a C compiler, and there is no %s. '
-                     'Debian, Ubuntu: apt-get install gcc libc6-dev'
-                     % compiler)
+                     'Debian, Ubuntu: apt-get install gcc libc6-dev; '
+                     'Alpine: apk add gcc musl-dev' % compiler)
+        if not self.compiles(self.write('headers_probe.c', HEADERS_PROBE),
+                             ['-c']):
+            sys.exit('faulthandler needs the headers of the C library, and '
+                     '%s finds no assert.h. Debian, Ubuntu: apt-get install '
+                     'libc6-dev; Alpine: apk add musl-dev' % compiler)
         if not any(os.path.exists(os.path.join(folder, 'Python.h'))
                    for folder in self.include_dirs):
             sys.exit('faulthandler needs Python.h, which is in none of %s. '
-                     'Debian, Ubuntu: apt-get install python%d.%d-dev'
+                     'Debian, Ubuntu: apt-get install python%d.%d-dev; '
+                     'Alpine: apk add python3-dev'
                      % ((', '.join(self.include_dirs),)
                         + sys.version_info[:2]))
+
+    def check_unwinder(self):
+        """Say so if the library that walks C stacks is not here.
+
+        Every glibc system has it.  On musl it is a package of its own.
+        """
+        try:
+            import ctypes
+            ctypes.CDLL('libgcc_s.so.1')
+        except ImportError:
+            pass                # a Python without ctypes: not known
+        except OSError:
+            print('faulthandler: there is no libgcc_s.so.1 here, so reports '
+                  'will have no C stack. Alpine: apk add libgcc')
 
 
 class install_data(_install_data):
@@ -259,13 +321,16 @@ class develop(install):
         self.write_metadata(write_editable(self.install_lib))
 
 
-setup(
+LICENSE_FIELD = 'license'
+if int(setuptools.__version__.partition('.')[0]) >= 77:
+    LICENSE_FIELD = 'license_expression'        # PEP 639
+
+setuptools.setup(
     name='faulthandler',
     version=VERSION,
     description='Prints the Python traceback when a process crashes',
     long_description=read('README.rst'),
     long_description_content_type='text/x-rst',
-    license='BSD-2-Clause',
     platforms=['Linux'],
     python_requires='>=3.8',
     classifiers=[
@@ -274,13 +339,19 @@ setup(
         'Operating System :: POSIX :: Linux',
         'Programming Language :: C',
         'Programming Language :: Python :: 3',
+    ] + [
+        'Programming Language :: Python :: 3.%d' % minor
+        for minor in range(8, NEWEST[1] + 1)
+    ] + [
         'Programming Language :: Python :: Implementation :: CPython',
         'Topic :: Software Development :: Debuggers',
     ],
     ext_modules=[
-        Extension(
+        setuptools.Extension(
             'faulthandler',
             ['faulthandler.c'],
+            depends=sorted(glob.glob('src/**/*.h', recursive=True)),
+            define_macros=[('FAULTHANDLER_UNTESTED', '1')] * UNTESTED,
             extra_compile_args=['-std=gnu11', '-fvisibility=hidden'],
             extra_link_args=['-Wl,-z,now'],
         ),
@@ -295,4 +366,5 @@ setup(
         'install': install,
         'install_data': install_data,
     },
+    **{LICENSE_FIELD: 'BSD-2-Clause'}
 )
