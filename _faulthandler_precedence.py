@@ -5,12 +5,14 @@ every path.  So this module, which is a finder, goes first on sys.meta_path
 when it is imported.  faulthandler-precedence.pth imports it at start-up, or
 faulthandler-precedence.start (PEP 829), which has to name a function.
 
-FAULTHANDLER_USE_STDLIB in the environment, unless empty, leaves the builtin
-in place, and so does "python -S".  "python -E" and "-I" change nothing: they
-ignore PYTHON* variables, and who sets this one wants the builtin in every
-program, also in those that are started that way.
+A program in whose Python no .pth file is run (zip applications, PyInstaller,
+"pip install --target") can import it itself, before faulthandler.
 
-Every start of Python runs this file, so it is short, and imports only what
+FAULTHANDLER_USE_STDLIB in the environment, unless empty, leaves the builtin
+in place, and so does "python -S".  "python -E" and "-I" do not: they ignore
+PYTHON* variables, and this one is meant for every program.
+
+Every start of Python runs this file.  So it is short, and imports only what
 is loaded already.
 """
 
@@ -20,6 +22,17 @@ from posix import environ
 # What PYTHONFAULTHANDLER asks for: the extension's enable() takes from here
 # the arguments that a call does not give.
 options = {}
+
+# The words with a path, as they were written: {"file": b"file=report.txt"}.
+places = {}
+
+# What "python -m faulthandler" runs.
+MAIN = """
+import faulthandler as m
+print('faulthandler %d.%d from %s; to arm it for a program: '
+      'PYTHONFAULTHANDLER=details,c_stack=mixed python PROGRAM'
+      % (m.version >> 8, m.version & 255, m.__file__))
+"""
 
 
 def find_spec(name, path=None, target=None):
@@ -53,6 +66,9 @@ def make_loader(name, file):
                 spec.__dict__.update(BuiltinImporter.find_spec(name).__dict__)
                 return BuiltinImporter.create_module(spec)
 
+        def get_code(self, fullname):
+            return compile(MAIN, '<faulthandler>', 'exec')
+
     return Loader(name, file)
 
 
@@ -81,40 +97,50 @@ def take_over(builtin):
         sys.modules['faulthandler'] = builtin
         builtin.enable()
         return
+    ignored = []
     value = environ.get(b'PYTHONFAULTHANDLER', b'')
     if value != b'1' and not sys.flags.ignore_environment:
-        try:
-            apply_options(faulthandler, value)
-        except Exception:
-            pass                # it is armed: importing has seen to that
-
-
-def apply_options(faulthandler, value):
-    """Arm as the words in PYTHONFAULTHANDLER say.
-
-    What is wrong is named on standard error, and left out: the start goes on
-    as if it were not there, also with "-W error".
-    """
-    wrong = []
-    file = None
-    for word in value.split(b','):
-        problem = read_option(word.strip())
-        if problem:
-            wrong.append((word, problem))
-        elif word.strip().startswith(b'file='):
-            file = word
-    try:
-        if options:
-            faulthandler.enable(**options)
-    except Exception as error:
-        if options.pop('file', None) is not None:
-            wrong.append((file, getattr(error, 'strerror', None) or error))
-            if options:
-                faulthandler.enable()
-    if wrong and sys.stderr is not None:
+        ignored = read_options(value)
+    ignored += arm(faulthandler)
+    if ignored and sys.stderr is not None:
         sys.stderr.write('PYTHONFAULTHANDLER: ignored %s\n' % ', '.join(
-            '%s (%s)' % (repr(word)[1:], problem) for word, problem in wrong))
+            '%s (%s)' % (repr(word)[1:], problem)
+            for word, problem in ignored))
         sys.stderr.flush()
+
+
+def read_options(value):
+    """Put the words of PYTHONFAULTHANDLER into options.
+
+    Returns a list of the wrong words, each with what is wrong.  They are
+    left out: Python starts as if they were not there, also with "-W error".
+    """
+    problems = [(word, read_option(word.strip())) for word in value.split(b',')]
+    return [(word, problem) for word, problem in problems if problem]
+
+
+def arm(faulthandler):
+    """Arm with the options, but without a file or copy that cannot be used.
+
+    Returns a list of those that were left out, each with what is wrong.  An
+    enable() that fails changes nothing, and importing has armed.
+    """
+    paths = {name: options.pop(name) for name in places}
+    wrong = []
+    try:
+        # An argument: this is the report of the standard library's module.
+        faulthandler.enable(**(options or {'all_threads': True}))
+    except Exception:
+        pass                    # no standard error: a file may be given
+    for name in paths:
+        options[name] = paths[name]
+        try:
+            faulthandler.enable(**options)
+        except Exception as error:
+            del options[name]
+            wrong.append((places[name],
+                          getattr(error, 'strerror', None) or error))
+    return wrong
 
 
 def read_option(word):
@@ -131,7 +157,7 @@ def read_option(word):
         if not text.isdigit() or len(text) > 9:
             return 'not a number'
         options['max_threads'] = int(text)
-    elif name == b'file':
+    elif name in (b'file', b'copy'):
         if not text:
             return 'no path'
         if text[:1] != b'/':
@@ -141,7 +167,8 @@ def read_option(word):
                 text = getcwdb().replace(b'%', b'%%') + b'/' + text
             except OSError as error:
                 return error.strerror
-        options['file'] = text
+        options[name.decode()] = text
+        places[name.decode()] = word
     elif equals or not (len(word) < 2 or word.isdigit() or word.lower() in (
             b'true', b'yes', b'on', b'enable', b'enabled', b'false', b'no',
             b'off')):
