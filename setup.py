@@ -58,6 +58,9 @@ except Exception as error:
              % (type(error).__name__, error))
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+HEADERS = sorted(
+    os.path.relpath(path, HERE) for path in glob.glob(
+        os.path.join(glob.escape(HERE), 'src', '**', '*.h'), recursive=True))
 
 
 def read(name):
@@ -70,9 +73,10 @@ def read(name):
 
 
 def read_version():
-    """Return the version, "1.0", from the number in src/report.h, 0x100."""
+    """Return the version as text, from the number in the C code."""
     match = re.search(r'^#define FAULTHANDLER_VERSION (0x[0-9A-Fa-f]+)',
-                      read('src/report.h'), re.MULTILINE)
+                      ''.join(map(read, ['faulthandler.c'] + HEADERS)),
+                      re.MULTILINE)
     number = int(match.group(1), 16)
     return '%d.%d' % (number >> 8, number & 255)
 
@@ -350,7 +354,7 @@ setuptools.setup(
         setuptools.Extension(
             'faulthandler',
             ['faulthandler.c'],
-            depends=sorted(glob.glob('src/**/*.h', recursive=True)),
+            depends=HEADERS,
             define_macros=[('FAULTHANDLER_UNTESTED', '1')] * UNTESTED,
             extra_compile_args=['-std=gnu11', '-fvisibility=hidden'],
             extra_link_args=['-Wl,-z,now'],
