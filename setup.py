@@ -17,14 +17,14 @@ def check_python():
     """Exit with one sentence on an unsupported Python or system."""
     implementation = platform.python_implementation()
     version = platform.python_version()
-    free_threaded = sysconfig.get_config_var('Py_GIL_DISABLED')
     if not sys.platform.startswith('linux'):
         needs, found = 'Linux', platform.system()
     elif implementation != 'CPython':
         needs, found = 'CPython', implementation
     elif sys.version_info < (3, 8):
         needs, found = 'Python 3.8 or newer', 'Python ' + version
-    elif free_threaded and sys.version_info < (3, 14):
+    elif sys.version_info < (3, 14) and sysconfig.get_config_var(
+            'Py_GIL_DISABLED'):
         needs = 'a Python with the GIL, or free-threaded Python 3.14 or newer'
         found = 'free-threaded Python ' + version
     elif sys.version_info[:2] > NEWEST and not UNTESTED:
