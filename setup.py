@@ -215,8 +215,10 @@ class build_ext(_build_ext):
 
     def has_libbacktrace(self, link_args):
         """Return whether a shared object can be made with libbacktrace."""
-        # The linker may be two words, "gcc -shared": only its options count.
-        options = [word for word in self.compiler.linker_so if word[0] == '-']
+        # Both commands begin with the compiler, which may be several words.
+        compiler, linker = self.compiler.compiler_so, self.compiler.linker_so
+        shared = len(os.path.commonprefix([compiler, linker]))
+        options = [word for word in linker[shared:] if word[0] == '-']
         options += ['-L' + folder for folder in self.library_dirs]
         options += ['-shared', '-Wl,-z,defs'] + link_args + ['-lbacktrace']
         return self.compiles(
