@@ -19,6 +19,12 @@ TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 pytest.importorskip("setuptools")
 
+COMPILES = (shutil.which(sysconfig.get_config_var("CC").split()[0])
+            and os.path.exists(os.path.join(sysconfig.get_path("include"),
+                                            "Python.h")))
+needs_compiler = pytest.mark.skipif(
+    not COMPILES, reason="no compiler, or no Python.h")
+
 
 @pytest.fixture
 def checkout(tmp_path):
@@ -99,6 +105,7 @@ def test_accepted(checkout, before):
     assert setup(checkout, before=before) == (0, "", "")
 
 
+@needs_compiler
 def test_untested_is_told_to_the_compiler(checkout):
     """FAULTHANDLER_UNTESTED=1 defines the macro of that name."""
     out = setup(checkout, "build", FAULTHANDLER_UNTESTED="1")[1]
@@ -139,6 +146,7 @@ def test_no_compiler(checkout):
         "musl-dev")
 
 
+@needs_compiler
 def test_no_libc_headers(checkout, tmp_path):
     """A compiler without the C library's headers is told from a fault."""
     compiler = tmp_path / "bare-cc"
@@ -152,6 +160,7 @@ def test_no_libc_headers(checkout, tmp_path):
         "add musl-dev" % compiler)
 
 
+@needs_compiler
 def test_no_python_headers(checkout):
     """Without Python.h it says which package has it."""
     status, _, error = setup(checkout, "build", before=(
@@ -165,6 +174,7 @@ def test_no_python_headers(checkout):
         r"python3-dev$", error.splitlines()[-1])
 
 
+@needs_compiler
 def test_no_unwinder(checkout):
     """Without libgcc_s it builds, and says what reports will lack."""
     status, out, _ = setup(checkout, "build", before=(
@@ -188,6 +198,8 @@ def built(checkout):
 @pytest.fixture
 def module(checkout):
     """The extension, built with libbacktrace where that is installed."""
+    if not COMPILES:
+        pytest.skip("no compiler, or no Python.h")
     status, _, error = setup(checkout, "build", FAULTHANDLER_LIBBACKTRACE="")
     assert status == 0, error
     return built(checkout)
