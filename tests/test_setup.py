@@ -249,3 +249,16 @@ def test_metadata(checkout):
         str(minor) for minor in range(8, 16)]
     assert not re.search(r"^(Project-URL|Home-page): (?!UNKNOWN)", text,
                          re.MULTILINE)
+
+
+def test_long_description(checkout):
+    """The package index can show README.rst."""
+    pytest.importorskip("twine")
+    status, _, error = setup(checkout, "-q", "sdist")
+    assert status == 0, error
+    archive, = glob.glob(str(checkout / "dist" / "*.tar.gz"))
+    result = subprocess.run(
+        [sys.executable, "-m", "twine", "--no-color", "check", "--strict",
+         archive], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, universal_newlines=True, timeout=120)
+    assert result.returncode == 0, result.stdout
