@@ -177,12 +177,25 @@ def report(frames, title="Segmentation fault"):
             "Traceback (most recent call first):\n%s" % (title, frames))
 
 
+def library_report(frames, title="Segmentation fault"):
+    """The report of the standard library's module for the same process."""
+    return ("Fatal Python error: %s\n\n"
+            "Current thread 0x… (most recent call first):\n%s" % (
+                title, frames))
+
+
 def check(child, signum, expected, limit=LIMIT):
     """It died of this signal, soon, and left exactly this report."""
     assert status_name(child.status) == status_name(-signum)
     assert child.err == expected
     assert child.err.count("Fatal Python error") == (1 if expected else 0)
     assert child.seconds < limit
+
+
+def check_library(child, signum, expected, limit=LIMIT):
+    """The same, but for what only the running Python's report has."""
+    child.err = strip(child.err)
+    check(child, signum, expected, limit)
 
 
 def crash(code, expected, signum=SIGSEGV, **options):

@@ -154,9 +154,8 @@ def test_basic_prompt():
 
 
 @pytest.mark.parametrize("switches", [
-    ["-O"], ["-OO"], ["-I"], ["-X", "dev"], ["-u"],
-    ["-W", "error"], ["-X", "faulthandler"],
-    ["-X", "utf8"], ["-E"], ["-B"]])
+    ["-O"], ["-OO"], ["-I"], ["-u"], ["-W", "error"], ["-X", "utf8"], ["-E"],
+    ["-B"]])
 def test_optimised_and_isolated(switches):
     """Switches of the interpreter make no difference."""
     child = run(PYTHON, *switches, "-c",

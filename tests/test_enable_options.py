@@ -8,12 +8,12 @@ from signal import SIGSEGV
 import pytest
 
 from helpers import (
-    FOLDER, PYTHON, block, check, environment, report, run, run_pytest,
-    status_name, tidy, write_file)
+    FOLDER, PYTHON, block, check, check_library, environment, library_report,
+    run, run_pytest, status_name, tidy, write_file)
 
 
 KILL = "import os; os.kill(os.getpid(), 11)"
-PLAIN = report('  File "<string>", line 1 in <module>\n')
+PLAIN = library_report('  File "<string>", line 1 in <module>\n')
 STACK = ('Fatal Python error: Segmentation fault\n\n'
          'Stack (most recent call first):\n'
          '  File "<string>", line %d in <module>\n')
@@ -37,9 +37,9 @@ def report_of(path):
     "1", "0", "2", "true", "True", "yes", "on", "x", "no",
     "enabled", ",", " ", "1,"])
 def test_any_other_value(value):
-    """1, and what people write for it, asks for the defaults."""
+    """1, and what people write for it, asks for the library's report."""
     child = start(value)
-    check(child, SIGSEGV, PLAIN)
+    check_library(child, SIGSEGV, PLAIN)
 
 
 def test_words():
@@ -158,12 +158,10 @@ def test_other_functions():
      PLAIN)])
 def test_wrong_words(value, message, expected):
     """They are named once, in one line, and ignored."""
-    if expected != PLAIN:
-        value += ",c_stack=0"
     for options in [], ["-W", "error"], ["-X", "dev"]:
         child = start(value, *options, PYTHONUTF8="1")
-        check(child, SIGSEGV, "PYTHONFAULTHANDLER: ignored "
-              + message + "\n" + expected)
+        check_library(child, SIGSEGV, "PYTHONFAULTHANDLER: ignored "
+                      + message + "\n" + expected)
 
 
 def test_no_stderr():
@@ -186,7 +184,7 @@ def test_environment_ignored(options):
           SIGSEGV, "")
     child = start("all_threads=0,foo", *options,
                   "-X", "faulthandler")
-    check(child, SIGSEGV, PLAIN)
+    check_library(child, SIGSEGV, PLAIN)
 
 
 def test_builtin():

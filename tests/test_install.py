@@ -11,13 +11,13 @@ from signal import SIGSEGV
 import pytest
 
 from helpers import (
-    FOLDER, PYTHON, block, check, environment, python, report, run,
-    write_file)
+    FOLDER, PYTHON, block, check, check_library, environment, library_report,
+    python, run, write_file)
 
 
 ORIGIN = "import faulthandler; print(faulthandler.__spec__.origin)"
 KILL = "import os; os.kill(os.getpid(), 11)"
-REPORT = report('  File "<string>", line 1 in <module>\n')
+REPORT = library_report('  File "<string>", line 1 in <module>\n')
 
 
 @functools.lru_cache(maxsize=None)
@@ -163,10 +163,10 @@ def test_user_module_of_that_name():
     (["-X", "faulthandler"], {"PYTHONFAULTHANDLER": "1"}),
     (["-W", "error", "-X", "dev"], {})])
 def test_takes_over(options, variables):
-    """Where the builtin was armed, one crash gives one report of ours."""
+    """Where the builtin was armed, one crash gives one report, of ours."""
     env = environment(**variables)
     child = run(PYTHON, *options, "-c", KILL, env=env)
-    check(child, SIGSEGV, REPORT)
+    check_library(child, SIGSEGV, REPORT)
     child = start(
         *options, "-c", ORIGIN +
         "; print(faulthandler.is_enabled())", **variables)
