@@ -40,9 +40,9 @@
    src/frame.h      one Python stack
    src/thread.h     all threads, and which one is ours
    src/map.h        the mappings of this process
-   src/decode.h     the instruction that faulted
    src/fault.h      the signal table, and why one came
    src/native.h     C frames and the objects that they are in
+   src/register.h   the registers at the fault, and what each one holds
    src/symbol.h     their function, file and line
    src/mixed.h      C and Python frames in one stack
    src/request.h    what a report shows, and where it goes
@@ -70,9 +70,9 @@
 #include "src/frame.h"
 #include "src/thread.h"
 #include "src/map.h"
-#include "src/decode.h"
 #include "src/fault.h"
 #include "src/native.h"
+#include "src/register.h"
 #include "src/symbol.h"
 #include "src/mixed.h"
 #include "src/request.h"

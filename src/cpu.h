@@ -13,6 +13,7 @@
    CPU_CODE_BYTES                  how many bytes one instruction may have
    cpu_undefined_name              the instruction that is never valid
    cpu_undefined                   execute it; return if there is none
+   cpu_operand_registers           which registers make an operand's address
    cpu_is_canonical                can this be an address at all?
    cpu_return_address              without the signature that some add
    cpu_link                        where the last call returns to, or 0

@@ -126,7 +126,15 @@ cpu_undefined_name(const uint8_t *code, size_t n)
     return n >= 4 && code[2] == 0 && code[3] == 0 ? "udf" : NULL;
 }
 
-/* Execute it.  Not __builtin_trap(), which is a breakpoint here. */
+/* No instruction is decoded here: the kernel gives the address. */
+static void
+cpu_operand_registers(const uint8_t *code, size_t n, int *base, int *index)
+{
+    (void)code, (void)n;
+    *base = *index = -1;
+}
+
+/* Execute the undefined instruction.  Not __builtin_trap(), which is a breakpoint here. */
 static inline void
 cpu_undefined(void)
 {

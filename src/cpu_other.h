@@ -61,6 +61,13 @@ cpu_undefined_name(const uint8_t *code, size_t n)
     return NULL;
 }
 
+static void
+cpu_operand_registers(const uint8_t *code, size_t n, int *base, int *index)
+{
+    (void)code, (void)n;
+    *base = *index = -1;
+}
+
 static inline void
 cpu_undefined(void)
 {

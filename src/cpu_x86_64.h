@@ -92,7 +92,80 @@ cpu_undefined_name(const uint8_t *code, size_t n)
     return n >= 2 && code[0] == 0x0f && code[1] == 0x0b ? "ud2" : NULL;
 }
 
-/* Execute it. */
+/* Opcodes before a ModRM byte, which names the operands: a bit for each, 16 to
+   a word.  First those of one byte, then those after 0x0f. */
+static const uint16_t cpu_modrm[2][16] = {
+    {0x0f0f, 0x0f0f, 0x0f0f, 0x0f0f, 0, 0, 0x0a08, 0,
+     0xffff, 0, 0, 0, 0x00c3, 0xff0f, 0, 0xc0c0},
+    {0xa00f, 0xffff, 0xff00, 0, 0xffff, 0xffff, 0xffff, 0xff7f,
+     0, 0xffff, 0xf838, 0xffff, 0x00ff, 0xffff, 0xffff, 0xffff},
+};
+
+/* Find the base and the index register of the operand in memory, or the
+   register that a jump or a call goes through: their places in cpu_registers,
+   -1 for none.  Only what names registers is decoded, not what the instruction
+   does.  Instructions that copy from memory to memory have two operands: none
+   is named.  Checked against objdump. */
+static void
+cpu_operand_registers(const uint8_t *code, size_t n, int *base, int *index)
+{
+    static const int order[] = {        /* by the numbers in instructions */
+        0, 2, 3, 1, 7, 6, 4, 5, 8, 9, 10, 11, 12, 13, 14, 15,
+    };
+    uint8_t b[CPU_CODE_BYTES + 8] = {0};
+    unsigned rex = 0, map = 0;
+    size_t at = 0;
+    *base = *index = -1;
+    memcpy(b, code, n);
+    while (at < n && memchr("\x26\x2e\x36\x3e\x64\x65\x66\xf0\xf2\xf3",
+                            b[at], 10) != NULL) {
+        at++;                           /* a prefix */
+    }
+    if ((b[at] & 0xf0) == 0x40) {
+        rex = b[at++];
+    }
+    bool evex = b[at] == 0x62, vex = b[at] == 0xc4, vex2 = b[at] == 0xc5;
+    if (evex || vex) {
+        map = b[at + 1] & 7;
+        rex = ~(unsigned)b[at + 1] >> 5;
+        at += evex ? 4 : 3;
+    }
+    else if (vex2) {
+        map = 1;
+        at += 2;
+    }
+    else if (b[at] == 0x0f) {
+        map = (b[at + 1] | 2) == 0x3a ? 2 : 1;
+        at += map;
+    }
+    const uint8_t opcode = b[at], modrm = b[at + 1], sib = b[at + 2];
+    const unsigned low = modrm & 7, kind = modrm >> 3 & 7, mode = modrm >> 6;
+    const unsigned extended = rex & 1 ? 8 : 0;
+    bool gathers = map == 2 && (evex || vex)
+                   && ((opcode & 0xfc) == 0x90 || (opcode & 0xfc) == 0xa0);
+    if (map == 0 && at < n && (opcode & 0xf8) == 0xa8 && opcode >= 0xaa) {
+        *base = order[(opcode & 0xfe) == 0xac ? 6 : 7];     /* a string */
+    }
+    else if ((map < 2 && !(cpu_modrm[map][opcode >> 4] >> (opcode & 15) & 1))
+             || at + 2 + (mode != 3 && low == 4) > n) {
+        return;
+    }
+    else if (mode == 3) {
+        bool is_jump = map == 0 && opcode == 0xff && (kind == 2 || kind == 4);
+        *base = is_jump ? order[low + extended] : -1;
+    }
+    else if (low == 4) {
+        unsigned number = (sib >> 3 & 7) + (rex & 2 ? 8 : 0);
+        *index = number == 4 || gathers ? -1 : order[number];
+        *base = mode == 0 && (sib & 7) == 5 ? -1
+                : order[(sib & 7) + extended];
+    }
+    else {
+        *base = mode == 0 && low == 5 ? -1 : order[low + extended];
+    }
+}
+
+/* Execute the undefined instruction. */
 static inline void
 cpu_undefined(void)
 {

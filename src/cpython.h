@@ -303,6 +303,24 @@ layout_is_finalizing(void)
 #endif
 }
 
+/* Return an object's reference count from a copy of its head, or -1 if it is
+   one that no live object can have.  Immortal objects have more than
+   INT32_MAX. */
+static int64_t
+cpython_refcount(const PyObject *head)
+{
+#if defined(Py_GIL_DISABLED)
+    int64_t shared = head->ob_ref_shared >> 2;
+    return shared + head->ob_ref_local;
+#elif PY_VERSION_HEX >= 0x030E0000
+    return head->ob_overflow != 0 ? -1 : (int64_t)head->ob_refcnt;
+#else
+    const int64_t max = PY_VERSION_HEX >= 0x030C0000 ? UINT32_MAX : INT32_MAX;
+    return head->ob_refcnt < 0 || head->ob_refcnt > max ? -1
+           : head->ob_refcnt;
+#endif
+}
+
 /* Fold the tag bits of 3.14+'s stack references away. */
 static uintptr_t
 layout_untag(uintptr_t reference)

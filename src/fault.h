@@ -1,11 +1,14 @@
-/* fault: the fatal signals, and why one came. */
+/* fault: the fatal signals, and why one came.
+
+   fault_write_cause() writes the cause in words, from what the kernel says:
+   the signal, its code, the processor's exception, and what is mapped at the
+   address.  Called in a handler, between mem_begin() and mem_end(). */
 
 #ifndef FAULTHANDLER_FAULT_H
 #define FAULTHANDLER_FAULT_H
 
 #include "cpu.h"
 #include "cpython.h"
-#include "decode.h"
 #include "map.h"
 #include "mem.h"
 #include "out.h"
@@ -48,8 +51,8 @@ fault_find(int signum)
     return NULL;
 }
 
-/* Did this thread cause the signal by what it was just doing?  Faults come
-   from the kernel; abort() sends to itself. */
+/* Did this thread cause the signal by what it was doing?  The kernel sends
+   faults; abort() sends the signal to its own process. */
 static bool
 fault_is_synchronous(const siginfo_t *info)
 {
@@ -58,18 +61,18 @@ fault_is_synchronous(const siginfo_t *info)
                && info->si_pid == getpid());
 }
 
-/* The code of Py_FatalError() and its kin, which print a traceback of their
-   own before they call abort(). */
+/* The code of Py_FatalError() and its relatives.  They print a traceback
+   before they call abort(). */
 static struct platform_code fault_printers[4];
 #define FAULT_PRINTERS (sizeof fault_printers / sizeof *fault_printers)
 #define FAULT_SCAN_WORDS 1024
 
-/* That of abort(). */
+/* The code of abort(). */
 static struct platform_code fault_abort;
 
-/* Does the stack hold a return into one of n functions?  A scan, not an
-   unwinding: it is to be right about calls that never return and leave no
-   stale addresses behind. */
+/* Does the stack hold a return address of one of n functions?  A scan of the
+   words, not an unwinding.  It is right for functions that never return: an
+   old call cannot have left such an address behind. */
 static bool
 fault_is_inside(const void *context, const struct platform_code *ranges,
                 size_t n)
@@ -80,8 +83,8 @@ fault_is_inside(const void *context, const struct platform_code *ranges,
             return false;
         }
         for (size_t j = 0; j < n; j++) {
-            /* The call is the last instruction: its return address may be
-               the first one behind the function. */
+            /* The call may be the last instruction: then it returns to the
+               first address after the function. */
             if (word > ranges[j].start && word <= ranges[j].end) {
                 return true;
             }
@@ -90,23 +93,23 @@ fault_is_inside(const void *context, const struct platform_code *ranges,
     return false;
 }
 
-/* Has the interpreter printed this abort()? */
+/* Has the interpreter reported this abort() itself? */
 static bool
 fault_was_reported(const void *context)
 {
     return fault_is_inside(context, fault_printers, FAULT_PRINTERS);
 }
 
-/* Has this thread called abort()?  Another thread that sends the signal leaves
-   the same siginfo. */
+/* Has this thread called abort()?  The siginfo does not tell: it is the same
+   when another thread sends the signal. */
 static bool
 fault_has_aborted(const void *context)
 {
     return fault_abort.start == 0 || fault_is_inside(context, &fault_abort, 1);
 }
 
-/* What the si_code of a signal says.  By number: not every C library has all
-   the names.  Signal 0 stands for any. */
+/* What the si_code of a signal says.  Codes are given by number: not every C
+   library has all the names.  Signal 0 means any. */
 static const struct fault_code {
     int signum, code;
     const char *name, *words;
@@ -115,9 +118,6 @@ static const struct fault_code {
     {SIGSEGV, 2, "SEGV_ACCERR", "that is not allowed there"},
     {SIGSEGV, 3, "SEGV_BNDERR", "it is out of the object's bounds"},
     {SIGSEGV, 4, "SEGV_PKUERR", "its protection key forbids it"},
-    {SIGSEGV, 5, "SEGV_ACCADI", "memory tagging is not enabled there"},
-    {SIGSEGV, 6, "SEGV_ADIDERR", "a wrong memory tag, noticed later"},
-    {SIGSEGV, 7, "SEGV_ADIPERR", "a wrong memory tag"},
     {SIGSEGV, 8, "SEGV_MTEAERR", "a wrong memory tag, noticed later"},
     {SIGSEGV, 9, "SEGV_MTESERR", "a wrong memory tag"},
     {SIGSEGV, 10, "SEGV_CPERR",
@@ -135,25 +135,11 @@ static const struct fault_code {
     {SIGFPE, 5, "FPE_FLTUND", "floating point underflow"},
     {SIGFPE, 6, "FPE_FLTRES", "inexact floating point result"},
     {SIGFPE, 7, "FPE_FLTINV", "invalid floating point operation"},
-    {SIGFPE, 8, "FPE_FLTSUB", "subscript out of range"},
-    {SIGFPE, 9, "FPE_DECOVF", "decimal overflow"},
-    {SIGFPE, 10, "FPE_DECDIV", "decimal division by zero"},
-    {SIGFPE, 11, "FPE_DECERR", "decimal packed number is not valid"},
-    {SIGFPE, 12, "FPE_INVASC", "invalid digit"},
-    {SIGFPE, 13, "FPE_INVDEC", "invalid decimal digit"},
     {SIGFPE, 14, "FPE_FLTUNK", "floating point exception, not told which"},
-    {SIGFPE, 15, "FPE_CONDTRAP", "trap on a condition"},
     {SIGILL, 1, "ILL_ILLOPC", "illegal opcode"},
     {SIGILL, 2, "ILL_ILLOPN", "illegal operand"},
-    {SIGILL, 3, "ILL_ILLADR", "illegal addressing mode"},
-    {SIGILL, 4, "ILL_ILLTRP", "illegal trap"},
     {SIGILL, 5, "ILL_PRVOPC", "privileged opcode"},
-    {SIGILL, 6, "ILL_PRVREG", "privileged register"},
-    {SIGILL, 7, "ILL_COPROC", "coprocessor error"},
     {SIGILL, 8, "ILL_BADSTK", "error of the register stack"},
-    {SIGILL, 9, "ILL_BADIADDR", "instruction at an impossible address"},
-    {SIGILL, 10, "ILL_BREAK", "illegal break"},
-    {SIGILL, 11, "ILL_BNDMOD", "bundle was changed while it ran"},
     {0, 0x80, "SI_KERNEL", "sent by the kernel"},
     {0, 0, "SI_USER", " with kill()"},
     {0, -1, "SI_QUEUE", " with sigqueue()"},
@@ -162,8 +148,6 @@ static const struct fault_code {
     {0, -4, "SI_ASYNCIO", ", as asynchronous input or output was done"},
     {0, -5, "SI_SIGIO", "a file is ready for input or output"},
     {0, -6, "SI_TKILL", " with tgkill()"},
-    {0, -7, "SI_DETHREAD", "execve() ended the process's other threads"},
-    {0, -60, "SI_ASYNCNL", ", as a name was looked up"},
 };
 
 static const struct fault_code *
@@ -179,196 +163,196 @@ fault_find_code(const siginfo_t *info)
     return NULL;
 }
 
+/* Return the words for the code of a signal. */
+static const char *
+fault_code_words(const siginfo_t *info)
+{
+    const struct fault_code *code = fault_find_code(info);
+    return code != NULL ? code->words : "the kernel says no more";
+}
+
+static void
+fault_write_signed(struct out *o, int value)
+{
+    out_text(o, value < 0 ? "-" : "");
+    out_decimal(o, value < 0 ? 0u - (unsigned)value : (unsigned)value);
+}
+
 /* End a line with the name of the code, or its number. */
 static void
 fault_end(struct out *o, const siginfo_t *info)
 {
     const struct fault_code *code = fault_find_code(info);
-    out_text(o, " (");
+    out_text(o, code != NULL ? " (" : " (si_code ");
     if (code != NULL) {
         out_text(o, code->name);
     }
     else {
-        out_text(o, info->si_code < 0 ? "si_code -" : "si_code ");
-        out_decimal(o, info->si_code < 0 ? 0u - (unsigned)info->si_code
-                                         : (unsigned)info->si_code);
+        fault_write_signed(o, info->si_code);
     }
     out_text(o, ")\n");
 }
 
-/* Can it be the stack of anything?  No file is. */
-static bool
-fault_is_like_stack(const struct fault_mapping *m)
+/* ---- Fill patterns ------------------------------------------------------ */
+
+/* What allocators fill memory with, byte by byte, to make its misuse visible.
+   Only CPython's own are named: others use the rest for several purposes.
+   CPython up to 3.7 and Windows have 0xdb. */
+static const struct fault_pattern {
+    uint8_t byte;
+    const char *holds;          /* what the memory was */
+    const char *likely;         /* how a program gets to use it, or NULL */
+} fault_patterns[] = {
+    {0xdd, "freed memory", "a use after free"},
+    {0xdb, "freed memory", "a use after free"},
+    {0xcd, "memory that was not written yet",
+     "a use too early, or after free"},
+    {0xfd, "the ends of a block", "a use past its end, or after free"},
+    {0xa5, NULL, NULL}, {0x5a, NULL, NULL},             /* jemalloc */
+    {0xd0, NULL, NULL}, {0xdf, NULL, NULL}, {0xde, NULL, NULL}, /* mimalloc */
+    {0xbe, NULL, NULL},                                 /* AddressSanitizer */
+};
+#define FAULT_PATTERN_MAX 65536
+
+/* Find the pattern that a value is, or is near to: then the value was read
+   from such memory, and something was added.  *offset is that.  Returns NULL
+   if there is none. */
+static const struct fault_pattern *
+fault_find_pattern(uintptr_t value, int *offset)
 {
-    return m->can[CPU_READ] && m->can[CPU_WRITE]
-           && m->path[0] != '/';
+    for (size_t i = 0; i < sizeof fault_patterns / sizeof *fault_patterns;
+         i++) {
+        uintptr_t pattern = UINTPTR_MAX / 255 * fault_patterns[i].byte;
+        if (value - pattern + FAULT_PATTERN_MAX <= 2 * FAULT_PATTERN_MAX) {
+            *offset = (int)(intptr_t)(value - pattern);
+            return &fault_patterns[i];
+        }
+    }
+    return NULL;
 }
 
-/* What is known of a fault that has an address, and of the memory around. */
+/* Write a line that says which pattern register i holds, if it is one of
+   CPython's.  Returns whether it is. */
+static bool
+fault_write_pattern(struct out *o, size_t i, uintptr_t value)
+{
+    int offset;
+    const struct fault_pattern *p = fault_find_pattern(value, &offset);
+    if (p == NULL || p->likely == NULL) {
+        return false;
+    }
+    out_text(o, "  register ");
+    out_text(o, cpu_register_name(i));
+    out_text(o, " is ");
+    out_address(o, value);
+    out_text(o, offset == 0 ? ", with which CPython fills "
+                            : ", near that with which CPython fills ");
+    out_text(o, p->holds);
+    out_text(o, ": likely ");
+    out_text(o, p->likely);
+    out_char(o, '\n');
+    return true;
+}
+
+/* ---- A fault whose address is known ------------------------------------- */
+
+/* What is known of the address, and of the memory around. */
 struct fault_place {
-    uintptr_t address, pc, sp;
+    uintptr_t address, sp;
     enum cpu_access access;
-    struct fault_mapping at;    /* where the address is */
+    struct map_entry at;        /* the mapping that holds the address */
     uintptr_t next;             /* the next one above that may be a stack */
-    uintptr_t low, high;        /* this thread's stack, 0: not known */
-    bool main_stack;
-    bool sp_elsewhere;          /* in another one that may be a stack */
+    struct map_stack stack;     /* this thread's */
+    bool sp_elsewhere;          /* sp is in another one that may be a stack */
 };
 
-/* How much of a thread's data may lie above pthread_self(), and how far below
-   its stack a stack pointer is looked for after a fork. */
-#define FAULT_THREAD_DATA 4096
-#define FAULT_NEAR ((uintptr_t)1 << 20)
-
-/* Note the stack of the calling thread.  A thread's own data stand at the
-   upper end of its stack; of the main thread's, which the kernel names, they
-   do not.  In the child of another thread's fork, that thread is the main
-   one, on its own stack. */
-static void
-fault_note_stack(struct fault_place *p, const struct fault_mapping *m)
-{
-    uintptr_t self = (uintptr_t)pthread_self();
-    bool is_main = platform_thread_id() == getpid();
-    if (m->start <= self && self < m->end
-        && (!is_main || (p->sp + FAULT_NEAR > m->start && p->sp < m->end))) {
-        uintptr_t end = self + FAULT_THREAD_DATA;
-        end -= end % FAULT_THREAD_DATA;
-        p->low = m->start;
-        p->high = end < m->end ? end : m->end;
-    }
-    else if (is_main && p->low == 0 && strcmp(m->path, "[stack]") == 0) {
-        p->low = m->start;
-        p->high = m->end;
-        p->main_stack = true;
-    }
-}
-
-/* Look the addresses up, in one pass.  The map is read when it is needed, not
-   noted when a thread starts: that would cost each thread of a healthy
-   process, miss those that others start, and grow old.  Not /proc/self: it
-   has no memory when the main thread has ended. */
+/* Look the address up, and the stack, in one pass.  The map is read now and
+   not noted when a thread starts: that would cost every thread of a healthy
+   process, and would miss threads that others start. */
 static void
 fault_read_map(struct fault_place *p, uintptr_t alternate)
 {
-    struct fault_map_reader r;
-    struct fault_mapping m;
-    uintptr_t sp_start = 0;     /* of the mapping that sp is in */
-    r.at = r.size = 0;
-    r.text[0] = '\0';
-    r.fd = platform_open("/proc/thread-self/maps");
-    if (r.fd < 0) {
+    struct map map;
+    struct map_entry m;
+    uintptr_t sp_start = 0;     /* of the mapping that holds sp */
+    if (map_open(&map) < 0) {
         return;
     }
-    while (fault_map_next(&r, &m)) {
-        bool like_stack = fault_is_like_stack(&m);
-        bool is_alternate = m.start <= alternate && alternate < m.end;
-        if (m.start <= p->address && p->address < m.end) {
+    while (map_next(&map, &m)) {
+        bool like_stack = map_is_like_stack(&m);
+        if (map_holds(&m, p->address)) {
             p->at = m;
         }
         if (p->next == 0 && m.start > p->address && like_stack
-            && !is_alternate) {
+            && !map_holds(&m, alternate)) {
             p->next = m.start;
         }
-        if (m.start <= p->sp && p->sp < m.end && like_stack) {
+        if (map_holds(&m, p->sp) && like_stack) {
             sp_start = m.start;
         }
-        fault_note_stack(p, &m);
+        map_note_stack(&p->stack, &m, p->sp);
     }
-    close(r.fd);
-    p->sp_elsewhere = sp_start != 0 && sp_start != p->low;
+    map_close(&map);
+    p->sp_elsewhere = sp_start != 0 && sp_start != p->stack.low;
 }
 
-/* An access this far below the stack pointer still belongs to the frame, and
-   a frame is not larger than that. */
+/* Functions use memory at most this far below the stack pointer; no frame is
+   larger than that. */
 #define FAULT_RED_ZONE 256
 #define FAULT_FRAME_MAX ((uintptr_t)256 << 20)
 #define FAULT_ALTERNATE_BELOW (64 * 1024)
-#define FAULT_PROLOGUE 512
 
-/* Is the guard a part of the stack's mapping?  So it is from glibc 2.42 on,
-   made by madvise(): the map says that the access is allowed. */
+/* Is the guard a part of the stack's mapping?  glibc 2.42 and newer make it by
+   madvise(): the map says that the access is allowed. */
 static bool
 fault_is_inner_guard(const struct fault_place *p)
 {
-    const struct fault_mapping *at = &p->at;
-    return at->end != 0 && at->start == p->low
-           && at->can[p->access == CPU_UNKNOWN
-                      ? CPU_WRITE : p->access];
+    return map_holds(&p->at, p->stack.low)
+           && p->at.can[p->access == CPU_UNKNOWN ? CPU_WRITE : p->access];
 }
 
-/* Was a large frame made right before, that begins on this thread's stack?
-   Looks back for the instruction, sub $size,%rsp.  One of a small frame is
-   another function's end of the search, and so is a ret. */
-static bool
-fault_made_frame(const struct fault_place *p)
-{
-    uint8_t code[FAULT_PROLOGUE + 7] = {0};
-    size_t n = FAULT_IS_X86_64 ? FAULT_PROLOGUE : 0;
-    while (n >= 16 && mem_read(code, p->pc - n, n) < 0) {
-        n /= 2;
-    }
-    for (size_t i = n < 16 ? 0 : n; i-- > 0;) {
-        const uint8_t *at = code + i;
-        if (at[0] == 0xc3
-            || (at[0] == 0x48 && at[1] == 0x83 && at[2] == 0xec)) {
-            return false;
-        }
-        if (at[0] == 0x48 && at[1] == 0x81 && at[2] == 0xec) {
-            int32_t size;
-            memcpy(&size, at + 3, sizeof size);
-            uintptr_t begin = p->sp + (uintptr_t)size;
-            return size > 0 && p->low < begin && begin < p->high;
-        }
-    }
-    return false;
-}
-
-/* Has the stack of this thread overflowed?  Then the access was below the
-   stack, but not below the frame that was to be made there.  Of a large frame,
-   which may reach over the guard and more, it is known where it begins, or
-   nothing else that may be a stack lies in between: the stack of a coroutine
-   that is full is not this thread's.  The frame pointer does not tell: in
-   optimised code it may be an older frame's. */
+/* Has this thread's stack overflowed?  The access must be below the stack, but
+   not below the frame that sp shows.  A large frame may reach far below the
+   guard: it counts if nothing that may be another stack lies between.  So the
+   full stack of a coroutine is not taken for the thread's. */
 static bool
 fault_overflowed(const struct fault_place *p, const stack_t *alternate)
 {
-    uintptr_t other = (uintptr_t)alternate->ss_sp;
-    if (p->low == 0 || p->address + FAULT_RED_ZONE < p->sp
-        || p->sp >= p->high || p->sp + FAULT_FRAME_MAX < p->low) {
+    uintptr_t low = p->stack.low, other = (uintptr_t)alternate->ss_sp;
+    if (p->stack.high == 0 || p->address + FAULT_RED_ZONE < p->sp
+        || p->sp >= p->stack.high || p->sp + FAULT_FRAME_MAX < low) {
         return false;
     }
-    if (p->address >= p->low) {
+    if (p->address >= low) {
         return fault_is_inner_guard(p);
     }
-    if (fault_made_frame(p)) {
-        return true;
-    }
-    bool on_other = other != 0 && p->sp + FAULT_ALTERNATE_BELOW > other
-                    && p->sp < other + alternate->ss_size;
-    return p->next == p->low && !p->sp_elsewhere && !on_other;
+    bool on_alternate = other != 0 && p->sp + FAULT_ALTERNATE_BELOW > other
+                        && p->sp < other + alternate->ss_size;
+    return p->next == low && !p->sp_elsewhere && !on_alternate;
 }
 
-/* How large the stack was: without the guard, and of the main thread, which
-   gets its stack as it needs it, what it could have got. */
+/* Return how large the stack was, without its guard.  The main thread's grows
+   as it is used: its size is what it may grow to. */
 static uintptr_t
 fault_stack_size(const struct fault_place *p)
 {
-    uintptr_t low = p->low, page = 4096;
+    const uintptr_t page = 4096, high = p->stack.high;
+    uintptr_t low = p->stack.low;
     struct rlimit limit;
     char byte;
-    if (p->main_stack && getrlimit(RLIMIT_STACK, &limit) == 0
-        && limit.rlim_cur < p->high && p->address < p->high - limit.rlim_cur) {
+    if (p->stack.is_main && getrlimit(RLIMIT_STACK, &limit) == 0
+        && limit.rlim_cur < high && p->address < high - limit.rlim_cur) {
         return (uintptr_t)limit.rlim_cur;
     }
     if (p->address >= low) {
-        low = p->address / page * page;     /* of several threads' stacks */
+        low = p->address / page * page;     /* the guard is inside */
     }
     const uintptr_t first = low;
-    while (low < p->high && low < first + 256 * page
+    while (low < high && low < first + 256 * page
            && mem_read(&byte, low, 1) < 0) {
         low += page;
     }
-    return p->high - low;
+    return high - low;
 }
 
 static const char *
@@ -380,14 +364,13 @@ fault_access_word(enum cpu_access access)
     return words[access];
 }
 
-/* Addresses this near to 0 belong to no memory: an unprivileged program can
-   map none below 64 KiB.  They are NULL and something added, or taken off. */
+/* No program may map memory below 64 KiB.  Addresses this near to 0 are NULL
+   and something added or taken off. */
 #define FAULT_NULL_MAX 65536
 
-/* Write an address and what can be told from the number alone. */
+/* Write an address, and what the number alone tells. */
 static void
-fault_write_address(struct out *o, enum cpu_access access,
-                    uintptr_t address)
+fault_write_address(struct out *o, enum cpu_access access, uintptr_t address)
 {
     out_text(o, "  ");
     out_text(o, fault_access_word(access));
@@ -406,24 +389,14 @@ fault_write_address(struct out *o, enum cpu_access access,
         out_decimal(o, 0 - address);
         out_char(o, ')');
     }
-    else if (address > UINTPTR_MAX / 2 && !fault_is_odd(address)) {
+    else if (address > UINTPTR_MAX / 2 && cpu_is_canonical(address)) {
         out_text(o, " (the kernel's part of the addresses)");
     }
 }
 
-/* Write the path of a mapping. */
+/* Write what a mapping allows, where something else was tried. */
 static void
-fault_write_path(struct out *o, const struct fault_mapping *m)
-{
-    for (size_t i = 0; m->path[i] != '\0' && i < FAULT_PATH_MAX; i++) {
-        out_escaped(o, (unsigned char)m->path[i]);
-    }
-    out_text(o, strlen(m->path) > FAULT_PATH_MAX ? "..." : "");
-}
-
-/* The mapping is there, but it allows other things than what was tried. */
-static void
-fault_write_mapping(struct out *o, const struct fault_mapping *m,
+fault_write_mapping(struct out *o, const struct map_entry *m,
                     enum cpu_access access)
 {
     static const char *const allowed[] = {
@@ -436,28 +409,25 @@ fault_write_mapping(struct out *o, const struct fault_mapping *m,
     out_text(o, "the mapping ");
     if (m->path[0] != '\0') {
         out_text(o, m->path[0] == '[' ? "" : "of ");
-        fault_write_path(o, m);
+        map_write_path(o, m);
         out_char(o, ' ');
     }
-    if (m->can[access]) {
-        out_text(o, "allows it, but not this page");
-        return;
-    }
-    out_text(o, allowed[m->can[CPU_READ] + 2 * m->can[CPU_WRITE]
-                        + 4 * m->can[CPU_EXECUTE]]);
+    out_text(o, m->can[access] ? "allows it, but not this page"
+                : allowed[m->can[CPU_READ] + 2 * m->can[CPU_WRITE]
+                          + 4 * m->can[CPU_EXECUTE]]);
 }
 
-/* A file behind a mapping ends before the address, or has no memory for it:
-   the kernel gives both the same code. */
+/* Write what is wrong with a mapped file.  The kernel gives the same code for
+   an address past its end and for memory that is used up. */
 static void
 fault_write_file(struct out *o, const struct fault_place *p)
 {
-    const struct fault_mapping *m = &p->at;
+    const struct map_entry *m = &p->at;
     uint64_t size, offset = m->offset + (p->address - m->start);
     int known = platform_file_size(m->path, m->inode, &size);
     out_text(o, known == 0 && offset < size ? "inside" : "past the end of");
     out_text(o, " the mapped file ");
-    fault_write_path(o, m);
+    map_write_path(o, m);
     if (known < 0) {
         out_text(o, ", or no memory for it is left");
     }
@@ -471,7 +441,6 @@ static void
 fault_write_reason(struct out *o, const siginfo_t *info,
                    const struct fault_place *p)
 {
-    const struct fault_code *code = fault_find_code(info);
     bool segv = info->si_signo == SIGSEGV;
     if (p->at.end != 0 && segv && info->si_code <= 2) {
         fault_write_mapping(o, &p->at, p->access);
@@ -480,7 +449,7 @@ fault_write_reason(struct out *o, const siginfo_t *info,
         fault_write_file(o, p);
     }
     else {
-        out_text(o, code != NULL ? code->words : "the kernel says no more");
+        out_text(o, fault_code_words(info));
     }
     if (segv && info->si_code == 4) {
         out_text(o, ", number ");
@@ -488,172 +457,219 @@ fault_write_reason(struct out *o, const siginfo_t *info,
     }
 }
 
-/* What CPython's debug allocator fills memory with.  Windows' debug heap and
-   CPython up to 3.7 know 0xdb. */
-static const struct {
-    uint8_t byte;
-    const char *words;
-} fault_patterns[] = {
-    {0xdd, "freed memory: likely a use after free"},
-    {0xdb, "freed memory: likely a use after free"},
-    {0xcd, "memory that was not written yet: likely a use too early, or after"
-     " free"},
-    {0xfd, "the ends of a block: likely a use past its end, or after free"},
-};
-#define FAULT_PATTERN_MAX 65536
-
-/* Is a value one of the patterns, or near to it?  Then it was read from such
-   memory, and something was added.  Writes a line that says so. */
-static bool
-fault_write_pattern(struct out *o, const char *name, uintptr_t value)
-{
-    for (size_t i = 0; i < sizeof fault_patterns / sizeof *fault_patterns;
-         i++) {
-        uintptr_t pattern = UINTPTR_MAX / 255 * fault_patterns[i].byte;
-        if (value - pattern + FAULT_PATTERN_MAX <= 2 * FAULT_PATTERN_MAX) {
-            out_text(o, name == NULL ? "  the address" : "  register ");
-            out_text(o, name == NULL ? "" : name);
-            out_text(o, " is ");
-            out_address(o, value);
-            out_text(o, value == pattern ? ", with which CPython fills "
-                                         : ", near that with which CPython"
-                                           " fills ");
-            out_text(o, fault_patterns[i].words);
-            out_char(o, '\n');
-            return true;
-        }
-    }
-    return false;
-}
-
-/* Did the address come from a register that holds a pattern?  On processors
-   that take any number for an address; some ignore its upper byte. */
 static void
-fault_write_origin(struct out *o, const struct fault_state *f,
-                   uintptr_t address)
+fault_write_overflow(struct out *o, const struct fault_place *p)
 {
-    for (size_t i = 0; !FAULT_IS_X86_64 && i < FAULT_REGISTERS; i++) {
-        uintptr_t offset = address - f->registers[i] + FAULT_PATTERN_MAX;
-        if ((offset & (UINTPTR_MAX >> 8)) <= 2 * FAULT_PATTERN_MAX
-            && fault_write_pattern(o, fault_register_name(i),
-                                   f->registers[i])) {
-            return;
-        }
-    }
+    out_text(o, "  The stack of this thread overflowed (");
+    out_decimal(o, fault_stack_size(p) / 1024);
+    out_text(o, " KiB, address ");
+    out_address(o, p->address);
+    out_text(o, "): ");
+    out_text(o, fault_access_word(p->access));
+    out_text(o, " below its end");
 }
 
-/* A fault at an address that the kernel told. */
+/* Write the cause of a fault at an address that the kernel gave. */
 static void
 fault_write_memory(struct out *o, const siginfo_t *info, const void *context,
-                   const struct fault_state *f)
+                   const struct cpu_fault *f)
 {
-    const ucontext_t *uc = context;
     struct fault_place p;
-    stack_t alternate = uc->uc_stack;
+    stack_t alternate = ((const ucontext_t *)context)->uc_stack;
     memset(&p, 0, sizeof p);
     p.address = (uintptr_t)info->si_addr;
-    p.pc = cpu_get_place(context).pc;
     p.sp = cpu_get_place(context).sp;
     p.access = f->address == p.address ? f->access : CPU_UNKNOWN;
     if (alternate.ss_flags & SS_DISABLE) {
         alternate.ss_sp = NULL;
     }
     fault_read_map(&p, (uintptr_t)alternate.ss_sp);
-    if (info->si_signo == SIGSEGV && info->si_code <= 2
-        && fault_overflowed(&p, &alternate)) {
-        out_text(o, "  The stack of this thread overflowed (");
-        out_decimal(o, fault_stack_size(&p) / 1024);
-        out_text(o, " KiB, address ");
-        out_address(o, p.address);
-        out_text(o, "): ");
-        out_text(o, fault_access_word(p.access));
-        out_text(o, " below its end");
-    }
-    else if (info->si_signo == SIGSEGV && p.address == 0
-             && (info->si_code == 8 || info->si_code == 10)) {
-        out_text(o, "  ");      /* the kernel tells no address */
-        fault_write_reason(o, info, &p);
+    bool segv = info->si_signo == SIGSEGV;
+    if (segv && info->si_code <= 2 && fault_overflowed(&p, &alternate)) {
+        fault_write_overflow(o, &p);
     }
     else {
-        fault_write_address(o, p.access, p.address);
-        out_text(o, ": ");
+        /* With these codes the kernel gives no address. */
+        bool no_address = segv && p.address == 0
+                          && (info->si_code == 8 || info->si_code == 10);
+        if (no_address) {
+            out_text(o, "  ");
+        }
+        else {
+            fault_write_address(o, p.access, p.address);
+            out_text(o, ": ");
+        }
         fault_write_reason(o, info, &p);
     }
     fault_end(o, info);
-    fault_write_origin(o, f, p.address);
 }
 
-/* Write bytes of code, in hex. */
-static void
-fault_write_code(struct out *o, uintptr_t pc)
+/* ---- An instruction that the processor refused -------------------------- */
+
+/* Did the processor refuse the instruction itself, so that the kernel gives no
+   address?  si_addr is 0 then, but that is no NULL pointer. */
+static bool
+fault_is_refused(const siginfo_t *info, const struct cpu_fault *f)
 {
-    uint8_t code[FAULT_CODE_MAX];
-    size_t n = fault_read_code(code, pc);
-    for (size_t i = 0; i < n; i++) {
-        out_text(o, i == 0 ? "" : " ");
-        out_hex(o, code[i], 2);
+    if (info->si_signo != SIGSEGV && info->si_signo != SIGBUS) {
+        return false;
     }
-    const char *name = cpu_undefined_name(code, n);
+    return info->si_code == SI_KERNEL
+           ? f->trap == CPU_TRAP_STACK || f->trap == CPU_TRAP_PROTECTION
+           : info->si_code > 0 && info->si_addr == NULL
+             && f->trap == CPU_TRAP_ALIGNMENT;
+}
+
+/* Read the bytes of the instruction at pc, as many as can be read. */
+static size_t
+fault_read_code(uint8_t code[CPU_CODE_BYTES], uintptr_t pc)
+{
+    size_t n = 0;
+    if (mem_read(code, pc, CPU_CODE_BYTES) == 0) {
+        return CPU_CODE_BYTES;
+    }
+    while (n < CPU_CODE_BYTES && mem_read(code + n, pc + n, 1) == 0) {
+        n++;
+    }
+    return n;
+}
+
+/* The registers that an address was made of, -1: none. */
+struct fault_operand {
+    int base, index;
+};
+
+/* Find the registers that the instruction at the fault makes its address of.
+   None if it was not the instruction's access to its operand that failed. */
+static struct fault_operand
+fault_find_operand(const siginfo_t *info, const void *context)
+{
+    struct fault_operand x = {-1, -1};
+    struct cpu_place place = cpu_get_place(context);
+    struct cpu_fault f;
+    uint8_t code[CPU_CODE_BYTES];
+    cpu_get_fault(context, &f);
+    bool is_page = f.trap == CPU_TRAP_PAGE && f.access != CPU_EXECUTE
+                   && info->si_code > 0 && info->si_code != SI_KERNEL
+                   && info->si_addr == (void *)f.address;
+    /* Instructions that also push may have failed there. */
+    bool is_push = is_page && place.sp - f.address <= sizeof place.sp;
+    if ((is_page || fault_is_refused(info, &f)) && !is_push) {
+        size_t n = fault_read_code(code, place.pc);
+        cpu_operand_registers(code, n, &x.base, &x.index);
+    }
+    return x;
+}
+
+/* Write what the processor's exception means. */
+static void
+fault_write_exception(struct out *o, const struct cpu_fault *f)
+{
+    const uint64_t is_interrupt = 2;
+    if (f->trap == CPU_TRAP_ALIGNMENT) {
+        out_text(o, "  an address that is not aligned");
+    }
+    else if (f->trap == CPU_TRAP_STACK) {
+        out_text(o, "  a non-canonical address, by the stack or frame"
+                    " pointer");
+    }
+    else if (f->error == 0) {
+        out_text(o, "  an address that is not canonical, or not aligned as"
+                    " the instruction needs, or an instruction that only the"
+                    " kernel may use");
+    }
+    else if (f->error & is_interrupt) {
+        out_text(o, "  an interrupt that only the kernel may use, number ");
+        out_decimal(o, f->error >> 3);
+    }
+    else {
+        out_text(o, "  a segment that is not valid");
+    }
+}
+
+/* Write the cause where the processor refused an instruction.  A register of
+   its operand that holds no address tells more than the exception. */
+static void
+fault_write_refused(struct out *o, const siginfo_t *info, const void *context,
+                    const struct cpu_fault *f)
+{
+    struct fault_operand x = fault_find_operand(info, context);
+    const int candidates[] = {x.base, x.index};
+    for (size_t i = 0; i < 2; i++) {
+        size_t number = (size_t)candidates[i];
+        if (candidates[i] >= 0 && f->trap != CPU_TRAP_ALIGNMENT
+            && !cpu_is_canonical(cpu_register(context, number))) {
+            uintptr_t value = cpu_register(context, number);
+            out_text(o, "  accessing memory through register ");
+            out_text(o, cpu_register_name(number));
+            out_text(o, ", ");
+            out_address(o, value);
+            out_text(o, ": a non-canonical address, no memory can be there");
+            fault_end(o, info);
+            fault_write_pattern(o, number, value);
+            return;
+        }
+    }
+    fault_write_exception(o, f);
+    fault_end(o, info);
+}
+
+/* Write the cause of an illegal instruction. */
+static void
+fault_write_illegal(struct out *o, const siginfo_t *info,
+                    const struct cpu_fault *f)
+{
+    uintptr_t pc = (uintptr_t)info->si_addr;
+    uint8_t code[CPU_CODE_BYTES];
+    const char *name = cpu_undefined_name(code, fault_read_code(code, pc));
+    out_text(o, "  ");
+    out_text(o, f->trap == CPU_TRAP_OPCODE ? "illegal opcode"
+                                           : fault_code_words(info));
     if (name != NULL) {
         out_text(o, " (");
         out_text(o, name);
         out_text(o, ", by which compilers mark what must not be reached)");
     }
-    out_text(o, n == 0 ? "???" : "");
     out_text(o, " at address ");
     out_address(o, pc);
+    fault_end(o, info);
 }
 
-/* The processor refused an instruction, and the kernel says no address:
-   si_addr is 0, which is no NULL pointer. */
-static void
-fault_write_refused(struct out *o, const siginfo_t *info,
-                    const struct fault_state *f, uintptr_t pc)
+/* ---- A signal that was sent --------------------------------------------- */
+
+/* Write that this process sent the signal to itself.  Returns false if
+   abort() was called, which says all. */
+static bool
+fault_write_own(struct out *o, const siginfo_t *info, const void *context)
 {
-    struct fault_instruction in;
-    struct fault_odd odd = {0, CPU_UNKNOWN, {-1, -1}};
-    bool decoded = fault_decode(&in, pc, f->registers) == 0;
-    bool found = fault_find_odd(&in, f->registers, pc, &odd)
-                 && (decoded || odd.access == CPU_EXECUTE);
-    if (found) {
-        fault_write_address(o, odd.access, odd.address);
-        out_text(o, ": a non-canonical address, no memory can be there");
+    if (info->si_signo == SIGABRT && info->si_code == SI_TKILL
+        && fault_is_inside(context, &fault_abort, 1)) {
+        out_text(o, "abort() was called");
+        out_text(o, fault_was_reported(context) ? " by Py_FatalError()" : "");
+        return false;
     }
-    else if (decoded && (f->trap == CPU_TRAP_ALIGNMENT
-                         ? in.in_memory : fault_is_misaligned(&in))) {
-        fault_write_address(o, fault_operand_access(&in), in.address);
-        out_text(o, ": this instruction needs an aligned address");
-    }
-    else if (decoded && fault_is_privileged(&in)) {
-        out_text(o, "  an instruction that only the kernel may use: ");
-        fault_write_code(o, pc);
+    out_text(o, "sent by this process");
+    return true;
+}
+
+/* Write which process sent the signal.  One of another namespace has the
+   number 0. */
+static void
+fault_write_other(struct out *o, const siginfo_t *info)
+{
+    if (info->si_pid == 0) {
+        out_text(o, "sent by a process from outside, ");
     }
     else {
-        out_text(o, f->trap == CPU_TRAP_ALIGNMENT
-                    ? "  an address that is not aligned: "
-                    : "  a non-canonical address, or an instruction that is"
-                      " not allowed: ");
-        fault_write_code(o, pc);
+        out_text(o, "sent by process ");
+        out_decimal(o, (uint64_t)info->si_pid);
+        out_char(o, ' ');
     }
-    fault_end(o, info);
-    bool told = false;
-    for (size_t i = 0; i < 2 && found && !told; i++) {
-        if (odd.registers[i] >= 0) {
-            size_t number = (size_t)odd.registers[i];
-            told = fault_write_pattern(o, fault_register_name(number),
-                                       f->registers[number]);
-        }
-    }
-    if (found && !told) {
-        fault_write_pattern(o, NULL, odd.address);
-    }
-    for (size_t i = 0; i < FAULT_REGISTERS && !decoded && !told; i++) {
-        told = fault_write_pattern(o, fault_register_name(i),
-                                   f->registers[i]);
-    }
+    out_text(o, "of user ");
+    out_decimal(o, info->si_uid);
 }
 
-/* Write who sent a signal. */
+/* Write who sent a signal, and how. */
 static void
 fault_write_sender(struct out *o, const siginfo_t *info, const void *context)
 {
@@ -661,88 +677,49 @@ fault_write_sender(struct out *o, const siginfo_t *info, const void *context)
     const char *words = code != NULL ? code->words : "";
     bool own = info->si_pid == getpid();
     out_text(o, "  ");
-    if (code != NULL && (code->code == -2 || code->code == -5
-                         || code->code == -7)) {
-        out_text(o, words);
-        fault_end(o, info);
-        return;
+    bool no_sender = info->si_code == SI_TIMER || info->si_code == SI_SIGIO;
+    if (!no_sender && !own) {
+        fault_write_other(o, info);
     }
-    if (own && info->si_signo == SIGABRT && info->si_code == SI_TKILL
-        && fault_is_inside(context, &fault_abort, 1)) {
-        out_text(o, fault_was_reported(context)
-                    ? "abort() was called by Py_FatalError()"
-                    : "abort() was called");
-        fault_end(o, info);
-        return;
+    else if (!no_sender && !fault_write_own(o, info, context)) {
+        words = "";
     }
-    if (own) {
-        out_text(o, "sent by this process");
-        words = info->si_code == SI_TKILL ? " with raise() or pthread_kill()"
-                                          : words;
-    }
-    else {
-        /* A process that has no number here is not in our namespace. */
-        out_text(o, info->si_pid == 0 ? "sent by a process from outside, "
-                    : "sent by process ");
-        if (info->si_pid != 0) {
-            out_decimal(o, (uint64_t)info->si_pid);
-            out_char(o, ' ');
-        }
-        out_text(o, "of user ");
-        out_decimal(o, info->si_uid);
+    else if (info->si_code == SI_TKILL) {
+        words = " with raise() or pthread_kill()";
     }
     out_text(o, words);
     if (info->si_code == SI_QUEUE) {
-        int value = info->si_value.sival_int;
-        out_text(o, value < 0 ? ", value -" : ", value ");
-        out_decimal(o, value < 0 ? 0u - (unsigned)value : (unsigned)value);
+        out_text(o, ", value ");
+        fault_write_signed(o, info->si_value.sival_int);
     }
     fault_end(o, info);
 }
 
-/* Write why the signal came, in words, a line or two. */
+/* Write why the signal came: a line, or two. */
 static void
 fault_write_cause(struct out *o, const siginfo_t *info, const void *context)
 {
-    const struct fault_code *code = fault_find_code(info);
-    const char *words = code != NULL ? code->words
-                                     : "the kernel says no more";
-    struct fault_instruction in;
-    struct fault_state f;
-    uintptr_t pc = cpu_get_place(context).pc;
-    fault_get_state(context, &f);
-    bool is_memory = info->si_signo == SIGSEGV || info->si_signo == SIGBUS;
+    struct cpu_fault f;
+    cpu_get_fault(context, &f);
+    bool from_kernel = info->si_code == SI_KERNEL;
     if (info->si_code <= 0) {
         fault_write_sender(o, info, context);
-        return;
     }
-    if (is_memory && FAULT_IS_X86_64
-        && (info->si_code == SI_KERNEL
-            ? f.trap == CPU_TRAP_STACK || f.trap == CPU_TRAP_PROTECTION
-            : info->si_addr == NULL && f.trap == CPU_TRAP_ALIGNMENT)) {
-        fault_write_refused(o, info, &f, pc);
-        return;
+    else if (fault_is_refused(info, &f)) {
+        fault_write_refused(o, info, context, &f);
     }
-    if (is_memory && info->si_code != SI_KERNEL) {
+    else if (!from_kernel && (info->si_signo == SIGSEGV
+                              || info->si_signo == SIGBUS)) {
         fault_write_memory(o, info, context, &f);
-        return;
     }
-    out_text(o, "  ");
-    if (info->si_signo == SIGFPE && info->si_code == FPE_INTDIV
-        && f.trap == CPU_TRAP_DIVISION
-        && fault_decode(&in, pc, f.registers) == 0) {
-        const char *known = fault_divisor(&in, f.registers);
-        words = known != NULL ? known : words;
-    }
-    if (info->si_signo == SIGILL && info->si_code != SI_KERNEL) {
-        out_text(o, f.trap == CPU_TRAP_OPCODE ? "illegal opcode" : words);
-        out_text(o, ": ");
-        fault_write_code(o, (uintptr_t)info->si_addr);
+    else if (!from_kernel && info->si_signo == SIGILL) {
+        fault_write_illegal(o, info, &f);
     }
     else {
-        out_text(o, words);
+        out_text(o, "  ");
+        out_text(o, fault_code_words(info));
+        fault_end(o, info);
     }
-    fault_end(o, info);
 }
 
 #endif

@@ -1,48 +1,73 @@
-/* map: the mappings of this process, read from /proc. */
+/* map: the mappings of this process, read from /proc.
+
+   Works in a signal handler: it opens the file, reads it once from start to
+   end and closes it.  Nothing is kept, and nothing is allocated.  Other
+   threads may change the map meanwhile: then a mapping is missing or old. */
 
 #ifndef FAULTHANDLER_MAP_H
 #define FAULTHANDLER_MAP_H
 
 #include "cpu.h"
+#include "out.h"
 #include "platform.h"
 
-/* A line of the process's memory map. */
-#define FAULT_PATH_MAX 200
-struct fault_mapping {
+/* A path is cut at this many characters. */
+#define MAP_PATH_MAX 200
+
+/* One mapping.  `can` says what is allowed there; of CPU_UNKNOWN it says
+   false. */
+struct map_entry {
     uintptr_t start, end;       /* end 0: there is none */
     bool can[CPU_EXECUTE + 1];
     uint64_t offset, inode;
-    char path[FAULT_PATH_MAX + 2];      /* one more: it is cut */
+    char path[MAP_PATH_MAX + 2];        /* one more: it is cut */
 };
 
-struct fault_map_reader {
+/* The file while it is read.  The kernel gives a page at most per call. */
+struct map {
     int fd;
     size_t at, size;
-    char text[1024];
+    char text[4096];
 };
 
-/* The next character of the map, -1 at its end. */
+/* Begin to read the map.  Returns -1 where there is no /proc.  Not /proc/self:
+   that has no memory once the main thread has ended. */
 static int
-fault_map_char(struct fault_map_reader *r)
+map_open(struct map *map)
 {
-    if (r->at == r->size) {
-        ssize_t got = read(r->fd, r->text, sizeof r->text);
+    map->at = map->size = 0;
+    map->fd = platform_open("/proc/thread-self/maps");
+    return map->fd < 0 ? -1 : 0;
+}
+
+static void
+map_close(struct map *map)
+{
+    close(map->fd);
+}
+
+/* Return the next character, or -1 at the end. */
+static int
+map_char(struct map *map)
+{
+    if (map->at == map->size) {
+        ssize_t got = read(map->fd, map->text, sizeof map->text);
         if (got <= 0) {
             return -1;
         }
-        r->at = 0;
-        r->size = (size_t)got;
+        map->at = 0;
+        map->size = (size_t)got;
     }
-    return (unsigned char)r->text[r->at++];
+    return (unsigned char)map->text[map->at++];
 }
 
-/* Read a number and the character behind it. */
+/* Read a number and the character after it, which *end gets. */
 static uint64_t
-fault_map_number(struct fault_map_reader *r, unsigned base)
+map_number(struct map *map, unsigned base, int *end)
 {
     uint64_t value = 0;
     for (;;) {
-        int c = fault_map_char(r);
+        int c = *end = map_char(map);
         if (c >= '0' && c <= '9') {
             value = value * base + (uint64_t)(c - '0');
         }
@@ -56,32 +81,90 @@ fault_map_number(struct fault_map_reader *r, unsigned base)
 }
 
 /* Read one line: start-end rwxp offset device inode path.  Returns false at
-   the end. */
+   the end of the map. */
 static bool
-fault_map_next(struct fault_map_reader *r, struct fault_mapping *m)
+map_next(struct map *map, struct map_entry *m)
 {
-    m->start = (uintptr_t)fault_map_number(r, 16);
-    m->end = (uintptr_t)fault_map_number(r, 16);
-    m->can[CPU_UNKNOWN] = false;
-    m->can[CPU_READ] = fault_map_char(r) == 'r';
-    m->can[CPU_WRITE] = fault_map_char(r) == 'w';
-    m->can[CPU_EXECUTE] = fault_map_char(r) == 'x';
-    fault_map_char(r);
-    fault_map_char(r);
-    m->offset = fault_map_number(r, 16);
-    fault_map_number(r, 16);    /* the device */
-    fault_map_number(r, 16);
-    m->inode = fault_map_number(r, 10);
-    int c = r->at > 0 ? r->text[r->at - 1] : -1;
+    int c;
     size_t n = 0;
+    m->start = (uintptr_t)map_number(map, 16, &c);
+    m->end = (uintptr_t)map_number(map, 16, &c);
+    m->can[CPU_UNKNOWN] = false;
+    m->can[CPU_READ] = map_char(map) == 'r';
+    m->can[CPU_WRITE] = map_char(map) == 'w';
+    m->can[CPU_EXECUTE] = map_char(map) == 'x';
+    map_char(map);              /* private or shared */
+    map_char(map);
+    m->offset = map_number(map, 16, &c);
+    map_number(map, 16, &c);    /* the device: two numbers */
+    map_number(map, 16, &c);
+    m->inode = map_number(map, 10, &c);
     while (c >= 0 && c != '\n') {
-        c = fault_map_char(r);
-        if (c > '\n' && (c != ' ' || n > 0) && n <= FAULT_PATH_MAX) {
+        c = map_char(map);
+        if (c > '\n' && (c != ' ' || n > 0) && n <= MAP_PATH_MAX) {
             m->path[n++] = (char)c;
         }
     }
     m->path[n] = '\0';
     return c == '\n' && m->start < m->end;
+}
+
+static bool
+map_holds(const struct map_entry *m, uintptr_t address)
+{
+    return m->start <= address && address < m->end;
+}
+
+/* May this be a stack?  Stacks are memory of no file. */
+static bool
+map_is_like_stack(const struct map_entry *m)
+{
+    return m->can[CPU_READ] && m->can[CPU_WRITE] && m->path[0] != '/';
+}
+
+static void
+map_write_path(struct out *o, const struct map_entry *m)
+{
+    for (size_t i = 0; m->path[i] != '\0' && i < MAP_PATH_MAX; i++) {
+        out_escaped(o, (unsigned char)m->path[i]);
+    }
+    out_text(o, strlen(m->path) > MAP_PATH_MAX ? "..." : "");
+}
+
+/* The calling thread's stack: high is 0 while it is not known. */
+struct map_stack {
+    uintptr_t low, high;
+    bool is_main;               /* the kernel's: it grows when needed */
+};
+
+/* How much of a thread's data may lie above pthread_self(), and how far below
+   its stack a stack pointer is looked for. */
+#define MAP_THREAD_DATA 4096
+#define MAP_STACK_NEAR ((uintptr_t)1 << 20)
+
+/* Note the calling thread's stack if it is in this mapping.  A thread's own
+   data, where pthread_self() points, lie at the upper end of its stack.  The
+   main thread's lie elsewhere: its stack is the one that the kernel names.
+   But in the child of another thread's fork() that thread is the main one and
+   still has its own stack: there the stack pointer decides. */
+static void
+map_note_stack(struct map_stack *stack, const struct map_entry *m,
+               uintptr_t sp)
+{
+    uintptr_t self = (uintptr_t)pthread_self();
+    bool is_main = platform_thread_id() == getpid();
+    bool sp_is_near = sp + MAP_STACK_NEAR > m->start && sp < m->end;
+    if (map_holds(m, self) && (!is_main || sp_is_near)) {
+        uintptr_t end = self + MAP_THREAD_DATA;
+        end -= end % MAP_THREAD_DATA;
+        stack->low = m->start;
+        stack->high = end < m->end ? end : m->end;
+    }
+    else if (is_main && stack->high == 0 && strcmp(m->path, "[stack]") == 0) {
+        stack->low = m->start;
+        stack->high = m->end;
+        stack->is_main = true;
+    }
 }
 
 #endif

@@ -13,6 +13,7 @@
 #include "native.h"
 #include "out.h"
 #include "platform.h"
+#include "register.h"
 #include "request.h"
 #include "thread.h"
 
@@ -448,6 +449,13 @@ report_objects(struct report *r)
     native_write_seen(&r->out, &r->seen);
 }
 
+/* What the processor's registers held at the fault. */
+static void
+report_registers(struct report *r)
+{
+    register_write(&r->out, r->info, r->context);
+}
+
 /* Send what is left.  Where that failed in the middle, once more. */
 static void
 report_finish(struct report *r)
@@ -525,6 +533,9 @@ report_write(struct report *r)
     if (LAYOUT_FRAME_OBJECTS) {
         report_step(r, report_flush, "output");
         report_step(r, report_missing_frames, "search for frames");
+    }
+    if (request->details) {
+        report_step(r, report_registers, "registers");
     }
 }
 
