@@ -152,6 +152,10 @@ map_note_stack(struct map_stack *stack, const struct map_entry *m,
                uintptr_t sp)
 {
     uintptr_t self = (uintptr_t)pthread_self();
+    bool is_named = strcmp(m->path, "[stack]") == 0;
+    if (!map_holds(m, self) && !is_named) {
+        return;
+    }
     bool is_main = platform_thread_id() == getpid();
     bool sp_is_near = sp + MAP_STACK_NEAR > m->start && sp < m->end;
     if (map_holds(m, self) && (!is_main || sp_is_near)) {
@@ -160,7 +164,7 @@ map_note_stack(struct map_stack *stack, const struct map_entry *m,
         stack->low = m->start;
         stack->high = end < m->end ? end : m->end;
     }
-    else if (is_main && stack->high == 0 && strcmp(m->path, "[stack]") == 0) {
+    else if (is_main && is_named && stack->high == 0) {
         stack->low = m->start;
         stack->high = m->end;
         stack->is_main = true;
