@@ -196,15 +196,13 @@ fault_end(struct out *o, const siginfo_t *info)
 /* ---- Fill patterns ------------------------------------------------------ */
 
 /* What allocators fill memory with, byte by byte, to make its misuse visible.
-   Only CPython's own are named: others use the rest for several purposes.
-   CPython up to 3.7 and Windows have 0xdb. */
+   Only CPython's own are named: others use the rest for several purposes. */
 static const struct fault_pattern {
     uint8_t byte;
     const char *holds;          /* what the memory was */
     const char *likely;         /* how a program gets to use it, or NULL */
 } fault_patterns[] = {
     {0xdd, "freed memory", "a use after free"},
-    {0xdb, "freed memory", "a use after free"},
     {0xcd, "memory that was not written yet",
      "a use too early, or after free"},
     {0xfd, "the ends of a block", "a use past its end, or after free"},
@@ -336,23 +334,14 @@ fault_overflowed(const struct fault_place *p, const stack_t *alternate)
 static uintptr_t
 fault_stack_size(const struct fault_place *p)
 {
-    const uintptr_t page = 4096, high = p->stack.high;
-    uintptr_t low = p->stack.low;
+    const uintptr_t page = 4096, low = p->stack.low, high = p->stack.high;
     struct rlimit limit;
-    char byte;
     if (p->stack.is_main && getrlimit(RLIMIT_STACK, &limit) == 0
         && limit.rlim_cur < high && p->address < high - limit.rlim_cur) {
         return (uintptr_t)limit.rlim_cur;
     }
-    if (p->address >= low) {
-        low = p->address / page * page;     /* the guard is inside */
-    }
-    const uintptr_t first = low;
-    while (low < high && low < first + 256 * page
-           && mem_read(&byte, low, 1) < 0) {
-        low += page;
-    }
-    return high - low;
+    /* A guard inside the mapping is one page. */
+    return high - (p->address < low ? low : (p->address / page + 1) * page);
 }
 
 static const char *
@@ -394,29 +383,6 @@ fault_write_address(struct out *o, enum cpu_access access, uintptr_t address)
     }
 }
 
-/* Write what a mapping allows, where something else was tried. */
-static void
-fault_write_mapping(struct out *o, const struct map_entry *m,
-                    enum cpu_access access)
-{
-    static const char *const allowed[] = {
-        "allows no access", "allows only reading", "allows only writing",
-        "allows only reading and writing", "allows only executing",
-        "allows only reading and executing",
-        "allows only writing and executing",
-        "allows reading, writing and executing",
-    };
-    out_text(o, "the mapping ");
-    if (m->path[0] != '\0') {
-        out_text(o, m->path[0] == '[' ? "" : "of ");
-        map_write_path(o, m);
-        out_char(o, ' ');
-    }
-    out_text(o, m->can[access] ? "allows it, but not this page"
-                : allowed[m->can[CPU_READ] + 2 * m->can[CPU_WRITE]
-                          + 4 * m->can[CPU_EXECUTE]]);
-}
-
 /* Write what is wrong with a mapped file.  The kernel gives the same code for
    an address past its end and for memory that is used up. */
 static void
@@ -443,7 +409,9 @@ fault_write_reason(struct out *o, const siginfo_t *info,
 {
     bool segv = info->si_signo == SIGSEGV;
     if (p->at.end != 0 && segv && info->si_code <= 2) {
-        fault_write_mapping(o, &p->at, p->access);
+        out_text(o, "that is ");
+        map_write_memory(o, &p->at);
+        out_text(o, p->at.can[p->access] ? ", but not this page" : "");
     }
     else if (!segv && info->si_code == 2 && p->at.path[0] == '/') {
         fault_write_file(o, p);
@@ -561,30 +529,18 @@ fault_find_operand(const siginfo_t *info, const void *context)
     return x;
 }
 
-/* Write what the processor's exception means. */
-static void
-fault_write_exception(struct out *o, const struct cpu_fault *f)
+/* What the processor's exception means. */
+static const char *
+fault_exception_words(const struct cpu_fault *f)
 {
-    const uint64_t is_interrupt = 2;
-    if (f->trap == CPU_TRAP_ALIGNMENT) {
-        out_text(o, "  an address that is not aligned");
-    }
-    else if (f->trap == CPU_TRAP_STACK) {
-        out_text(o, "  a non-canonical address, by the stack or frame"
-                    " pointer");
-    }
-    else if (f->error == 0) {
-        out_text(o, "  an address that is not canonical, or not aligned as"
-                    " the instruction needs, or an instruction that only the"
-                    " kernel may use");
-    }
-    else if (f->error & is_interrupt) {
-        out_text(o, "  an interrupt that only the kernel may use, number ");
-        out_decimal(o, f->error >> 3);
-    }
-    else {
-        out_text(o, "  a segment that is not valid");
-    }
+    return f->trap == CPU_TRAP_ALIGNMENT ? "an address that is not aligned"
+           : f->trap == CPU_TRAP_STACK
+           ? "a non-canonical address, by the stack or frame pointer"
+           : f->error != 0
+           ? "a segment or an interrupt that only the kernel may use"
+           : "an address that is not canonical, or not aligned as the"
+             " instruction needs, or an instruction that only the kernel may"
+             " use";
 }
 
 /* Write the cause where the processor refused an instruction.  A register of
@@ -610,7 +566,8 @@ fault_write_refused(struct out *o, const siginfo_t *info, const void *context,
             return;
         }
     }
-    fault_write_exception(o, f);
+    out_text(o, "  ");
+    out_text(o, fault_exception_words(f));
     fault_end(o, info);
 }
 

@@ -131,6 +131,24 @@ map_write_path(struct out *o, const struct map_entry *m)
     out_text(o, strlen(m->path) > MAP_PATH_MAX ? "..." : "");
 }
 
+/* Write what may be done with the memory, and the mapping's name. */
+static void
+map_write_memory(struct out *o, const struct map_entry *m)
+{
+    static const char *const kinds[] = {
+        "inaccessible", "readable", "writable", "readable and writable",
+        "executable", "readable and executable", "writable and executable",
+        "readable, writable and executable",
+    };
+    out_text(o, kinds[m->can[CPU_READ] + 2 * m->can[CPU_WRITE]
+                      + 4 * m->can[CPU_EXECUTE]]);
+    out_text(o, " memory");
+    if (m->path[0] != '\0') {
+        out_text(o, m->path[0] == '[' ? ", " : " of ");
+        map_write_path(o, m);
+    }
+}
+
 /* The calling thread's stack: high is 0 while it is not known. */
 struct map_stack {
     uintptr_t low, high;

@@ -148,23 +148,6 @@ register_write_file(struct out *o, uintptr_t value)
     return 0;
 }
 
-static void
-register_write_mapping(struct out *o, const struct map_entry *m)
-{
-    static const char *const kinds[] = {
-        "inaccessible", "readable", "writable", "readable and writable",
-        "executable", "readable and executable", "writable and executable",
-        "readable, writable and executable",
-    };
-    out_text(o, kinds[m->can[CPU_READ] + 2 * m->can[CPU_WRITE]
-                      + 4 * m->can[CPU_EXECUTE]]);
-    out_text(o, " memory");
-    if (m->path[0] != '\0') {
-        out_text(o, m->path[0] == '[' ? ", " : " of ");
-        map_write_path(o, m);
-    }
-}
-
 /* ---- The block ---------------------------------------------------------- */
 
 /* Write what a value that allocators fill memory with means. */
@@ -198,15 +181,15 @@ register_write_meaning(struct out *o, const struct register_map *r, size_t i,
     else if (!cpu_is_canonical(value)) {
         out_text(o, "not canonical");
     }
+    else if (r->stack.low <= value && value < r->stack.high) {
+        out_text(o, "this thread's stack");     /* no object lies there */
+    }
     else if (register_is_object(value, &x)) {
         register_write_object(o, &x);
     }
-    else if (r->stack.low <= value && value < r->stack.high) {
-        out_text(o, "this thread's stack");
-    }
     else if (register_write_file(o, value) < 0) {
         if (m->end != 0) {
-            register_write_mapping(o, m);
+            map_write_memory(o, m);
         }
         else {
             out_text(o, r->known ? "nothing mapped" : "???");

@@ -1,0 +1,97 @@
+/* ledger: preloaded into Python, keeps a table of the blocks that objects live
+   in.  Another process reads the table, a file that FAULTHANDLER_LEDGER names.
+   Only with the GIL, and from the first allocation on. */
+
+#include <Python.h>
+#include <fcntl.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define ENTRIES ((size_t)1 << 20)
+
+/* size 0: the block was freed. */
+static struct entry {
+    uint64_t at, size;
+} *table;
+static PyMemAllocatorEx below;
+
+static void
+note(void *block, size_t size)
+{
+    size_t i = ((uintptr_t)block >> 4) * UINT64_C(0x9e3779b97f4a7c15) >> 44;
+    while (table[i].at != 0 && table[i].at != (uintptr_t)block) {
+        i = (i + 1) % ENTRIES;
+    }
+    table[i].at = (uintptr_t)block;
+    table[i].size = size;
+}
+
+static void *
+on_malloc(void *unused, size_t size)
+{
+    void *block = below.malloc(below.ctx, size);
+    (void)unused;
+    if (block != NULL) {
+        note(block, size + 1);
+    }
+    return block;
+}
+
+static void *
+on_calloc(void *unused, size_t count, size_t size)
+{
+    void *block = below.calloc(below.ctx, count, size);
+    (void)unused;
+    if (block != NULL) {
+        note(block, count * size + 1);
+    }
+    return block;
+}
+
+static void *
+on_realloc(void *unused, void *old, size_t size)
+{
+    void *block = below.realloc(below.ctx, old, size);
+    (void)unused;
+    if (block != NULL) {
+        if (old != NULL) {
+            note(old, 0);
+        }
+        note(block, size + 1);
+    }
+    return block;
+}
+
+static void
+on_free(void *unused, void *block)
+{
+    (void)unused;
+    if (block != NULL) {
+        note(block, 0);
+    }
+    below.free(below.ctx, block);
+}
+
+__attribute__((constructor)) static void
+begin(void)
+{
+    PyMemAllocatorEx above = {NULL, on_malloc, on_calloc, on_realloc, on_free};
+    const char *path = getenv("FAULTHANDLER_LEDGER");
+    int fd = path == NULL ? -1 : open(path, O_RDWR | O_CLOEXEC);
+    if (fd < 0) {
+        return;
+    }
+    table = mmap(NULL, ENTRIES * sizeof *table, PROT_READ | PROT_WRITE,
+                 MAP_SHARED, fd, 0);
+    close(fd);
+    if (table == MAP_FAILED) {
+        abort();
+    }
+    if (getenv("FAULTHANDLER_LEDGER_DEBUG") != NULL) {
+        PyMem_SetupDebugHooks();
+    }
+    PyMem_GetAllocator(PYMEM_DOMAIN_OBJ, &below);
+    PyMem_SetAllocator(PYMEM_DOMAIN_OBJ, &above);
+}
