@@ -15,6 +15,7 @@
 #include "mem.h"
 #include "native.h"
 #include "out.h"
+#include "thread.h"
 
 /* What the map says about the values, read in one pass. */
 struct register_map {
@@ -51,7 +52,8 @@ register_read_map(struct register_map *r, const void *context)
 
 /* The name of a type that an object has, and the object's count. */
 struct register_object {
-    char type[REGISTER_NAME_MAX + 2];   /* one more: it is cut */
+    unsigned char type[REGISTER_NAME_MAX + 1];
+    bool is_cut;
     int64_t count;
 };
 
@@ -60,13 +62,14 @@ static int
 register_read_name(uintptr_t at, struct register_object *x)
 {
     size_t n = 0;
+    unsigned char c;
     do {
-        if (mem_read(&x->type[n], at + n, 1) < 0
-            || (x->type[n] > '\0' && x->type[n] < ' ') || x->type[n] == 127) {
+        if (mem_read(&c, at + n, 1) < 0 || (c > 0 && c < ' ') || c == 127) {
             return -1;
         }
-    } while (x->type[n] != '\0' && n++ < REGISTER_NAME_MAX);
-    x->type[n] = '\0';
+        x->is_cut = c != '\0' && n == REGISTER_NAME_MAX;
+        x->type[n] = x->is_cut ? '\0' : c;
+    } while (c != '\0' && n++ < REGISTER_NAME_MAX);
     return n > 0 ? 0 : -1;
 }
 
@@ -107,11 +110,12 @@ register_is_object(uintptr_t at, struct register_object *x)
 static void
 register_write_object(struct out *o, const struct register_object *x)
 {
-    for (size_t i = 0; x->type[i] != '\0' && i < REGISTER_NAME_MAX; i++) {
-        out_escaped(o, (unsigned char)x->type[i]);
+    for (size_t i = 0; i < REGISTER_NAME_MAX && x->type[i] != '\0';) {
+        uint32_t c;
+        i += thread_decode(x->type + i, &c);
+        out_escaped(o, c);
     }
-    out_text(o, strlen(x->type) > REGISTER_NAME_MAX ? "... object"
-                                                    : " object");
+    out_text(o, x->is_cut ? "... object" : " object");
     if (x->count > INT32_MAX) {
         out_text(o, ", immortal");
         return;
