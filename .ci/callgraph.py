@@ -197,7 +197,7 @@ INDIRECT = {
         "report_context", "report_current", "report_exceptions",
         "report_find_current", "report_flush", "report_list_threads",
         "report_missing_frames", "report_mixed_stack", "report_modules",
-        "report_objects",
+        "report_objects", "report_registers",
         "report_thread_marks", "report_threads", "report_title",
         "report_note"],
     "stack_on_spare": ["fatal_handle", "user_report"],

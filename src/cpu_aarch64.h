@@ -134,7 +134,8 @@ cpu_operand_registers(const uint8_t *code, size_t n, int *base, int *index)
     *base = *index = -1;
 }
 
-/* Execute the undefined instruction.  Not __builtin_trap(), which is a breakpoint here. */
+/* Execute the undefined instruction.  Not __builtin_trap(): that is a
+   breakpoint here. */
 static inline void
 cpu_undefined(void)
 {

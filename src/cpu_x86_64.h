@@ -101,6 +101,14 @@ static const uint16_t cpu_modrm[2][16] = {
      0, 0xffff, 0xf838, 0xffff, 0x00ff, 0xffff, 0xffff, 0xffff},
 };
 
+/* Is this byte a prefix that leaves the size of addresses alone? */
+static bool
+cpu_is_prefix(uint8_t b)
+{
+    return (b & 0xe7) == 0x26 || (b >= 0x64 && b <= 0x66) || b == 0xf0
+           || b == 0xf2 || b == 0xf3;
+}
+
 /* Find the base and the index register of the operand in memory, or the
    register that a jump or a call goes through: their places in cpu_registers,
    -1 for none.  Only what names registers is decoded, not what the instruction
@@ -117,9 +125,8 @@ cpu_operand_registers(const uint8_t *code, size_t n, int *base, int *index)
     size_t at = 0;
     *base = *index = -1;
     memcpy(b, code, n);
-    while (at < n && memchr("\x26\x2e\x36\x3e\x64\x65\x66\xf0\xf2\xf3",
-                            b[at], 10) != NULL) {
-        at++;                           /* a prefix */
+    while (at < n && cpu_is_prefix(b[at])) {
+        at++;
     }
     if ((b[at] & 0xf0) == 0x40) {
         rex = b[at++];

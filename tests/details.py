@@ -1,5 +1,6 @@
 """What the tests of reports with details share."""
 
+import os
 import re
 import sys
 
@@ -13,6 +14,13 @@ NO_ADDRESS = ": a non-canonical address, no memory can be there (SI_KERNEL)"
 ODD = "0xdddddddddddddddd"
 FILL = ", with which CPython fills "
 FREED = FILL + "freed memory: likely a use after free"
+
+# In gdb's order, the flags last.
+REGISTERS = ("x0 x1 x2 x3 x4 x5 x6 x7 x8 x9 x10 x11 x12 x13 x14 x15 x16 x17 "
+             "x18 x19 x20 x21 x22 x23 x24 x25 x26 x27 x28 x29 x30 sp pc "
+             "pstate" if os.uname().machine == "aarch64" else
+             "rax rbx rcx rdx rsi rdi rbp rsp r8 r9 r10 r11 r12 r13 r14 r15 "
+             "rip eflags").split()
 
 START = """
     import ctypes, os, signal, sys, threading, time
@@ -30,9 +38,25 @@ CONTEXT = ("thread N [MainThread] of process N, CPython %d.%d.%d…, "
            "T, up N s, faulthandler 1.0" % sys.version_info[:3])
 
 
+def split_registers(text):
+    """Take the block of registers off a report's end: what is before it, and
+    what each register holds."""
+    report, title, rest = text.partition("\nRegisters:\n")
+    assert title, text
+    *lines, code, end = rest.split("\n")
+    found = [re.fullmatch(r"  (\w+) +(0x[0-9a-f]{16})(?:  (.+))?", line)
+             for line in lines]
+    assert all(found) and end == "", rest
+    assert [match.group(1) for match in found] == REGISTERS
+    assert re.fullmatch(r"  code  +(\?\?\?|[0-9a-f]{2}( [0-9a-f]{2})*)", code)
+    holds = {match.group(1): match.group(3) or "" for match in found}
+    return report, dict(holds, code=code[6:].strip())
+
+
 def expect(child, signum, lines, frames, context=CONTEXT, more=(),
            title=None):
-    """It died so, and the report is the title, these lines, the stack."""
+    """It died so, and the report is the title, these lines, the stack, the
+    registers."""
     if title is None:
         title = dict((number, text) for number, text, _ in SIGNALS)[signum]
         if signum == SIGFPE and sys.version_info >= (3, 13):
@@ -48,8 +72,9 @@ def expect(child, signum, lines, frames, context=CONTEXT, more=(),
                           ("up N s", r"up \d+\.\d s")]:
         pattern = pattern.replace(re.escape(mark), meaning)
     assert status_name(child.status) == status_name(-signum)
-    if not re.fullmatch(pattern, child.err):
-        assert child.err == expected
+    report, _ = split_registers(child.err)
+    if not re.fullmatch(pattern, report):
+        assert report == expected
     assert child.seconds < LIMIT
 
 

@@ -128,7 +128,7 @@ def readme():
 
 
 # Rooms that another room's tests test: the room, and that one.
-TESTED_BY = {"decode": "cpu", "map": "fault", "request": "signature",
+TESTED_BY = {"map": "fault", "request": "signature",
              "unwind": "native"}
 
 
@@ -166,6 +166,7 @@ def outline(report):
             (r'".*examples/report\.py"', '"examples/report.py"'),
             (r"(?m)^((?:Current t|T)hread 0x… )\[.*\] ", r"\1"),
             (r"(?m)(^  C File .*\n)+", c_frames),
+            (r"(?m)(^  \w+ +0x….*\n)+  code .*\n", "  REGISTERS\n"),
             (r'(?m)(^  "/.*" at 0x…, build-id .*\n)+', "  OBJECTS\n")):
         report = re.sub(pattern, to, report)
     return report

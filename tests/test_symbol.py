@@ -18,6 +18,7 @@ from signal import SIGSEGV
 
 import pytest
 
+from details import split_registers
 from helpers import (
     FOLDER, LIBRARY, LIMIT, PYTHON, SANITIZED, X86_64, block, check,
     child_source, compiler, copy_checkout, environment, python, run,
@@ -261,7 +262,8 @@ def test_objects():
         child = python((CRASH % name).replace(
             '"mixed"', c_stack + ", details=True"))
         assert child.status == -SIGSEGV
-        text = child.raw_err.split("\n\nShared objects:\n")
+        report, _ = split_registers(child.raw_err)
+        text = report.split("\n\nShared objects:\n")
         assert len(text) == 2
         lines = text[1].splitlines()
         for line in lines:
@@ -329,7 +331,8 @@ def test_old_loader():
     for options in ("", ", details=True"):
         child = python(code.replace('"mixed"', '"mixed"' + options),
                        special_build("FAULTHANDLER_TEST_OLD_LOADER"))
-        frames, _, objects = child.err.partition("\n\nShared objects:\n")
+        report = split_registers(child.err)[0] if options else child.err
+        frames, _, objects = report.partition("\n\nShared objects:\n")
         listed = [os.path.basename(line.split('"')[1])
                   for line in objects.splitlines()]
         assert ("listed.so" in listed) == bool(options)

@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from details import split_registers
 from helpers import (
     LIMIT, PATIENCE, SANITIZED, block, python, raises, status_name)
 
@@ -106,7 +107,8 @@ def test_literal():
         faulthandler.context("request 4711")
         faulthandler.sigsegv()
     """)
-    err = re.sub(r"(?m)^  thread \d+ .*$", "  thread …", child.err)
+    err, _ = split_registers(child.err)
+    err = re.sub(r"(?m)^  thread \d+ .*$", "  thread …", err)
     err = re.sub(r" \[python[^\]]*\]", "", err)
     assert err == block("""
         Fatal Python error: Segmentation fault

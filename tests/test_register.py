@@ -1,0 +1,233 @@
+"""The block of registers at the end of a fatal report with details."""
+
+import os
+import re
+import shutil
+import sys
+import tempfile
+
+import pytest
+
+from details import START, split_registers
+from helpers import (
+    HERE, PYTHON, X86_64, block, compiler, python, run, status_name)
+
+pytestmark = pytest.mark.skipif(not X86_64,
+                                reason="needs machine code of x86-64")
+
+# Gives registers the values in `give`, and reads NULL.
+CRASH = """
+    import machine
+    LOAD = dict(rbx="48bb", rcx="48b9", rdx="48ba", rsi="48be", rdi="48bf",
+                rbp="48bd", r8="49b8", r9="49b9", r10="49ba", r11="49bb",
+                r12="49bc", r13="49bd", r14="49be", r15="49bf")
+    machine.run("31c0" + "".join(
+        LOAD[name] + (give.get(name, 0) % 2**64).to_bytes(8, "little").hex()
+        for name in LOAD) + "8a4010c3")()
+"""
+
+
+def crash(code):
+    """Run code that fills the dict `give`: its report."""
+    child = python(block(START) + "import gc; gc.disable()\ngive = {}\n"
+                   + block(code) + block(CRASH))
+    assert status_name(child.status) == "-SIGSEGV", child
+    assert child.err.count("Fatal Python error: ") == 1
+    return child.err
+
+
+def held(value, before=""):
+    """Give rbx a value: what the report says of it."""
+    err = crash(block(before) + "\ngive['rbx'] = %s\n" % value)
+    return split_registers(err)[1]["rbx"]
+
+
+def test_literal():
+    """A register a line, with what it holds; the flags; the instruction."""
+    err = crash("""
+        kept = [[] for i in range(3)]
+        give.update(
+            rbx=24, rcx=-1, rdx=id(kept), rsi=0xdddddddddddddddd,
+            rdi=0xcdcdcdcdcdcdcdd5, rbp=0xfdfdfdfdfdfdfdf9,
+            r8=0x5a5a5a5a5a5a5a5a, r9=0x0080000000000000, r10=0x700000000000,
+            r11=page(3), r12=page(0), r13=ctypes.cast(
+                ctypes.pythonapi.PyErr_SetString, ctypes.c_void_p).value + 4)
+    """)
+    err = re.sub(r"0x00007[0-9a-f]{11}", "0x…", err[err.index("\nReg") + 1:])
+    err = re.sub(r"0x00000000000[0-9a-f]{5}  trap", "0x…  trap", err)
+    err = re.sub(r"  \S+\+0x[0-9a-f]+ \(", "  LIBRARY+0x… (", err)
+    assert err == block("""
+        Registers:
+          rax     0x0000000000000000  <- the address
+          rbx     0x0000000000000018  24
+          rcx     0xffffffffffffffff  -1
+          rdx     0x…  list object, reference count 1
+          rsi     0xdddddddddddddddd  freed memory (CPython's debug allocator)
+          rdi     0xcdcdcdcdcdcdcdd5  memory that was not written yet (CPython's debug allocator) plus 8
+          rbp     0xfdfdfdfdfdfdfdf9  the ends of a block (CPython's debug allocator) minus 4
+          rsp     0x…  this thread's stack
+          r8      0x5a5a5a5a5a5a5a5a  a fill pattern
+          r9      0x0080000000000000  not canonical
+          r10     0x…  nothing mapped
+          r11     0x…  readable and writable memory
+          r12     0x…  inaccessible memory
+          r13     0x…  LIBRARY+0x… (PyErr_SetString+0x4)
+          r14     0x0000000000000000
+          r15     0x0000000000000000
+          rip     0x…  readable, writable and executable memory of /dev/zero (deleted)
+          eflags  0x…  trap 14, error 4
+          code    8a 40 10 c3 00 00 00 00 00 00 00 00 00 00 00
+    """)
+
+
+@pytest.mark.parametrize("value, words", [
+    ("65535", "65535"),
+    ("-65536", "-65536"),
+    ("65536", "nothing mapped"),
+    ("2**64 - 65537", "nothing mapped"),
+    ("0xdddddddddddddddd + 65536",
+     "freed memory (CPython's debug allocator) plus 65536"),
+    ("0xdddddddddddddddd + 65537", "not canonical"),
+    ("0xffff888000000000", "nothing mapped"),
+])
+def test_number(value, words):
+    """What the number alone tells, up to its limits."""
+    assert held(value) == words
+
+
+@pytest.mark.parametrize("value, words", [
+    ("[1]", "list object, reference count 1"),
+    ("type('Odd\\u00e9', (), {})()", r"Odd\xe9 object, reference count 1"),
+    ("type('x' * 100, (), {})()", 100 * "x" + " object, reference count 1"),
+    ("type('x' * 101, (), {})()", 100 * "x" + "... object, reference count 1"),
+    ("type('Meta', (type,), {})('Class', (), {})",
+     "Meta object, reference count …"),
+    ("1.5 * len(os.environ)", "float object, reference count 1"),
+    ("None", "NoneType object, " + (
+        "immortal" if sys.version_info >= (3, 12)
+        else "reference count …")),
+])
+def test_object(value, words):
+    """The type and the reference count of objects of all kinds."""
+    pattern = re.escape(words).replace("…", r"\d+")
+    assert re.fullmatch(pattern, held("id(x)", "x = %s" % value))
+
+
+@pytest.mark.parametrize("damage", [
+    "at[0] = 2**63", "at[0] = 2**40",
+    "at[1] = 0", "at[1] = 1", "at[1] = forbidden", "at[1] = address",
+    "at[1] = 2**63", "at[1] = address + 8", "at[1] += 1",
+])
+def test_damaged_object(damage):
+    """What is no object any more is called memory."""
+    assert held("address", """
+        from damage import forbidden, words
+        x = [1]
+        address = id(x)
+        at = words(address)
+        %s
+    """ % damage) == "readable and writable memory"
+
+
+@pytest.mark.parametrize("word, value", [
+    (1, "0"), (1, "forbidden"),                     # the type's type
+    (3, "0"), (3, "1"), (3, "forbidden"), (3, "2**63"),     # tp_name
+    (4, "0"), (4, "15"), (4, "2**63"), (4, "2**20 + 1"),    # tp_basicsize
+    (21, "0"),                                              # tp_flags
+])
+def test_damaged_type(word, value):
+    """What has no type is no object."""
+    assert held("address", """
+        from damage import forbidden, words
+        x = type("Type", (), {})()
+        address = id(x)
+        words(id(type(x)), 22)[%d] = %s
+    """ % (word, value)) == "readable and writable memory"
+
+
+def test_count_of_zero():
+    """A count of 0 is told, and no more is said."""
+    assert held("address", """
+        from damage import words
+        x = [1]
+        address = id(x)
+        words(address)[0] = 0
+    """) == "list object, reference count 0"
+
+
+def test_without_proc():
+    """Where there is no /proc, what the map would tell is marked."""
+    if os.getuid() != 0:
+        pytest.skip("only root may change the root folder")
+    with tempfile.TemporaryDirectory() as folder:
+        err = crash("""
+            import machine
+            x = [1]
+            give.update(rbx=id(x), rcx=page(3), rdx=24)
+            os.chroot(%r)
+        """ % folder)
+    _, holds = split_registers(err)
+    assert [holds[name] for name in ("rbx", "rcx", "rdx", "rsp")] == [
+        "list object, reference count 1", "???", "24", "???"]
+
+
+def test_many_mappings():
+    """The map of 60,000 mappings is read to its end."""
+    err = crash("""
+        with open("/proc/sys/vm/max_map_count") as file:
+            most = int(file.read())
+        for number in range(min(60000, most - 1000)):
+            page(1 + number % 2 * 2)
+        give.update(rcx=page(0), r15=0x700000000000)
+    """)
+    _, holds = split_registers(err)
+    assert (holds["rcx"], holds["rsp"], holds["r15"]) == (
+        "inaccessible memory", "this thread's stack", "nothing mapped")
+
+
+@pytest.mark.parametrize("digits, code, marked", [
+    ("31c0ffd0", "???", ""),                            # no code at 0
+    ("31e450", "50 00", ""),                            # it pushes
+    ("31c931d28b0411", "8b 04 11 00", "rcx rdx"),
+    ("31dbff5310", "ff 53 10 00", "rbx"),
+    ("48a10000000000700000", "48 a1 00 00", ""),        # no register
+    ("0f0b", "0f 0b 00", ""),
+])
+def test_address(digits, code, marked):
+    """The registers that the address was made of are marked."""
+    child = python(block(START) + "import machine\n"
+                   "machine.run('%s')()\n" % digits)
+    _, holds = split_registers(child.err)
+    assert holds["code"].startswith(code)
+    assert " ".join(name for name in holds if holds[name].endswith(
+        "<- the address")) == marked
+
+
+def test_signal_that_was_sent():
+    """What the processor said of an older fault is not told."""
+    child = python(block(START) + "os.kill(os.getpid(), 11)\n")
+    _, holds = split_registers(child.err)
+    assert holds["eflags"] == ""
+    assert "<-" not in child.err
+
+
+@pytest.mark.parametrize("enable", [
+    "faulthandler.enable()", "faulthandler.enable(details=False)"])
+def test_only_with_details(enable):
+    """No other report has the block."""
+    child = python("import faulthandler\n%s\nfaulthandler._read_null()\n"
+                   % enable)
+    assert "Registers" not in child.err
+    assert child.err.count("Fatal Python error: ") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("option", ["", "--debug"])
+def test_every_line_of_many_crashes(option):
+    """60 scripts release objects once too often: no line is wrong."""
+    for tool in ("nm", "objdump", compiler() or "cc"):
+        if not shutil.which(tool):
+            pytest.skip("needs " + tool)
+    child = run(PYTHON, os.path.join(HERE, "tools", "check_registers.py"),
+                *option.split(), "60", limit=300)
+    assert (child.status, child.err) == (0, ""), child
