@@ -12,7 +12,8 @@ from helpers import (
 
 
 KINDS = ("read", "divide", "illegal", "abort")
-DETAILS = ("cause", "context", "note", "exceptions", "activities")
+DETAILS = ("cause", "context", "note", "exceptions", "activities",
+           "registers")
 
 
 def inject(step, how, code):
@@ -48,8 +49,8 @@ THREADS = """
 ALL_STEPS = [
     "C stack", "activities", "cause", "context", "exceptions",
     "extension modules", "list of shared objects", "list of threads", "note",
-    "output", "search for frames", "search for the thread", "threads",
-    "title", "traceback"]
+    "output", "registers", "search for frames", "search for the thread",
+    "threads", "title", "traceback"]
 
 
 def test_all_steps_are_known():
@@ -112,7 +113,7 @@ def test_details(step, how):
                      r"Current thread 0x… .*:\n"
                      r"(  Garbage-collecting\n)?"
                      r'  File "<string>", line 15 in crash\n'
-                     r'  File "<string>", line 17 in <module>\n\Z'
+                     r'  File "<string>", line 17 in <module>\n\nRegisters:\n'
                      % "".join(marked.values()), child.err)
 
 
