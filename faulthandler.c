@@ -1281,10 +1281,6 @@ module_exec(PyObject *module)
         }
     }
     if (!layout.frames_known) {
-        thread_importer = (uintptr_t)PyThreadState_Get();
-        if (platform_thread_id() == getpid()) {
-            frame_main_ident = (uintptr_t)pthread_self();
-        }
         layout.frames_known = module_self_test();
     }
     return stack_wrap_starters();

@@ -16,8 +16,6 @@ struct code {
     intptr_t first_traceable;   /* bytes; earlier is not yet in the body */
     uintptr_t start;            /* of the instructions, 3.11+ */
     intptr_t length;            /* of the instructions, in bytes */
-    uintptr_t frame_size;       /* bytes in the data stack, 3.11+ */
-    int locals, stack_size;     /* words in a frame, 3.11+ */
 };
 
 static uintptr_t
@@ -57,16 +55,9 @@ code_read(uintptr_t at, struct code *c)
     c->first_traceable = 0;
     c->start = 0;
     c->length = INT_MAX;
-    c->frame_size = 0;
-    c->locals = c->stack_size = 0;
     if (LAYOUT_CODE_START != 0) {
         c->first_traceable = 2 * (intptr_t)code_int(head.bytes,
                                                     LAYOUT_CODE_TRACEABLE);
-        c->locals = code_int(head.bytes, LAYOUT_CODE_LOCALS);
-        c->stack_size = code_int(head.bytes,
-                                 offsetof(PyCodeObject, co_stacksize));
-        c->frame_size = LAYOUT_FRAME_HEAD + sizeof(uintptr_t)
-            * ((uintptr_t)c->locals + (uintptr_t)c->stack_size);
         c->start = at + LAYOUT_CODE_START;
         c->length = 2 * (intptr_t)code_field(head.bytes,
                                              offsetof(PyVarObject, ob_size));

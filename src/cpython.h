@@ -18,15 +18,13 @@ extern char _PyRuntime[] __attribute__((weak));
 static struct {
     size_t interp_next, interp_id, interp_threads;
     size_t interp_collecting;       /* int, 1 while the collector works */
-    size_t tstate_next, tstate_prev, tstate_interp, tstate_frame;
+    size_t tstate_next, tstate_interp, tstate_frame;
     size_t tstate_ident, tstate_native;
     size_t frame_code, frame_previous, frame_instr, frame_owner;
-    size_t gen_frame, gen_state;    /* of a generator, from 3.11 */
     bool frames_known;              /* the self-test agreed */
 } layout = {
     .interp_collecting = LAYOUT_UNKNOWN,
     .tstate_next = offsetof(PyThreadState, next),
-    .tstate_prev = offsetof(PyThreadState, prev),
     .tstate_interp = offsetof(PyThreadState, interp),
     .tstate_ident = offsetof(PyThreadState, thread_id),
 #if PY_VERSION_HEX >= 0x030B0000
@@ -55,12 +53,6 @@ static struct {
     .frame_previous = offsetof(PyFrameObject, f_back),
     .frame_instr = offsetof(PyFrameObject, f_lasti),
     .frame_owner = LAYOUT_UNKNOWN,
-#endif
-#if PY_VERSION_HEX >= 0x030E0000
-    .gen_frame = 72, .gen_state = 67,
-#elif PY_VERSION_HEX >= 0x030B0000
-    .gen_frame = offsetof(PyGenObject, gi_iframe),
-    .gen_state = offsetof(PyGenObject, gi_frame_state),
 #endif
 };
 
@@ -129,55 +121,8 @@ enum { LAYOUT_LINES_38, LAYOUT_LINES_310, LAYOUT_LINES_311 };
 #  define LAYOUT_FRAME_ENTRY 0
 #endif
 
-/* From 3.11 a thread's frames lie right upon each other in chunks of memory,
-   each as large as its code object says; only those of generators do not.
-   Before, the evaluation loop keeps them on the C stack, and marks them. */
-#if PY_VERSION_HEX >= 0x030B0000
-#  define LAYOUT_TSTATE_CHUNK offsetof(PyThreadState, datastack_chunk)
-#  define LAYOUT_TSTATE_TOP offsetof(PyThreadState, datastack_top)
-#  define LAYOUT_CODE_LOCALS offsetof(PyCodeObject, co_nlocalsplus)
-#  define LAYOUT_FRAME_HEAD (PY_VERSION_HEX >= 0x030E0000 ? 80 : 72)
-#  define LAYOUT_FRAME_TOP 64
-#  define LAYOUT_FRAME_STATE 0
-#  define LAYOUT_GEN_RUNS (PY_VERSION_HEX >= 0x030F0000 ? 4 : 0)
-#else
-#  define LAYOUT_TSTATE_CHUNK 0
-#  define LAYOUT_TSTATE_TOP 0
-#  define LAYOUT_CODE_LOCALS 0
-#  define LAYOUT_FRAME_HEAD 0
-#  define LAYOUT_FRAME_TOP 0
-#  define LAYOUT_GEN_RUNS 0
-#  if PY_VERSION_HEX >= 0x030A0000
-#    define LAYOUT_FRAME_STATE offsetof(PyFrameObject, f_state)
-#    define LAYOUT_FRAME_RUNS 0
-#  else
-#    define LAYOUT_FRAME_STATE offsetof(PyFrameObject, f_executing)
-#    define LAYOUT_FRAME_RUNS 1
-#  endif
-#endif
-#ifndef LAYOUT_FRAME_RUNS
-#  define LAYOUT_FRAME_RUNS 0
-#endif
-
-/* In 3.10 a generator that is closed or thrown into, and hands it on to the
-   one that it delegates to, is marked as if it were being evaluated; but its
-   frame keeps the depth of its stack. */
-#if PY_VERSION_HEX >= 0x030A0000 && PY_VERSION_HEX < 0x030B0000
-#  define LAYOUT_FRAME_DEPTH offsetof(PyFrameObject, f_stackdepth)
-#else
-#  define LAYOUT_FRAME_DEPTH 0
-#endif
-
-/* The head of a chunk: the one below, bytes, and words in use while there is
-   one above. */
-struct layout_chunk {
-    uintptr_t previous;
-    size_t size, top;
-};
-
 /* Frames of these owners are not Python code: entries into the evaluation
    loop, and 3.15's sentinel at the end of a stack. */
-#define LAYOUT_OWNER_THREAD 0
 #define LAYOUT_OWNER_GENERATOR 1
 #define LAYOUT_OWNER_SHIM 3
 #define LAYOUT_OWNER_MAX 4
@@ -274,23 +219,6 @@ layout_attached_thread(void)
     return _PyThreadState_UncheckedGet();
 #endif
 }
-
-/* How many words of a frame's locals and value stack are in use, -1 where only
-   the evaluation loop knows: up to 3.13, while the frame runs or waits for C.
-   top is the head's word for it. */
-static intptr_t
-layout_frame_depth(uintptr_t frame, uintptr_t top)
-{
-#if PY_VERSION_HEX >= 0x030E0000
-    return top == 0 ? -1 : ((intptr_t)(top - frame) - LAYOUT_FRAME_HEAD)
-                           / (intptr_t)sizeof top;
-#else
-    (void)frame;
-    return (int)top;
-#endif
-}
-
-#define LAYOUT_KEEPS_DEPTH (PY_VERSION_HEX >= 0x030E0000)
 
 /* Is Python being finalised?  A bare load. */
 static bool
@@ -447,10 +375,6 @@ layout_read_debug_offsets(void)
     layout.frame_code = words[layout_words.code];
     layout.frame_instr = words[layout_words.instr];
     layout.frame_owner = words[layout_words.owner];
-    if (layout_words.gen_frame != 0) {
-        layout.gen_frame = words[layout_words.gen_frame];
-        layout.gen_state = words[layout_words.gen_frame + 1];
-    }
     const size_t last = LAYOUT_FRAME_SIZE - sizeof(uintptr_t);
     if (layout.frame_owner >= LAYOUT_FRAME_SIZE || layout.frame_code > last
         || layout.frame_previous > last || layout.frame_instr > last) {

@@ -212,26 +212,15 @@ platform_find_object(uintptr_t pc, uintptr_t *record, uintptr_t *start)
     return false;
 }
 
-/* The first record of the loader's list, 0 where it is not known. */
-static uintptr_t
-platform_all_objects(void)
-{
-#if defined(__GLIBC__)
-    return (uintptr_t)_r_debug.r_map;
-#else
-    return 0;
-#endif
-}
-
-/* The same, to be searched where the loader has no such function; 0 where it
-   has. */
+/* The first record of the loader's list, to be searched where the loader has
+   no such function; 0 where it has, or where the list is not known. */
 static uintptr_t
 platform_first_object(void)
 {
-#if HAVE_DL_FIND_OBJECT
-    return 0;
+#if defined(__GLIBC__) && !HAVE_DL_FIND_OBJECT
+    return (uintptr_t)_r_debug.r_map;
 #else
-    return platform_all_objects();
+    return 0;
 #endif
 }
 
@@ -360,15 +349,6 @@ platform_child_begin(pid_t parent, rlim_t cpu_seconds, size_t more_memory)
     prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
 }
 #endif
-
-/* The upper end of the main thread's stack, 0 where it is not known. */
-extern void *__libc_stack_end __attribute__((weak));
-
-static uintptr_t
-platform_main_stack_end(void)
-{
-    return &__libc_stack_end == NULL ? 0 : (uintptr_t)__libc_stack_end;
-}
 
 /* What the signals of our timers carry: others may use the same signal. */
 static char platform_timer_mark;

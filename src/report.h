@@ -115,27 +115,41 @@ report_list_threads(struct report *r)
     thread_list_fill(r->list, r->interp);
 }
 
-/* In a list that is full the current thread takes the last one's place: a dump
-   always shows it. */
+/* A dump shows the current thread always: first in a list that ended before it
+   at a damaged link, in the last one's place in a list that is full. */
 static void
 report_list_current(struct report *r)
 {
     struct thread_list *list = r->list;
-    size_t last = list->count - 1;
-    if (r->has_current && list->full && r->kind != REPORT_FATAL
-        && !thread_is_listed(list, r->current.at)) {
-        list->threads[last] = r->current.at;
-        list->interps[last] = r->current.interp;
-        list->odd[last] = false;
+    if (!r->has_current || r->kind == REPORT_FATAL
+        || thread_is_listed(list, r->current.at)) {
+        return;
     }
+    size_t at = list->count - 1;
+    if (!list->full && list->damaged) {
+        at = 0;
+        memmove(list->threads + 1, list->threads,
+                list->count * sizeof *list->threads);
+        memmove(list->interps + 1, list->interps,
+                list->count++ * sizeof *list->interps);
+    }
+    else if (!list->full) {
+        return;
+    }
+    list->threads[at] = r->current.at;
+    list->interps[at] = r->current.interp;
 }
 
 /* Find out who we are.  The threads of our own interpreter come first. */
 static void
 report_find_current(struct report *r)
 {
-    const struct thread_list *list = r->list;
+    struct thread_list *list = r->list;
     r->has_current = thread_find_current(list, &r->current);
+    if (r->has_current && !list->full
+        && !thread_is_listed(list, r->current.at)) {
+        list->damaged = true;
+    }
     report_list_current(r);
     for (size_t i = 0; r->has_current && i < list->count; i++) {
         if (list->threads[i] == r->current.at && r->interp == 0
@@ -275,8 +289,7 @@ report_current(struct report *r)
     if (request->original || request->all_threads) {
         report_collecting(r, &r->current);
     }
-    uintptr_t sp = r->context == NULL ? 0 : cpu_get_place(r->context).sp;
-    thread_write_stack(&r->out, r->current.at, report_shows_oldest(r), sp, 0,
+    thread_write_stack(&r->out, r->current.at, report_shows_oldest(r), 0,
                        r->lines);
 }
 
@@ -285,7 +298,7 @@ static int
 report_read_thread(const struct report *r, size_t i, struct thread *t)
 {
     return thread_read(r->list->threads[i], t) == 0
-           && (t->interp == r->list->interps[i] || r->list->odd[i]) ? 0 : -1;
+           && t->interp == r->list->interps[i] ? 0 : -1;
 }
 
 /* One thread of the list.  It may have ended since the list was made, and its
@@ -330,7 +343,7 @@ report_thread(struct report *r, size_t i, bool first)
     if (is_current) {
         report_collecting(r, &t);
     }
-    thread_write_stack(&r->out, t.at, report_shows_oldest(r), 0,
+    thread_write_stack(&r->out, t.at, report_shows_oldest(r),
                        is_current ? 0 : THREAD_RETRIES, r->lines);
     return true;
 }
@@ -371,19 +384,6 @@ report_thread_marks(struct report *r)
     out_room(&r->out, OUT_LINE_MAX);
     if (r->list->damaged) {
         out_text(&r->out, "  <the rest of the threads cannot be read>\n");
-    }
-}
-
-/* Up to 3.10, where only a long search finds frames that a damaged link passes
-   over: the report is out, search, and write the stack again if need be. */
-static void
-report_missing_frames(struct report *r)
-{
-    uintptr_t sp = r->context == NULL ? 0 : cpu_get_place(r->context).sp;
-    if (r->has_current && frame_some_passed_over(r->current.at, sp)) {
-        out_room(&r->out, OUT_LINE_MAX);
-        out_text(&r->out, "\nTraceback (most recent call first):\n");
-        frame_write_stack(&r->out, r->current.at, true, sp, true, r->lines);
     }
 }
 
@@ -529,10 +529,6 @@ report_write(struct report *r)
         if (request->details) {
             report_step(r, report_objects, "list of shared objects");
         }
-    }
-    if (LAYOUT_FRAME_OBJECTS) {
-        report_step(r, report_flush, "output");
-        report_step(r, report_missing_frames, "search for frames");
     }
     if (request->details) {
         report_step(r, report_registers, "registers");

@@ -29,15 +29,9 @@ struct thread_list {
     size_t count;
     bool damaged;               /* a link could not be followed */
     bool full;                  /* there were more than fit */
-    bool checked;               /* a state may be met a second time */
     uintptr_t threads[THREAD_LIST_MAX];
     uintptr_t interps[THREAD_LIST_MAX];
-    bool odd[THREAD_LIST_MAX];  /* linked, but names another interpreter */
 };
-
-/* The state of the thread that imported the module: usually the main thread,
-   the last of the list.  May have been freed since. */
-static uintptr_t thread_importer;
 
 /* Read a thread state.  Returns -1 if it cannot be read. */
 static int
@@ -67,127 +61,62 @@ thread_is_listed(const struct thread_list *list, uintptr_t at)
     return false;
 }
 
-/* Append a state.  Returns -1, and says why, if it cannot be one of this
-   interpreter: freed while we came to it, or met before.  A state that is
-   linked both ways is one even where it names another interpreter. */
+/* Append a state.  Returns -1, and says why, if there is no room, or if it
+   names another interpreter: it was freed while we came to it. */
 static int
-thread_list_append(struct thread_list *list, uintptr_t interp, uintptr_t at,
-                   bool linked)
+thread_list_append(struct thread_list *list, uintptr_t interp, uintptr_t at)
 {
     uintptr_t owner;
     if (list->count == THREAD_LIST_MAX) {
         list->full = true;
         return -1;
     }
-    if (mem_word(at + layout.tstate_interp, &owner) < 0
-        || (owner != interp && !linked)
-        || (list->checked && thread_is_listed(list, at))) {
+    if (mem_word(at + layout.tstate_interp, &owner) < 0 || owner != interp) {
         list->damaged = true;
         return -1;
     }
     list->threads[list->count] = at;
-    list->interps[list->count] = interp;
-    list->odd[list->count++] = owner != interp;
+    list->interps[list->count++] = interp;
     return 0;
 }
 
-/* The list has a cycle, which was found only after a few rounds: keep each
-   state once. */
+/* The list leads back to a state, after a few rounds: keep each state once.
+   The cycle is as long as the way from that state back to it. */
 static void
-thread_list_unique(struct thread_list *list)
+thread_list_cut_cycle(struct thread_list *list, uintptr_t back)
 {
-    size_t count = list->count;
-    list->count = 0;
-    list->checked = true;
-    for (size_t i = 0; i < count; i++) {
-        if (!thread_is_listed(list, list->threads[i])) {
-            list->threads[list->count] = list->threads[i];
-            list->interps[list->count] = list->interps[i];
-            list->odd[list->count++] = list->odd[i];
-        }
+    size_t period = 1, i = 0;
+    while (period < list->count
+           && list->threads[list->count - period] != back) {
+        period++;
     }
-}
-
-/* Does this state's link lead to that one? */
-static bool
-thread_is_neighbour(uintptr_t at, uintptr_t to, size_t link)
-{
-    uintptr_t word;
-    return at != 0 && mem_word(at + link, &word) == 0 && word == to;
-}
-
-/* Append the states from one on, along next or prev.  The other link must
-   lead back, or the state name its interpreter. */
-static void
-thread_list_follow(struct thread_list *list, uintptr_t interp, uintptr_t from,
-                   uintptr_t at, size_t link)
-{
-    size_t other = link == layout.tstate_next ? layout.tstate_prev
-                                              : layout.tstate_next;
-    struct mem_chain chain = {0, 0, 0};
-    while (at != 0) {
-        uintptr_t back;
-        if (mem_chain_step(&chain, at) < 0) {
-            list->damaged = true;
-            thread_list_unique(list);
-            return;
-        }
-        if (mem_word(at + other, &back) < 0) {
-            back = from;
-        }
-        bool linked = from != 0 && back == from;
-        if (back != from && thread_is_neighbour(back, at, link)) {
-            list->damaged = true;       /* one was passed over */
-        }
-        if (thread_list_append(list, interp, at, linked) < 0) {
-            return;
-        }
-        from = at;
-        if (mem_word(at + link, &at) < 0) {
-            list->damaged = true;
-            return;
-        }
+    while (i + period < list->count
+           && list->threads[i] != list->threads[i + period]) {
+        i++;
     }
+    list->count = i + period;
 }
 
-/* The list is broken: go on from the states that are known otherwise, in both
-   directions, to where it was left. */
-static void
-thread_list_bridge(struct thread_list *list, uintptr_t interp)
-{
-    const uintptr_t known[] = {
-        (uintptr_t)layout_attached_thread(),
-        (uintptr_t)PyGILState_GetThisThreadState(), thread_importer,
-    };
-    list->checked = true;
-    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
-        uintptr_t owner, next, prev;
-        if (known[i] == 0
-            || mem_word(known[i] + layout.tstate_interp, &owner) < 0
-            || owner != interp
-            || mem_word(known[i] + layout.tstate_next, &next) < 0
-            || mem_word(known[i] + layout.tstate_prev, &prev) < 0) {
-            continue;
-        }
-        if (!thread_is_listed(list, known[i])) {
-            thread_list_append(list, interp, known[i], false);
-        }
-        thread_list_follow(list, interp, known[i], prev, layout.tstate_prev);
-        thread_list_follow(list, interp, known[i], next, layout.tstate_next);
-    }
-}
-
-/* Append one interpreter's threads. */
+/* Append one interpreter's threads, as far as the links lead. */
 static void
 thread_list_interpreter(struct thread_list *list, uintptr_t interp)
 {
-    uintptr_t head = 0;
-    if (mem_word(interp + layout.interp_threads, &head) < 0) {
-        list->damaged = true;
-    }
-    thread_list_follow(list, interp, 0, head, layout.tstate_next);
-    if (list->damaged || head == 0) {
-        thread_list_bridge(list, interp);
+    struct mem_chain chain = {0, 0, 0};
+    uintptr_t at = 0;
+    list->damaged = mem_word(interp + layout.interp_threads, &at) < 0;
+    while (at != 0) {
+        if (mem_chain_step(&chain, at) < 0) {
+            list->damaged = true;
+            thread_list_cut_cycle(list, at);
+            return;
+        }
+        if (thread_list_append(list, interp, at) < 0) {
+            return;
+        }
+        if (mem_word(at + layout.tstate_next, &at) < 0) {
+            list->damaged = true;
+            return;
+        }
     }
 }
 
@@ -215,11 +144,10 @@ thread_list_fill(struct thread_list *list, uintptr_t first)
     }
     for (int tries = 0; tries <= THREAD_RETRIES; tries++) {
         struct mem_chain chain = {0, 0, 0};
-        uintptr_t head = (uintptr_t)PyInterpreterState_Head();
-        uintptr_t interp = head;
+        uintptr_t interp = (uintptr_t)PyInterpreterState_Head();
         bool cut = false;
         list->count = 0;
-        list->damaged = list->full = list->checked = false;
+        list->damaged = list->full = false;
         if (first != 0) {
             thread_list_interpreter(list, first);
             cut = list->damaged;
@@ -229,7 +157,6 @@ thread_list_fill(struct thread_list *list, uintptr_t first)
                 cut = true;
                 break;
             }
-            list->damaged = false;
             if (interp != first) {
                 thread_list_interpreter(list, interp);
                 cut |= list->damaged;
@@ -668,11 +595,10 @@ thread_write_header(struct out *o, const char *title, uintptr_t ident,
    read is taken back and read again. */
 static void
 thread_write_stack(struct out *o, uintptr_t at, bool show_oldest,
-                   uintptr_t sp, int retries, struct frame_memory *m)
+                   int retries, struct frame_memory *m)
 {
     size_t start = o->used, flushes = o->flushes;
-    while (!frame_write_stack(o, at, show_oldest, sp, false, m)
-           && retries-- > 0
+    while (!frame_write_stack(o, at, show_oldest, m) && retries-- > 0
            && o->flushes == flushes) {
         o->used = start;
         flushes = ++o->flushes;     /* what was taken back is forgotten */
