@@ -655,7 +655,7 @@ fatal_add_options(PyObject *args, PyObject *kwargs)
 
 PyDoc_STRVAR(faulthandler_enable_doc,
 "enable($module, /, file=None, all_threads=True,\n"
-"       c_stack=" LAYOUT_C_STACK_DEFAULT_TEXT ", *,\n"
+"       c_stack=" CPYTHON_C_STACK_DEFAULT_TEXT ", *,\n"
 "       max_threads=100, details=False)\n"
 "--\n"
 "\n"
@@ -696,7 +696,7 @@ fatal_learn_loop(void)
     struct unwind u = {.frames = frames, .max = 32};
     struct mem_session session;
     unwind_init();
-    if (!layout.frames_known || !LAYOUT_LOOP_PLACES) {
+    if (!cpython.frames_known || CPYTHON_FRAME_OBJECTS) {
         return;
     }
     mem_begin(&session);
@@ -724,7 +724,7 @@ fatal_parse_c_stack(PyObject *argument, struct request *request)
         request->c_stack = request->mixed = true;
         return 0;
     }
-    int truth = argument == NULL ? LAYOUT_C_STACK_DEFAULT
+    int truth = argument == NULL ? CPYTHON_C_STACK_DEFAULT
                                  : PyObject_IsTrue(argument);
     request->c_stack = truth > 0;
     return truth < 0 ? -1 : 0;
@@ -1228,8 +1228,7 @@ module_init_process(void)
     Py_BEGIN_ALLOW_THREADS
     pthread_mutex_lock(&module_lock);
     Py_END_ALLOW_THREADS
-    if (!done && layout_init() < 0) {
-        PyErr_NoMemory();
+    if (!done && cpython_init() < 0) {
         result = -1;
     }
     else if (!done) {
@@ -1280,8 +1279,8 @@ module_exec(PyObject *module)
             return -1;
         }
     }
-    if (!layout.frames_known) {
-        layout.frames_known = module_self_test();
+    if (!cpython.frames_known) {
+        cpython.frames_known = module_self_test();
     }
     return stack_wrap_starters();
 }
@@ -1361,7 +1360,7 @@ static PyMethodDef module_methods[] = {
 
 static PyModuleDef_Slot module_slots[] = {
     {Py_mod_exec, (void *)(uintptr_t)module_exec},
-    LAYOUT_MODULE_SLOTS
+    CPYTHON_MODULE_SLOTS
     {0, NULL}
 };
 

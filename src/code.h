@@ -14,7 +14,8 @@ struct code {
     uintptr_t name, filename, line_table;
     int first_line;
     intptr_t first_traceable;   /* bytes; earlier is not yet in the body */
-    uintptr_t start;            /* of the instructions, 3.11+ */
+    uintptr_t start;            /* of the instructions, from 3.11 on */
+    uintptr_t copies;           /* of them, in free-threaded builds; or 0 */
     intptr_t length;            /* of the instructions, in bytes */
 };
 
@@ -22,6 +23,14 @@ static uintptr_t
 code_field(const char *head, size_t offset)
 {
     uintptr_t value;
+    memcpy(&value, head + offset, sizeof value);
+    return value;
+}
+
+static int
+code_byte(const char *head, size_t offset)
+{
+    char value;
     memcpy(&value, head + offset, sizeof value);
     return value;
 }
@@ -40,7 +49,7 @@ code_read(uintptr_t at, struct code *c)
 {
     union {
         PyObject object;
-        char bytes[LAYOUT_CODE_SIZE];
+        char bytes[CPYTHON_CODE_SIZE];
     } head;
     if (at % sizeof at != 0 || mem_read(&head, at, sizeof head) < 0
         || Py_TYPE(&head.object) != &PyCode_Type) {
@@ -49,18 +58,22 @@ code_read(uintptr_t at, struct code *c)
     c->at = at;
     c->name = code_field(head.bytes, offsetof(PyCodeObject, co_name));
     c->filename = code_field(head.bytes, offsetof(PyCodeObject, co_filename));
-    c->line_table = code_field(head.bytes, LAYOUT_LINE_TABLE);
+    c->line_table = code_field(head.bytes, CPYTHON_LINE_TABLE);
     c->first_line = code_int(head.bytes,
                              offsetof(PyCodeObject, co_firstlineno));
     c->first_traceable = 0;
-    c->start = 0;
+    c->start = c->copies = 0;
     c->length = INT_MAX;
-    if (LAYOUT_CODE_START != 0) {
+    if (CPYTHON_CODE_START != CPYTHON_UNKNOWN) {
+        uintptr_t units = code_field(head.bytes,
+                                     offsetof(PyVarObject, ob_size));
         c->first_traceable = 2 * (intptr_t)code_int(head.bytes,
-                                                    LAYOUT_CODE_TRACEABLE);
-        c->start = at + LAYOUT_CODE_START;
-        c->length = 2 * (intptr_t)code_field(head.bytes,
-                                             offsetof(PyVarObject, ob_size));
+                                                    CPYTHON_CODE_TRACEABLE);
+        c->start = at + CPYTHON_CODE_START;
+        c->length = units <= INT_MAX / 2 ? 2 * (intptr_t)units : 0;
+    }
+    if (CPYTHON_CODE_COPIES != CPYTHON_UNKNOWN) {
+        c->copies = code_field(head.bytes, CPYTHON_CODE_COPIES);
     }
     return 0;
 }
@@ -198,6 +211,35 @@ code_find_line_38(struct code_table *t, int first_line, intptr_t offset)
     }
 }
 
+/* More copies than any process has threads. */
+#define CODE_COPIES_MAX 65536
+
+/* Return where an instruction is in its code, in bytes.  In free-threaded
+   builds each thread runs its own copy of the code, and the code object has an
+   array of them.  hint is the frame's word for which one, which it writes at
+   another moment than the instruction: the right copy is the one that contains
+   the instruction. */
+static intptr_t
+code_offset(const struct code *c, uintptr_t instr, size_t hint)
+{
+    uintptr_t count, start;
+    intptr_t offset = (intptr_t)(instr - c->start);
+    if (c->copies == 0 || (offset >= -2 && offset < c->length)
+        || mem_word(c->copies, &count) < 0) {
+        return offset;
+    }
+    count = count < CODE_COPIES_MAX ? count : CODE_COPIES_MAX;
+    for (size_t i = 0; i <= count; i++) {
+        size_t copy = i == 0 ? hint : i - 1;
+        if (copy < count
+            && mem_word(c->copies + (1 + copy) * sizeof start, &start) == 0
+            && instr - start < (uintptr_t)c->length) {
+            return (intptr_t)(instr - start);
+        }
+    }
+    return offset;
+}
+
 /* The line of the instruction at a byte offset, CODE_NO_LINE if it has none
    or the table makes no sense.  Before the first instruction it is the line
    of the definition. */
@@ -211,10 +253,10 @@ code_line(const struct code *c, intptr_t offset)
     if (offset >= c->length || code_table_open(&t, c->line_table) < 0) {
         return CODE_NO_LINE;
     }
-    switch (LAYOUT_LINES) {
-    case LAYOUT_LINES_311:
+    switch (CPYTHON_LINES) {
+    case CPYTHON_LINES_311:
         return code_find_line_311(&t, c->first_line, offset);
-    case LAYOUT_LINES_310:
+    case CPYTHON_LINES_310:
         return code_find_line_310(&t, c->first_line, offset);
     default:
         return code_find_line_38(&t, c->first_line, offset);

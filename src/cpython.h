@@ -1,447 +1,304 @@
-/* cpython: the questions asked of CPython, answered once per version. */
+/* cpython: the questions asked of CPython.
+
+   src/cpython/ has a file for each version.  All of them define the same
+   names, CPYTHON_*: where a field is, how a table is read, what the version's
+   own faulthandler prints.  No other room asks for the version.
+
+   Public structs give their offsets at compile time.  A few internal ones are
+   written down in the version's file.  From 3.13 on the interpreter publishes
+   offsets of its own, which come first.  Nothing here is trusted before the
+   self-test has compared whole stacks (src/selftest.h). */
 
 #ifndef FAULTHANDLER_CPYTHON_H
 #define FAULTHANDLER_CPYTHON_H
 
 #include "platform.h"
 
-/* What differs between CPython versions, asked once.  Public structs give
-   their offsets at compile time; _PyInterpreterFrame is internal, so its few
-   fields are mirrored.  The interpreter's own accessors, and on 3.13+ its
-   table of debug offsets, have the last word at import.  Nothing here is
-   trusted before module_self_test() has compared a whole walk. */
+/* The offset of a field that this version does not have. */
+#define CPYTHON_UNKNOWN SIZE_MAX
 
-#define LAYOUT_UNKNOWN SIZE_MAX
+/* The formats of line tables, by the release that brought them. */
+enum { CPYTHON_LINES_38, CPYTHON_LINES_310, CPYTHON_LINES_311 };
 
-extern char _PyRuntime[] __attribute__((weak));
+#if PY_VERSION_HEX >= 0x03100000 && !defined(FAULTHANDLER_UNTESTED)
+#  error "this CPython is newer than those that faulthandler was tested with: \
+build with FAULTHANDLER_UNTESTED=1 to use it nevertheless"
+#endif
 
-static struct {
+#if PY_VERSION_HEX >= 0x030F0000
+#  include "cpython/3.15.h"
+#elif PY_VERSION_HEX >= 0x030E0000
+#  include "cpython/3.14.h"
+#elif PY_VERSION_HEX >= 0x030D0000
+#  include "cpython/3.13.h"
+#elif PY_VERSION_HEX >= 0x030C0000
+#  include "cpython/3.12.h"
+#elif PY_VERSION_HEX >= 0x030B0000
+#  include "cpython/3.11.h"
+#elif PY_VERSION_HEX >= 0x030A0000
+#  include "cpython/3.10.h"
+#elif PY_VERSION_HEX >= 0x03090000
+#  include "cpython/3.9.h"
+#elif PY_VERSION_HEX >= 0x03080000
+#  include "cpython/3.8.h"
+#else
+#  error "faulthandler needs CPython 3.8 or newer"
+#endif
+
+/* Offsets that are known only at import.  Written once, by cpython_init(),
+   under the lock of the module's initialisation; read by everyone. */
+struct cpython_layout {
     size_t interp_next, interp_id, interp_threads;
     size_t interp_collecting;       /* int, 1 while the collector works */
     size_t tstate_next, tstate_interp, tstate_frame;
     size_t tstate_ident, tstate_native;
-    size_t frame_code, frame_previous, frame_instr, frame_owner;
+    size_t frame_code, frame_previous, frame_instr, frame_owner, frame_copy;
     bool frames_known;              /* the self-test agreed */
-} layout = {
-    .interp_collecting = LAYOUT_UNKNOWN,
+};
+
+static struct cpython_layout cpython = {
+    .interp_next = CPYTHON_UNKNOWN,
+    .interp_id = CPYTHON_UNKNOWN,
+    .interp_threads = CPYTHON_UNKNOWN,
+    .interp_collecting = CPYTHON_UNKNOWN,
     .tstate_next = offsetof(PyThreadState, next),
     .tstate_interp = offsetof(PyThreadState, interp),
+    .tstate_frame = CPYTHON_TSTATE_FRAME,
     .tstate_ident = offsetof(PyThreadState, thread_id),
-#if PY_VERSION_HEX >= 0x030B0000
-    .tstate_native = offsetof(PyThreadState, native_thread_id),
-#else
-    .tstate_native = LAYOUT_UNKNOWN,
-#endif
-#if PY_VERSION_HEX >= 0x030D0000
-    .tstate_frame = offsetof(PyThreadState, current_frame),
-#elif PY_VERSION_HEX >= 0x030B0000
-    .tstate_frame = offsetof(PyThreadState, cframe),
-#else
-    .tstate_frame = offsetof(PyThreadState, frame),
-#endif
-#if PY_VERSION_HEX >= 0x030E0000
-    .frame_code = 0, .frame_previous = 8, .frame_instr = 56,
-    .frame_owner = 74,
-#elif PY_VERSION_HEX >= 0x030C0000
-    .frame_code = 0, .frame_previous = 8, .frame_instr = 56,
-    .frame_owner = 70,
-#elif PY_VERSION_HEX >= 0x030B0000
-    .frame_code = 32, .frame_previous = 48, .frame_instr = 56,
-    .frame_owner = 69,
-#else
-    .frame_code = offsetof(PyFrameObject, f_code),
-    .frame_previous = offsetof(PyFrameObject, f_back),
-    .frame_instr = offsetof(PyFrameObject, f_lasti),
-    .frame_owner = LAYOUT_UNKNOWN,
-#endif
+    .tstate_native = CPYTHON_TSTATE_NATIVE,
+    .frame_code = CPYTHON_FRAME_CODE,
+    .frame_previous = CPYTHON_FRAME_PREVIOUS,
+    .frame_instr = CPYTHON_FRAME_INSTR,
+    .frame_owner = CPYTHON_FRAME_OWNER,
+    .frame_copy = CPYTHON_FRAME_COPY,
 };
 
-/* The formats of line tables, by the release that brought them. */
-enum { LAYOUT_LINES_38, LAYOUT_LINES_310, LAYOUT_LINES_311 };
+/* A thread keeps the exceptions that are being handled in a chain. */
+#define CPYTHON_TSTATE_HANDLED offsetof(PyThreadState, exc_info)
+#define CPYTHON_HANDLED_VALUE offsetof(_PyErr_StackItem, exc_value)
+#define CPYTHON_HANDLED_PREVIOUS offsetof(_PyErr_StackItem, previous_item)
 
-/* From 3.11 frames are no objects, and instructions stand in the code object
-   itself; before, a frame holds an offset, and the tracer's line. */
-#if PY_VERSION_HEX >= 0x030B0000
-#  define LAYOUT_FRAME_OBJECTS 0
-#  define LAYOUT_FRAME_SIZE 80
-#  define LAYOUT_FRAME_LINENO 0
-#  define LAYOUT_FRAME_TRACE 0
-#  define LAYOUT_CODE_START offsetof(PyCodeObject, co_code_adaptive)
-#  define LAYOUT_CODE_SIZE offsetof(PyCodeObject, co_code_adaptive)
-#  define LAYOUT_CODE_TRACEABLE offsetof(PyCodeObject, _co_firsttraceable)
-#  define LAYOUT_LINES LAYOUT_LINES_311
-#  define LAYOUT_LINE_TABLE offsetof(PyCodeObject, co_linetable)
-#else
-#  define LAYOUT_FRAME_OBJECTS 1
-#  define LAYOUT_FRAME_SIZE offsetof(PyFrameObject, f_localsplus)
-#  define LAYOUT_FRAME_LINENO offsetof(PyFrameObject, f_lineno)
-#  define LAYOUT_FRAME_TRACE offsetof(PyFrameObject, f_trace)
-#  define LAYOUT_CODE_START 0
-#  define LAYOUT_CODE_SIZE sizeof(PyCodeObject)
-#  define LAYOUT_CODE_TRACEABLE 0
-#  if PY_VERSION_HEX >= 0x030A0000
-#    define LAYOUT_LINES LAYOUT_LINES_310
-#    define LAYOUT_LINE_TABLE offsetof(PyCodeObject, co_linetable)
-#  else
-#    define LAYOUT_LINES LAYOUT_LINES_38
-#    define LAYOUT_LINE_TABLE offsetof(PyCodeObject, co_lnotab)
-#  endif
-#endif
-
-/* 3.11 and 3.12 keep the frame in a struct on the C stack. */
-#if PY_VERSION_HEX >= 0x030B0000 && PY_VERSION_HEX < 0x030D0000
-#  define LAYOUT_HAS_CFRAME 1
-#  define LAYOUT_CFRAME_FRAME offsetof(_PyCFrame, current_frame)
-#else
-#  define LAYOUT_HAS_CFRAME 0
-#  define LAYOUT_CFRAME_FRAME 0
-#endif
-
-/* In 3.10 and 3.11 each evaluation loop has one, and links it. */
-#if PY_VERSION_HEX >= 0x030A0000 && PY_VERSION_HEX < 0x030C0000
-#  define LAYOUT_TSTATE_LOOP offsetof(PyThreadState, cframe)
-#  if PY_VERSION_HEX >= 0x030B0000
-#    define LAYOUT_LOOP_PREVIOUS offsetof(_PyCFrame, previous)
-#  else
-#    define LAYOUT_LOOP_PREVIOUS offsetof(CFrame, previous)
-#  endif
-#else
-#  define LAYOUT_TSTATE_LOOP 0
-#  define LAYOUT_LOOP_PREVIOUS 0
-#endif
-
-/* How one tells where an evaluation loop's frames end: until 3.10 it has just
-   one, in 3.11 the frame that was its first is marked, and later a shim on
-   the C stack stands behind it. */
-#define LAYOUT_LOOP_PLACES (PY_VERSION_HEX >= 0x030A0000)
-#define LAYOUT_LOOP_SHIMS (PY_VERSION_HEX >= 0x030C0000)
-#if PY_VERSION_HEX >= 0x030B0000 && PY_VERSION_HEX < 0x030C0000
-#  define LAYOUT_FRAME_ENTRY 68
-#else
-#  define LAYOUT_FRAME_ENTRY 0
-#endif
-
-/* Frames of these owners are not Python code: entries into the evaluation
-   loop, and 3.15's sentinel at the end of a stack. */
-#define LAYOUT_OWNER_GENERATOR 1
-#define LAYOUT_OWNER_SHIM 3
-#define LAYOUT_OWNER_MAX 4
-
-/* A thread keeps the exceptions that are being handled in a chain, and one
-   that is on its way to a handler by itself; until 3.11 as a type and
-   anything to make an exception of. */
-#define LAYOUT_TSTATE_HANDLED offsetof(PyThreadState, exc_info)
-#define LAYOUT_HANDLED_VALUE offsetof(_PyErr_StackItem, exc_value)
-#define LAYOUT_HANDLED_PREVIOUS offsetof(_PyErr_StackItem, previous_item)
-#if PY_VERSION_HEX >= 0x030C0000
-#  define LAYOUT_TSTATE_RAISED offsetof(PyThreadState, current_exception)
-#  define LAYOUT_TSTATE_RAISED_TYPE 0
-#else
-#  define LAYOUT_TSTATE_RAISED offsetof(PyThreadState, curexc_value)
-#  define LAYOUT_TSTATE_RAISED_TYPE offsetof(PyThreadState, curexc_type)
-#endif
-
-/* Where a module object keeps its definition. */
-struct layout_module {
-    PyObject ob_base;
-    PyObject *md_dict;
-#if PY_VERSION_HEX >= 0x030F0000
-    void *md_state;
-    PyObject *md_weaklist;
-    PyObject *md_name;
-    bool md_token_is_def;
-    Py_ssize_t md_state_size;
-    void *md_state_traverse, *md_state_clear, *md_state_free;
-#endif
-    void *md_def;
-};
-
+/* Remove the tags of a reference from a frame. */
 static uintptr_t
-layout_module_def(const struct layout_module *m)
+cpython_untag(uintptr_t reference)
 {
-#if PY_VERSION_HEX >= 0x030F0000
-    return m->md_token_is_def ? (uintptr_t)m->md_def : 0;
-#else
-    return (uintptr_t)m->md_def;
-#endif
+    return reference & ~(uintptr_t)CPYTHON_FRAME_TAGS;
 }
 
-/* The table behind a dict, up to its indices. */
-struct layout_keys {
+/* Return the type of an object whose head was copied. */
+static inline uintptr_t
+cpython_type_of(const PyObject *head)
+{
+    return (uintptr_t)Py_TYPE(head);
+}
+
+/* Return the reference count of an object whose head was copied, or -1: it is
+   immortal, and not counted, or makes no sense. */
+static inline int64_t
+cpython_refcount(const PyObject *head)
+{
+    PyObject *object = (PyObject *)(uintptr_t)head;
+    int64_t count = (int64_t)Py_REFCNT(object);
+    return CPYTHON_IS_IMMORTAL(object) || count < 0 ? -1 : count;
+}
+
+/* ---- Dicts ---- */
+
+/* The table behind a dict, up to its indices.  The word in the middle says how
+   large they are: as a number of them, or from 3.11 on as powers of two. */
+struct cpython_keys {
     Py_ssize_t dk_refcnt;
-#if PY_VERSION_HEX >= 0x030B0000
-    uint8_t dk_log2_size, dk_log2_index_bytes, dk_kind;
-    uint32_t dk_version;
-#else
-    Py_ssize_t dk_size;
+    union {
+        Py_ssize_t dk_size;
+        struct { uint8_t dk_log2_size, dk_log2_index_bytes, dk_kind; };
+    };
+#if !CPYTHON_KEYS_LOG2
     void *dk_lookup;
 #endif
     Py_ssize_t dk_usable;
     Py_ssize_t dk_nentries;
 };
 
-/* What the running Python's own module says, where it changed. */
-#if PY_VERSION_HEX >= 0x030D0000
-#  define LAYOUT_FPE_TITLE "Floating-point exception"
-#else
-#  define LAYOUT_FPE_TITLE "Floating point exception"
-#endif
-#define LAYOUT_MARKS_DEEP (PY_VERSION_HEX < 0x030D0000)
-#define LAYOUT_LISTS_MODULES (PY_VERSION_HEX >= 0x030A0000)
-#define LAYOUT_NAMES_THREADS (PY_VERSION_HEX >= 0x030E0000)
-#define LAYOUT_TELLS_COLLECTOR (PY_VERSION_HEX >= 0x030A0000)
-#define LAYOUT_HIDES_SUBMODULES (PY_VERSION_HEX >= 0x030F0000)
-#if PY_VERSION_HEX >= 0x030E0000
-#  define LAYOUT_C_STACK_DEFAULT true
-#  define LAYOUT_C_STACK_DEFAULT_TEXT "True"
-#else
-#  define LAYOUT_C_STACK_DEFAULT false
-#  define LAYOUT_C_STACK_DEFAULT_TEXT "False"
-#endif
-
-/* Interpreters with a GIL of their own may import the module: its state is
-   the process's, and guarded. */
-#if PY_VERSION_HEX >= 0x030C0000
-#  define LAYOUT_MODULE_SLOTS \
-    {Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED},
-#else
-#  define LAYOUT_MODULE_SLOTS
-#endif
-
-/* The thread state of the calling thread, or of somebody else: see
-   thread_find_current(), which checks. */
-static PyThreadState *
-layout_attached_thread(void)
-{
-#if PY_VERSION_HEX >= 0x030D0000
-    return PyThreadState_GetUnchecked();
-#else
-    return _PyThreadState_UncheckedGet();
-#endif
-}
-
-/* Is Python being finalised?  A bare load. */
-static bool
-layout_is_finalizing(void)
-{
-#if PY_VERSION_HEX >= 0x030D0000
-    return Py_IsFinalizing();
-#else
-    return _Py_IsFinalizing();
-#endif
-}
-
-/* Return an object's reference count from a copy of its head, or -1 if it is
-   one that no live object can have.  Immortal objects have more than
-   INT32_MAX. */
-static int64_t
-cpython_refcount(const PyObject *head)
-{
-#if defined(Py_GIL_DISABLED)
-    int64_t shared = head->ob_ref_shared >> 2;
-    return shared + head->ob_ref_local;
-#elif PY_VERSION_HEX >= 0x030E0000
-    return head->ob_overflow != 0 ? -1 : (int64_t)head->ob_refcnt;
-#else
-    const int64_t max = PY_VERSION_HEX >= 0x030C0000 ? UINT32_MAX : INT32_MAX;
-    return head->ob_refcnt < 0 || head->ob_refcnt > max ? -1
-           : head->ob_refcnt;
-#endif
-}
-
-/* Fold the tag bits of 3.14+'s stack references away. */
-static uintptr_t
-layout_untag(uintptr_t reference)
-{
-#if PY_VERSION_HEX >= 0x030E0000
-    return reference & ~(uintptr_t)3;
-#else
-    return reference;
-#endif
-}
-
-/* Where a dict's entries begin, their size and where key and value stand in
-   one.  Returns -1 when the table makes no sense. */
+/* Find where a dict's entries begin, their size and where key and value stand
+   in one.  Returns -1 when the table makes no sense. */
 static int
-layout_dict_entries(uintptr_t keys, const struct layout_keys *k,
-                    uintptr_t *entries, size_t *size, size_t *key)
+cpython_dict_entries(uintptr_t keys, const struct cpython_keys *k,
+                     uintptr_t *entries, size_t *size, size_t *key)
 {
-    uintptr_t indices = keys + sizeof *k;
-#if PY_VERSION_HEX >= 0x030B0000
-    if (k->dk_log2_index_bytes > 40 || k->dk_kind > 2) {
-        return -1;
+    const Py_ssize_t max = (Py_ssize_t)1 << 40;
+    bool hashes = true;         /* an entry has the key's hash */
+    uintptr_t bytes;            /* of the indices */
+    if (CPYTHON_KEYS_LOG2) {
+        if (k->dk_log2_index_bytes > 40 || k->dk_kind > 2) {
+            return -1;
+        }
+        bytes = (uintptr_t)1 << k->dk_log2_index_bytes;
+        hashes = k->dk_kind == 0;
     }
-    *entries = indices + ((uintptr_t)1 << k->dk_log2_index_bytes);
-    *size = k->dk_kind == 0 ? 3 * sizeof(void *) : 2 * sizeof(void *);
-    *key = k->dk_kind == 0 ? sizeof(void *) : 0;
-#else
-    if (k->dk_size < 1 || k->dk_size > (Py_ssize_t)1 << 40) {
-        return -1;
+    else {
+        if (k->dk_size < 1 || k->dk_size > max) {
+            return -1;
+        }
+        bytes = (uintptr_t)k->dk_size
+                * (k->dk_size <= 0xff ? 1 : k->dk_size <= 0xffff ? 2
+                   : k->dk_size <= 0xffffffff ? 4 : 8);
     }
-    size_t width = k->dk_size <= 0xff ? 1 : k->dk_size <= 0xffff ? 2
-                   : k->dk_size <= 0xffffffff ? 4 : 8;
-    *entries = indices + (uintptr_t)k->dk_size * width;
-    *size = 3 * sizeof(void *);
-    *key = sizeof(void *);
-#endif
-    return k->dk_nentries >= 0 ? 0 : -1;
+    *entries = keys + sizeof *k + bytes;
+    *size = (hashes ? 3 : 2) * sizeof(void *);
+    *key = hashes ? sizeof(void *) : 0;
+    return k->dk_nentries >= 0 && k->dk_nentries <= max ? 0 : -1;
 }
 
-/* Report an exception that ends a thread, in _thread's own words. */
-static void
-layout_write_unraisable(PyObject *function)
+/* ---- What the interpreter publishes ---- */
+
+extern char _PyRuntime[] __attribute__((weak));
+
+/* No field of an interpreter or of the runtime is farther from its begin. */
+#define CPYTHON_STATE_MAX ((size_t)16 << 20)
+
+/* Return whether published offsets are within their structs: another table
+   than the one that this version's file describes has others. */
+static bool
+cpython_is_sane(const struct cpython_layout *l)
 {
-#if PY_VERSION_HEX >= 0x030D0000
-    PyErr_FormatUnraisable("Exception ignored in thread started by %R",
-                           function);
-#else
-    _PyErr_WriteUnraisableMsg("in thread started by", function);
-#endif
+    const size_t tstate = sizeof(PyThreadState) - sizeof(uintptr_t);
+    const size_t frame = CPYTHON_FRAME_SIZE - sizeof(uintptr_t);
+    return l->interp_next < CPYTHON_STATE_MAX
+           && l->interp_id < CPYTHON_STATE_MAX
+           && l->interp_threads < CPYTHON_STATE_MAX
+           && l->interp_collecting < CPYTHON_STATE_MAX
+           && l->tstate_next <= tstate && l->tstate_interp <= tstate
+           && l->tstate_frame <= tstate && l->tstate_ident <= tstate
+           && l->tstate_native <= tstate
+           && l->frame_code <= frame && l->frame_previous <= frame
+           && l->frame_instr <= frame && l->frame_owner < CPYTHON_FRAME_SIZE
+           && (CPYTHON_FRAME_COPY == CPYTHON_UNKNOWN
+               || l->frame_copy <= frame);
 }
+
+/* Take the interpreter's word for what it publishes: a micro release may have
+   moved a field since we were built.  Returns -1 with an exception if the
+   interpreter has another object head than the one that we were built for. */
+static int
+cpython_read_published(void)
+{
+#if CPYTHON_PUBLISHES
+    struct cpython_published p;
+    struct cpython_layout l = cpython;
+#ifdef Py_GIL_DISABLED
+    const uint64_t free_threaded = 1;
+#else
+    const uint64_t free_threaded = 0;
+#endif
+    if (_PyRuntime == NULL || memcmp(_PyRuntime, "xdebugpy", 8) != 0) {
+        return 0;
+    }
+    memcpy(&p, _PyRuntime, sizeof p);
+    if (p.version >> 16 != PY_VERSION_HEX >> 16) {
+        return 0;
+    }
+    if (p.free_threaded != free_threaded) {
+        PyErr_SetString(PyExc_ImportError, free_threaded
+                        ? "faulthandler was built for a free-threaded Python"
+                        : "faulthandler was built for a Python with the GIL");
+        return -1;
+    }
+    l.interp_next = p.interpreter_state.next;
+    l.interp_id = p.interpreter_state.id;
+    l.interp_threads = p.interpreter_state.threads_head;
+    l.interp_collecting = p.interpreter_state.gc + p.gc.collecting;
+    l.tstate_next = p.thread_state.next;
+    l.tstate_interp = p.thread_state.interp;
+    l.tstate_frame = p.thread_state.current_frame;
+    l.tstate_ident = p.thread_state.thread_id;
+    l.tstate_native = p.thread_state.native_thread_id;
+    l.frame_code = p.interpreter_frame.executable;
+    l.frame_previous = p.interpreter_frame.previous;
+    l.frame_instr = p.interpreter_frame.instr_ptr;
+    l.frame_owner = p.interpreter_frame.owner;
+    l.frame_copy = CPYTHON_PUBLISHED_COPY(p);
+    if (cpython_is_sane(&l)) {
+        cpython = l;
+    }
+#else
+    (void)cpython_is_sane;
+#endif
+    return 0;
+}
+
+/* ---- What its accessors tell ---- */
 
 /* Find the offset that an accessor reads.  PyInterpreterState_ThreadHead and
-   its kin are bare loads, so a fake struct whose words hold their own
-   offsets makes them tell.  Exact, where a search for a known pointer would
-   guess. */
+   its kin are bare loads, so they tell the offset when they are given a fake
+   struct whose words hold their own addresses. */
+#define CPYTHON_FAKE_WORDS 4096
+
 static size_t
-layout_probe(const uintptr_t *fake, size_t words, uintptr_t answer)
+cpython_probe(const uintptr_t *fake, uintptr_t answer)
 {
     size_t at = (size_t)(answer - (uintptr_t)fake);
-    return at < words * sizeof *fake ? at : LAYOUT_UNKNOWN;
+    return at < CPYTHON_FAKE_WORDS * sizeof *fake ? at : CPYTHON_UNKNOWN;
 }
 
-#define LAYOUT_FAKE_WORDS 4096
-
 static int
-layout_probe_interpreter(void)
+cpython_probe_interpreter(void)
 {
-    uintptr_t *fake = PyMem_RawMalloc(LAYOUT_FAKE_WORDS * sizeof *fake);
+    uintptr_t *fake = PyMem_RawMalloc(CPYTHON_FAKE_WORDS * sizeof *fake);
     if (fake == NULL) {
+        PyErr_NoMemory();
         return -1;
     }
-    for (size_t i = 0; i < LAYOUT_FAKE_WORDS; i++) {
+    for (size_t i = 0; i < CPYTHON_FAKE_WORDS; i++) {
         fake[i] = (uintptr_t)(fake + i);
     }
     PyInterpreterState *interp = (PyInterpreterState *)fake;
-    layout.interp_next = layout_probe(fake, LAYOUT_FAKE_WORDS,
-        (uintptr_t)PyInterpreterState_Next(interp));
-    layout.interp_threads = layout_probe(fake, LAYOUT_FAKE_WORDS,
-        (uintptr_t)PyInterpreterState_ThreadHead(interp));
-    layout.interp_id = layout_probe(fake, LAYOUT_FAKE_WORDS,
-        (uintptr_t)PyInterpreterState_GetID(interp));
+    cpython.interp_next = cpython_probe(
+        fake, (uintptr_t)PyInterpreterState_Next(interp));
+    cpython.interp_threads = cpython_probe(
+        fake, (uintptr_t)PyInterpreterState_ThreadHead(interp));
+    cpython.interp_id = cpython_probe(
+        fake, (uintptr_t)PyInterpreterState_GetID(interp));
     PyMem_RawFree(fake);
     return 0;
 }
 
-#if PY_VERSION_HEX >= 0x030D0000
-/* Positions in _Py_DebugOffsets, as words. */
-static const struct {
-    size_t next, id, threads, gc, collecting;
-    size_t tstate_next, tstate_interp, tstate_frame, ident, native;
-    size_t previous, code, instr, owner, gen_frame;
-} layout_words =
-#  if PY_VERSION_HEX >= 0x030F0000
-    {8, 7, 9, 11, 95, 24, 25, 26, 30, 31, 40, 41, 42, 44, 101};
-#  elif PY_VERSION_HEX >= 0x030E0000
-    {8, 7, 9, 11, 82, 24, 25, 26, 27, 28, 32, 33, 34, 36, 85};
-#  else
-    {8, 7, 9, 10, 72, 21, 22, 23, 24, 25, 29, 30, 31, 33, 0};
-#  endif
+/* ---- The collector ---- */
 
-/* Take the interpreter's word for what it publishes: a micro release may
-   have moved a field since we were built. */
-static void
-layout_read_debug_offsets(void)
-{
-    uint64_t words[103];
-    if (_PyRuntime == NULL || memcmp(_PyRuntime, "xdebugpy", 8) != 0) {
-        return;
-    }
-    memcpy(words, _PyRuntime, sizeof words);
-    if (words[1] >> 16 != PY_VERSION_HEX >> 16) {
-        return;
-    }
-    layout.interp_next = words[layout_words.next];
-    layout.interp_id = words[layout_words.id];
-    layout.interp_threads = words[layout_words.threads];
-    layout.interp_collecting = words[layout_words.gc]
-                               + words[layout_words.collecting];
-    layout.tstate_next = words[layout_words.tstate_next];
-    layout.tstate_interp = words[layout_words.tstate_interp];
-    layout.tstate_frame = words[layout_words.tstate_frame];
-    layout.tstate_ident = words[layout_words.ident];
-    layout.tstate_native = words[layout_words.native];
-    layout.frame_previous = words[layout_words.previous];
-    layout.frame_code = words[layout_words.code];
-    layout.frame_instr = words[layout_words.instr];
-    layout.frame_owner = words[layout_words.owner];
-    const size_t last = LAYOUT_FRAME_SIZE - sizeof(uintptr_t);
-    if (layout.frame_owner >= LAYOUT_FRAME_SIZE || layout.frame_code > last
-        || layout.frame_previous > last || layout.frame_instr > last) {
-        /* Another table than we know: the self-test is to fail. */
-        layout.frame_owner = layout.frame_code = 0;
-        layout.frame_previous = layout.frame_instr = 0;
-    }
-}
-#else
-static void
-layout_read_debug_offsets(void)
-{
-}
-
-/* Where the collector's flag was found on the releases that were measured;
-   layout_calibrate_collector() tries it before it is used. */
-#  if PY_VERSION_HEX >= 0x030C0000
-#    define LAYOUT_COLLECTING 312
-#  elif PY_VERSION_HEX >= 0x030B0000
-#    define LAYOUT_COLLECTING 848
-#  elif PY_VERSION_HEX >= 0x03090000
-#    define LAYOUT_COLLECTING 816
-#  else
-#    define LAYOUT_COLLECTING 544
-#  endif
-#endif
-
-/* The address of the flag that is 1 while the collector works. 3.8 keeps it
-   in the runtime, later ones in the interpreter. */
+/* Return the address of the flag that is 1 while the collector works, or 0
+   where it is not known. */
 static uintptr_t
-layout_collecting_at(uintptr_t interp)
+cpython_collecting_at(uintptr_t interp)
 {
-    if (layout.interp_collecting == LAYOUT_UNKNOWN) {
+    if (cpython.interp_collecting == CPYTHON_UNKNOWN) {
         return 0;
     }
-#if PY_VERSION_HEX >= 0x03090000
-    return interp + layout.interp_collecting;
-#else
-    (void)interp;
-    return (uintptr_t)_PyRuntime + layout.interp_collecting;
-#endif
+    return (CPYTHON_COLLECTING_IN_RUNTIME ? (uintptr_t)_PyRuntime : interp)
+           + cpython.interp_collecting;
 }
 
-#if PY_VERSION_HEX < 0x030D0000
-static int layout_seen_collecting;
+static int cpython_seen_collecting;
 
-/* A collector callback that looks at the flag while the collector works. */
+/* A callback of the collector that looks at the flag while it works. */
 static PyObject *
-layout_on_collect(PyObject *at, PyObject *args)
+cpython_on_collect(PyObject *at, PyObject *args)
 {
     (void)args;
     const int *flag = PyLong_AsVoidPtr(at);
     if (flag != NULL) {
-        layout_seen_collecting |= *flag;
+        cpython_seen_collecting |= *flag;
     }
     PyErr_Clear();
     Py_RETURN_NONE;
 }
 
-static PyMethodDef layout_on_collect_def = {
-    "faulthandler_calibrate", layout_on_collect, METH_VARARGS, NULL
+static PyMethodDef cpython_on_collect_def = {
+    "faulthandler_calibrate", cpython_on_collect, METH_VARARGS, NULL
 };
 
 /* Append the callback to gc.callbacks, collect the youngest generation, take
    the callback out again. */
 static int
-layout_watch_collection(const int *flag)
+cpython_watch_collection(uintptr_t flag)
 {
     PyObject *gc = NULL, *callbacks = NULL, *self = NULL, *callback = NULL;
     PyObject *done = NULL;
@@ -449,8 +306,8 @@ layout_watch_collection(const int *flag)
     gc = PyImport_ImportModule("gc");
     if (gc && (callbacks = PyObject_GetAttrString(gc, "callbacks"))
         && PyList_Check(callbacks)
-        && (self = PyLong_FromVoidPtr((void *)(uintptr_t)flag))
-        && (callback = PyCFunction_New(&layout_on_collect_def, self))
+        && (self = PyLong_FromVoidPtr((void *)flag))
+        && (callback = PyCFunction_New(&cpython_on_collect_def, self))
         && PyList_Append(callbacks, callback) == 0) {
         done = PyObject_CallMethod(gc, "collect", "i", 0);
         Py_ssize_t at = PySequence_Index(callbacks, callback);
@@ -465,42 +322,40 @@ layout_watch_collection(const int *flag)
     return result;
 }
 
-/* Accept the expected place of the flag only if it reads 0, 1 during a
-   collection, and 0 again. */
+/* Find the flag where it is not published: accept the expected place only if
+   it reads 0, 1 during a collection, and 0 again. */
 static void
-layout_calibrate_collector(void)
+cpython_calibrate_collector(void)
 {
-    layout.interp_collecting = LAYOUT_COLLECTING;
-    uintptr_t interp = (uintptr_t)PyThreadState_Get()->interp;
-    const volatile int *flag =
-        (const volatile int *)layout_collecting_at(interp);
-    layout_seen_collecting = 0;
-    bool good = *flag == 0
-                && layout_watch_collection((const int *)(uintptr_t)flag) == 0
-                && layout_seen_collecting == 1 && *flag == 0;
+    if (CPYTHON_COLLECTING == CPYTHON_UNKNOWN) {
+        return;
+    }
+    cpython.interp_collecting = CPYTHON_COLLECTING;
+    uintptr_t at = cpython_collecting_at((uintptr_t)PyThreadState_Get()->interp);
+    const volatile int *flag = (const volatile int *)at;
+    cpython_seen_collecting = 0;
+    bool good = *flag == 0 && cpython_watch_collection(at) == 0
+                && cpython_seen_collecting == 1 && *flag == 0;
     PyErr_Clear();
     if (!good) {
-        layout.interp_collecting = LAYOUT_UNKNOWN;
+        cpython.interp_collecting = CPYTHON_UNKNOWN;
     }
 }
-#else
-static void
-layout_calibrate_collector(void)
-{
-}
-#endif
 
-/* Fill the table.  GIL held. */
+/* Fill the table.  GIL held.  Returns -1 with an exception. */
 static int
-layout_init(void)
+cpython_init(void)
 {
-    if (layout_probe_interpreter() < 0) {
+    if (cpython_read_published() < 0) {
         return -1;
     }
-    layout_read_debug_offsets();
-    layout_calibrate_collector();
+    if (cpython.interp_next == CPYTHON_UNKNOWN
+        && cpython_probe_interpreter() < 0) {
+        return -1;
+    }
+    cpython_calibrate_collector();
 #ifdef FAULTHANDLER_TEST_BAD_LAYOUT
-    layout.frame_code = 16;
+    cpython.frame_code = 16;
 #endif
     return 0;
 }

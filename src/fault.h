@@ -32,7 +32,7 @@ static struct fault_signal {
     {.signum = SIGILL, .title = "Illegal instruction",
      .library_title = "Illegal instruction"},
     {.signum = SIGFPE, .title = "Floating point exception",
-     .library_title = LAYOUT_FPE_TITLE},
+     .library_title = CPYTHON_FPE_TITLE},
     {.signum = SIGABRT, .title = "Aborted",
      .library_title = "Aborted"},
     {.signum = SIGSEGV, .title = "Segmentation fault",

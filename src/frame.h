@@ -21,24 +21,21 @@
 struct frame {
     uintptr_t at, previous, code;
     uintptr_t instr;            /* from 3.11 an address, before an offset */
+    size_t copy;                /* of the code, in free-threaded builds */
     int owner;
     int traced_line;            /* the tracer's, up to 3.10; else 0 */
     bool entry;                 /* an evaluation loop may begin with it */
 };
 
-/* Read the fields of a frame object, up to 3.10.  Its offset counts code units
-   in 3.10 and bytes before.  Its line is the tracer's. */
+/* Read the fields of a frame object, up to 3.10.  Its line is the tracer's. */
 static void
 frame_read_object(struct frame *f, const char *raw)
 {
-    int offset, line;
-    bool units = LAYOUT_LINES == LAYOUT_LINES_310;
-    memcpy(&offset, raw + layout.frame_instr, sizeof offset);
-    memcpy(&line, raw + LAYOUT_FRAME_LINENO, sizeof line);
-    f->instr = (uintptr_t)((intptr_t)offset * (units && offset > 0 ? 2 : 1));
-    f->owner = 0;
-    if (units || code_field(raw, LAYOUT_FRAME_TRACE) != 0) {
-        f->traced_line = line;
+    intptr_t offset = code_int(raw, cpython.frame_instr);
+    f->instr = (uintptr_t)(offset > 0 ? offset * CPYTHON_FRAME_UNIT : offset);
+    if (CPYTHON_FRAME_TRACE == CPYTHON_UNKNOWN
+        || code_field(raw, CPYTHON_FRAME_TRACE) != 0) {
+        f->traced_line = code_int(raw, CPYTHON_FRAME_LINENO);
     }
 }
 
@@ -47,7 +44,7 @@ frame_read_object(struct frame *f, const char *raw)
 static bool
 frame_is_shim(const struct frame *f)
 {
-    return f->owner >= LAYOUT_OWNER_SHIM && f->owner <= LAYOUT_OWNER_MAX;
+    return f->owner >= CPYTHON_OWNER_SHIM && f->owner <= CPYTHON_OWNER_MAX;
 }
 
 /* Read the frame at an address.  Returns -1 if it cannot be read. */
@@ -56,25 +53,30 @@ frame_read(uintptr_t at, struct frame *f)
 {
     union {
         PyObject object;
-        char bytes[LAYOUT_FRAME_SIZE];
+        char bytes[CPYTHON_FRAME_SIZE];
     } raw;
     if (at % sizeof at != 0 || mem_read(&raw, at, sizeof raw) < 0) {
         return -1;
     }
     f->at = at;
-    f->previous = code_field(raw.bytes, layout.frame_previous);
-    f->code = layout_untag(code_field(raw.bytes, layout.frame_code));
-    f->traced_line = 0;
-    if (LAYOUT_FRAME_OBJECTS) {
+    f->previous = code_field(raw.bytes, cpython.frame_previous);
+    f->code = cpython_untag(code_field(raw.bytes, cpython.frame_code));
+    f->copy = 0;
+    f->owner = f->traced_line = 0;
+    if (CPYTHON_FRAME_OBJECTS) {
         frame_read_object(f, raw.bytes);
         f->entry = Py_TYPE(&raw.object) == &PyFrame_Type;
         f->code = f->entry ? f->code : 0;
         return 0;
     }
-    f->instr = code_field(raw.bytes, layout.frame_instr);
-    f->owner = raw.bytes[layout.frame_owner];
-    f->entry = LAYOUT_FRAME_ENTRY != 0 ? raw.bytes[LAYOUT_FRAME_ENTRY] == 1
-                                       : frame_is_shim(f);
+    f->instr = code_field(raw.bytes, cpython.frame_instr);
+    f->owner = code_byte(raw.bytes, cpython.frame_owner);
+    if (CPYTHON_FRAME_COPY != CPYTHON_UNKNOWN) {
+        f->copy = (size_t)code_int(raw.bytes, cpython.frame_copy);
+    }
+    f->entry = CPYTHON_FRAME_ENTRY != CPYTHON_UNKNOWN
+               ? code_byte(raw.bytes, CPYTHON_FRAME_ENTRY) == 1
+               : frame_is_shim(f);
     return 0;
 }
 
@@ -82,7 +84,7 @@ frame_read(uintptr_t at, struct frame *f)
 static intptr_t
 frame_offset(const struct frame *f, const struct code *c)
 {
-    return (intptr_t)(f->instr - c->start);
+    return code_offset(c, f->instr, f->copy);
 }
 
 /* The frame's line, CODE_NO_LINE if it has none. */
@@ -99,7 +101,7 @@ static bool
 frame_is_incomplete(const struct frame *f, const struct code *c)
 {
     intptr_t offset = frame_offset(f, c);
-    return c->first_traceable > 0 && f->owner != LAYOUT_OWNER_GENERATOR
+    return c->first_traceable > 0 && f->owner != CPYTHON_OWNER_GENERATOR
            && offset >= -2 && offset < c->first_traceable;
 }
 
@@ -108,11 +110,11 @@ frame_is_incomplete(const struct frame *f, const struct code *c)
 static int
 frame_newest(uintptr_t tstate, uintptr_t *frame)
 {
-    if (mem_word(tstate + layout.tstate_frame, frame) < 0) {
+    if (mem_word(tstate + cpython.tstate_frame, frame) < 0) {
         return -1;
     }
-    if (LAYOUT_HAS_CFRAME && *frame != 0) {
-        return mem_word(*frame + LAYOUT_CFRAME_FRAME, frame);
+    if (CPYTHON_CFRAME_FRAME != CPYTHON_UNKNOWN && *frame != 0) {
+        return mem_word(*frame + CPYTHON_CFRAME_FRAME, frame);
     }
     return 0;
 }
@@ -216,11 +218,11 @@ frame_loops_is_first(const struct frame_loops *l)
 {
     uintptr_t loop, newest;
     if (!l->walk.frame.entry || l->link == 0
-        || l->walk.frame.owner != LAYOUT_OWNER_GENERATOR) {
+        || l->walk.frame.owner != CPYTHON_OWNER_GENERATOR) {
         return l->walk.frame.entry;
     }
-    return mem_word(l->link + LAYOUT_LOOP_PREVIOUS, &loop) < 0
-           || mem_word(loop + LAYOUT_CFRAME_FRAME, &newest) < 0
+    return mem_word(l->link + CPYTHON_CFRAME_PREVIOUS, &loop) < 0
+           || mem_word(loop + CPYTHON_CFRAME_FRAME, &newest) < 0
            || newest == l->walk.next;
 }
 
@@ -239,11 +241,11 @@ frame_loops_next(struct frame_loops *l)
         l->shown += shown;
         last = frame_loops_is_first(l);
     }
-    if (LAYOUT_LOOP_SHIMS) {
+    if (CPYTHON_CFRAME_PREVIOUS == CPYTHON_UNKNOWN) {
         l->place = last ? l->walk.frame.at : 0;
     }
     else if (l->link != 0
-             && mem_word(l->link + LAYOUT_LOOP_PREVIOUS, &l->link) < 0) {
+             && mem_word(l->link + CPYTHON_CFRAME_PREVIOUS, &l->link) < 0) {
         l->link = 0;
     }
     if (l->result == FRAME_WALK_END && any) {
@@ -257,8 +259,8 @@ frame_loops_begin(struct frame_loops *l, uintptr_t tstate)
 {
     l->link = 0;
     l->result = frame_walk_begin(&l->walk, tstate);
-    if (LAYOUT_TSTATE_LOOP != 0
-        && mem_word(tstate + LAYOUT_TSTATE_LOOP, &l->link) < 0) {
+    if (CPYTHON_CFRAME_PREVIOUS != CPYTHON_UNKNOWN
+        && mem_word(tstate + cpython.tstate_frame, &l->link) < 0) {
         l->link = 0;
     }
     if (l->result == FRAME_WALK_ON) {
@@ -428,7 +430,7 @@ frame_write_stack(struct out *o, uintptr_t tstate, bool show_oldest,
     size_t shown = 0;
     size_t newest = show_oldest ? FRAME_NEWEST : FRAME_MAX;
     out_room(o, OUT_LINE_MAX);
-    if (!layout.frames_known) {
+    if (!cpython.frames_known) {
         out_text(o, FRAME_UNREADABLE);
         return true;
     }
@@ -442,7 +444,7 @@ frame_write_stack(struct out *o, uintptr_t tstate, bool show_oldest,
             ring.frames[ring.count++ % FRAME_OLDEST] = w.frame;
         }
         else {
-            out_text(o, LAYOUT_MARKS_DEEP ? "  ...\n" : "");
+            out_text(o, CPYTHON_MARKS_DEEP ? "  ...\n" : "");
             return !m->unknown;
         }
     }

@@ -167,7 +167,7 @@ native_mix_find(struct native_mix *m, size_t i)
         if (loop->result != FRAME_WALK_ON) {
             continue;
         }
-        if (!LAYOUT_LOOP_PLACES && native_mix_is_loop(m, i)) {
+        if (!(!CPYTHON_FRAME_OBJECTS) && native_mix_is_loop(m, i)) {
             return i == 0 && m->newborn ? NULL : loop;
         }
         if (i + 1 < m->count && native_mix_holds(frame, loop->place)) {
@@ -424,7 +424,7 @@ native_mix_unwind(struct native_mix *m, void *context, const uintptr_t *states)
     for (size_t i = 0; i < m->states; i++) {
         frame_loops_begin(&m->loops[i], states[i]);
     }
-    int gaps = LAYOUT_LOOP_PLACES && mem_here->way == MEM_DIRECT
+    int gaps = (!CPYTHON_FRAME_OBJECTS) && mem_here->way == MEM_DIRECT
                ? NATIVE_MIX_GAPS : 0;
     while (!m->whole && !m->full && gaps-- > 0
            && native_mix_resume(m, context)) {
@@ -447,7 +447,7 @@ native_write_mixed(struct out *o, void *context, const uintptr_t *states,
     m->nowhere = native_leave_nowhere(context);
     m->states = count < NATIVE_MIX_STATES ? count : NATIVE_MIX_STATES;
     native_mix_unwind(m, context, states);
-    if (!LAYOUT_LOOP_PLACES && !native_mix_agrees(m, states)) {
+    if (!(!CPYTHON_FRAME_OBJECTS) && !native_mix_agrees(m, states)) {
         m->states = 0;
     }
     native_mix_pass(m, states);

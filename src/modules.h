@@ -33,7 +33,7 @@ modules_is_library(uintptr_t key)
         return false;
     }
     name[n] = '\0';
-    if (LAYOUT_HIDES_SUBMODULES) {
+    if (CPYTHON_HIDES_SUBMODULES) {
         name[strcspn(name, ".")] = '\0';
     }
     size_t low = 0, high = modules_library_count;
@@ -69,14 +69,19 @@ modules_is_module(const PyObject *object)
 static bool
 modules_is_extension(uintptr_t at)
 {
-    struct layout_module module;
-    uintptr_t methods;
-    return at % sizeof at == 0
-           && mem_read(&module, at, sizeof module) == 0
-           && modules_is_module(&module.ob_base)
-           && layout_module_def(&module) != 0
-           && mem_word(layout_module_def(&module)
-                       + offsetof(PyModuleDef, m_methods), &methods) == 0
+    PyObject head;
+    uintptr_t definition, methods;
+    char has_definition = 1;
+    if (at % sizeof at != 0 || mem_read(&head, at, sizeof head) < 0
+        || !modules_is_module(&head)
+        || mem_word(at + CPYTHON_MODULE_DEF, &definition) < 0
+        || (CPYTHON_MODULE_DEF_FLAG != CPYTHON_UNKNOWN
+            && mem_read(&has_definition, at + CPYTHON_MODULE_DEF_FLAG, 1) < 0)) {
+        return false;
+    }
+    return has_definition != 0 && definition != 0
+           && mem_word(definition + offsetof(PyModuleDef, m_methods),
+                       &methods) == 0
            && methods != 0;
 }
 
@@ -85,11 +90,11 @@ static void
 modules_write(struct out *o)
 {
     PyDictObject dict;
-    struct layout_keys keys;
+    struct cpython_keys keys;
     uintptr_t entries;
     size_t size, key_at, count = 0;
     /* At the end of Python it is gone. */
-    const char *unreadable = layout_is_finalizing() || !Py_IsInitialized()
+    const char *unreadable = CPYTHON_IS_FINALIZING() || !Py_IsInitialized()
                              ? "" : "\nExtension modules: ???\n";
     if (modules_dict == 0) {
         return;
@@ -101,7 +106,7 @@ modules_write(struct out *o)
         return;
     }
     if (Py_TYPE((PyObject *)&dict) != &PyDict_Type
-        || layout_dict_entries((uintptr_t)dict.ma_keys, &keys, &entries,
+        || cpython_dict_entries((uintptr_t)dict.ma_keys, &keys, &entries,
                                &size, &key_at) < 0) {
         return;                 /* Python has ended */
     }

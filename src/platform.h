@@ -13,9 +13,6 @@
 #undef _FORTIFY_SOURCE
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
-#if PY_VERSION_HEX < 0x030B0000
-#  include <frameobject.h>
-#endif
 
 #include <dlfcn.h>
 #include <elf.h>
@@ -50,9 +47,6 @@
 
 #ifndef __linux__
 #  error "faulthandler needs Linux"
-#endif
-#if PY_VERSION_HEX < 0x03080000
-#  error "faulthandler needs CPython 3.8 or newer"
 #endif
 #ifdef Py_GIL_DISABLED
 #  error "faulthandler does not support free-threaded CPython"

@@ -234,13 +234,13 @@ report_activities(struct report *r)
     }
     int64_t id = -1;
     if (r->has_current && r->current.interp != main
-        && mem_read(&id, r->current.interp + layout.interp_id,
+        && mem_read(&id, r->current.interp + cpython.interp_id,
                     sizeof id) == 0) {
         out_text(o, "  in interpreter ");
         out_decimal(o, (uint64_t)id);
         out_text(o, ", which is not the main one\n");
     }
-    if (layout_is_finalizing()) {
+    if (CPYTHON_IS_FINALIZING()) {
         out_text(o, "  Python is being finalized\n");
     }
     else if (!Py_IsInitialized()) {
@@ -259,7 +259,7 @@ report_shows_oldest(const struct report *r)
 static void
 report_collecting(struct report *r, const struct thread *t)
 {
-    if ((r->request->original || LAYOUT_TELLS_COLLECTOR)
+    if ((r->request->original || CPYTHON_TELLS_COLLECTOR)
         && thread_is_collecting(t)) {
         out_text(&r->out, "  Garbage-collecting\n");
     }
@@ -282,7 +282,7 @@ report_current(struct report *r)
                             NULL);
     }
     if (!r->has_current) {
-        out_text(&r->out, layout.frames_known ? FRAME_NONE
+        out_text(&r->out, cpython.frames_known ? FRAME_NONE
                                               : FRAME_UNREADABLE);
         return;
     }
@@ -325,7 +325,7 @@ report_thread(struct report *r, size_t i, bool first)
     if (r->list->interps[i] != r->shown_interp) {
         int64_t id = -1;
         r->shown_interp = r->list->interps[i];
-        mem_read(&id, r->list->interps[i] + layout.interp_id, sizeof id);
+        mem_read(&id, r->list->interps[i] + cpython.interp_id, sizeof id);
         out_text(&r->out, first ? "Interpreter " : "\nInterpreter ");
         out_decimal(&r->out, (uint64_t)id);
         out_text(&r->out, ":\n");
@@ -428,7 +428,7 @@ report_find_states(const struct report *r, uintptr_t *states)
             states[count++] = at;
         }
     }
-    return layout.frames_known ? count : 0;
+    return cpython.frames_known ? count : 0;
 }
 
 static void
@@ -515,7 +515,7 @@ report_write(struct report *r)
     if (r->kind != REPORT_FATAL) {
         return;
     }
-    if (!request->original && LAYOUT_LISTS_MODULES) {
+    if (!request->original && CPYTHON_LISTS_MODULES) {
         report_step(r, report_modules, "extension modules");
     }
     if (request->c_stack) {

@@ -279,7 +279,7 @@ stack_run_thread(PyObject *function, PyObject *args, PyObject *kwargs)
         PyErr_Clear();
     }
     else {
-        layout_write_unraisable(function);
+        CPYTHON_WRITE_UNRAISABLE(function);
     }
     Py_RETURN_NONE;
 }

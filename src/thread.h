@@ -39,15 +39,15 @@ thread_read(uintptr_t at, struct thread *t)
 {
     t->at = at;
     t->native = 0;
-    if (layout.tstate_native != LAYOUT_UNKNOWN) {
+    if (cpython.tstate_native != CPYTHON_UNKNOWN) {
         uintptr_t native;
-        if (mem_word(at + layout.tstate_native, &native) < 0) {
+        if (mem_word(at + cpython.tstate_native, &native) < 0) {
             return -1;
         }
         t->native = native <= INT_MAX ? (pid_t)native : 0;
     }
-    return mem_word(at + layout.tstate_interp, &t->interp) < 0
-           || mem_word(at + layout.tstate_ident, &t->ident) < 0 ? -1 : 0;
+    return mem_word(at + cpython.tstate_interp, &t->interp) < 0
+           || mem_word(at + cpython.tstate_ident, &t->ident) < 0 ? -1 : 0;
 }
 
 static bool
@@ -71,7 +71,7 @@ thread_list_append(struct thread_list *list, uintptr_t interp, uintptr_t at)
         list->full = true;
         return -1;
     }
-    if (mem_word(at + layout.tstate_interp, &owner) < 0 || owner != interp) {
+    if (mem_word(at + cpython.tstate_interp, &owner) < 0 || owner != interp) {
         list->damaged = true;
         return -1;
     }
@@ -103,7 +103,7 @@ thread_list_interpreter(struct thread_list *list, uintptr_t interp)
 {
     struct mem_chain chain = {0, 0, 0};
     uintptr_t at = 0;
-    list->damaged = mem_word(interp + layout.interp_threads, &at) < 0;
+    list->damaged = mem_word(interp + cpython.interp_threads, &at) < 0;
     while (at != 0) {
         if (mem_chain_step(&chain, at) < 0) {
             list->damaged = true;
@@ -113,7 +113,7 @@ thread_list_interpreter(struct thread_list *list, uintptr_t interp)
         if (thread_list_append(list, interp, at) < 0) {
             return;
         }
-        if (mem_word(at + layout.tstate_next, &at) < 0) {
+        if (mem_word(at + cpython.tstate_next, &at) < 0) {
             list->damaged = true;
             return;
         }
@@ -129,7 +129,7 @@ thread_may_be_interpreter(uintptr_t wanted)
     uintptr_t interp = (uintptr_t)PyInterpreterState_Head();
     while (interp != 0 && interp != wanted
            && mem_chain_step(&chain, interp) == 0
-           && mem_word(interp + layout.interp_next, &interp) == 0) {
+           && mem_word(interp + cpython.interp_next, &interp) == 0) {
     }
     return interp != 0;
 }
@@ -161,7 +161,7 @@ thread_list_fill(struct thread_list *list, uintptr_t first)
                 thread_list_interpreter(list, interp);
                 cut |= list->damaged;
             }
-            if (mem_word(interp + layout.interp_next, &interp) < 0) {
+            if (mem_word(interp + cpython.interp_next, &interp) < 0) {
                 cut = true;
                 break;
             }
@@ -190,7 +190,7 @@ static bool
 thread_find_current(const struct thread_list *list, struct thread *t)
 {
     uintptr_t candidates[] = {
-        (uintptr_t)layout_attached_thread(),
+        (uintptr_t)CPYTHON_ATTACHED_THREAD(),
         (uintptr_t)PyGILState_GetThisThreadState(),
     };
     for (size_t i = 0; i < 2; i++) {
@@ -235,7 +235,7 @@ thread_is_shadow(const struct thread_list *list, size_t i,
     if (t->ident == 0) {
         return result != FRAME_WALK_ON || w.code.at == 0;
     }
-    if (!layout.frames_known || result != FRAME_WALK_END) {
+    if (!cpython.frames_known || result != FRAME_WALK_END) {
         return false;
     }
     for (size_t j = 0; j < list->count; j++) {
@@ -252,7 +252,7 @@ static bool
 thread_is_collecting(const struct thread *t)
 {
     int collecting = 0;
-    uintptr_t at = layout_collecting_at(t->interp);
+    uintptr_t at = cpython_collecting_at(t->interp);
     return at != 0 && mem_read(&collecting, at, sizeof collecting) == 0
            && collecting == 1;
 }
@@ -384,13 +384,13 @@ thread_find_handled(const struct thread *t, uintptr_t *value)
     struct mem_chain chain = {0, 0, 0};
     uintptr_t item;
     *value = 0;
-    if (mem_word(t->at + LAYOUT_TSTATE_HANDLED, &item) < 0) {
+    if (mem_word(t->at + CPYTHON_TSTATE_HANDLED, &item) < 0) {
         return -1;
     }
     while (item != 0 && (*value == 0 || *value == (uintptr_t)Py_None)) {
         if (mem_chain_step(&chain, item) < 0
-            || mem_word(item + LAYOUT_HANDLED_VALUE, value) < 0
-            || mem_word(item + LAYOUT_HANDLED_PREVIOUS, &item) < 0) {
+            || mem_word(item + CPYTHON_HANDLED_VALUE, value) < 0
+            || mem_word(item + CPYTHON_HANDLED_PREVIOUS, &item) < 0) {
             return -1;
         }
     }
@@ -411,9 +411,9 @@ thread_write_exceptions(struct out *o, const struct thread *t)
         thread_write_exception(o, "  handling ", 0, value);
     }
     value = 0;
-    if (mem_word(t->at + LAYOUT_TSTATE_RAISED, &value) < 0
-        || (LAYOUT_TSTATE_RAISED_TYPE != 0
-            && mem_word(t->at + LAYOUT_TSTATE_RAISED_TYPE, &type) < 0)) {
+    if (mem_word(t->at + CPYTHON_TSTATE_RAISED, &value) < 0
+        || (CPYTHON_TSTATE_RAISED_TYPE != CPYTHON_UNKNOWN
+            && mem_word(t->at + CPYTHON_TSTATE_RAISED_TYPE, &type) < 0)) {
         out_text(o, "  raising ???\n");
     }
     else if (value != 0 || type != 0) {
@@ -582,7 +582,7 @@ thread_write_header(struct out *o, const char *title, uintptr_t ident,
     out_text(o, title);
     out_text(o, " 0x");
     out_hex(o, ident, 2 * (int)sizeof(long));
-    if (native != 0 && (program != NULL || LAYOUT_NAMES_THREADS)) {
+    if (native != 0 && (program != NULL || CPYTHON_NAMES_THREADS)) {
         platform_thread_name(native, name);
     }
     if (name[0] != '\0' && (program == NULL || strcmp(name, program) != 0)) {
