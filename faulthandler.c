@@ -56,6 +56,7 @@
    src/later.h      dump_traceback_later
    src/user.h       register, unregister
    src/task.h       context
+   src/selftest.h   the comparison with the interpreter's own words at import
    faulthandler.c   the handler, enable, disable, crashes, the module
 */
 
@@ -88,6 +89,7 @@
 #include "src/later.h"
 #include "src/user.h"
 #include "src/task.h"
+#include "src/selftest.h"
 
 /* ==== 17. Fatal signals ==== */
 /* Fatal signals.  Two slots, so that the one in use is never written. */
@@ -1084,8 +1086,6 @@ faulthandler__fatal_error_c_thread(PyObject *module, PyObject *args)
 /* ==== 23. Module ==== */
 
 
-#define MODULE_TEST_FRAMES 32
-
 static pthread_mutex_t module_lock = PTHREAD_MUTEX_INITIALIZER;
 static bool module_at_exit_set;
 
@@ -1105,103 +1105,6 @@ module_after_fork(void)
     atomic_store(&stack_fatal_spare.thread, 0);
     atomic_store(&stack_user_spare.thread, 0);
     context_after_fork();
-}
-
-/* Does our walk find the code object and the line of a frame object? */
-static bool
-module_frame_agrees(PyObject *frame, const struct frame_walk *w)
-{
-    PyObject *code = PyObject_GetAttrString(frame, "f_code");
-    PyObject *line = PyObject_GetAttrString(frame, "f_lineno");
-    int ours = frame_line(&w->frame, &w->code);
-    bool agrees = code != NULL && line != NULL
-                  && w->code.at == (uintptr_t)code;
-    if (agrees && line == Py_None) {
-        agrees = ours == CODE_NO_LINE;
-    }
-    else if (agrees) {
-        agrees = PyLong_AsLong(line) == ours;
-    }
-    Py_XDECREF(code);
-    Py_XDECREF(line);
-    return agrees;
-}
-
-/* Does our reading of a code object's name give the name? */
-static bool
-module_name_agrees(PyObject *frame, const struct frame_walk *w)
-{
-    char text[512];
-    struct out o = {.text = text, .size = sizeof text};
-    PyObject *code = PyObject_GetAttrString(frame, "f_code");
-    PyObject *name = code == NULL ? NULL
-                     : PyObject_GetAttrString(code, "co_name");
-    const char *expected = name == NULL ? NULL : PyUnicode_AsUTF8(name);
-    bool agrees = expected != NULL && str_write(&o, w->code.name) == 0;
-    if (agrees && strlen(expected) < 40 && PyUnicode_IS_ASCII(name)) {
-        agrees = o.used == strlen(expected)
-                 && memcmp(text, expected, o.used) == 0;
-    }
-    Py_XDECREF(code);
-    Py_XDECREF(name);
-    return agrees;
-}
-
-/* Walk our own stack as a handler would, and compare it with what the
-   interpreter says of itself.  Importing a module always has frames: those
-   of the import system. */
-static bool
-module_walk_agrees(void)
-{
-    struct frame_walk w;
-    PyObject *frame = (PyObject *)PyEval_GetFrame();
-    enum frame_walk_result result = frame_walk_begin(&w,
-                                              (uintptr_t)PyThreadState_Get());
-    bool agrees = frame != NULL;
-    Py_XINCREF(frame);
-    for (int i = 0; agrees && i < MODULE_TEST_FRAMES; i++) {
-        if (result == FRAME_WALK_ON) {
-            result = frame_walk_next(&w);
-        }
-        if (frame == NULL || frame == Py_None || result != FRAME_WALK_ON) {
-            agrees = frame == Py_None && result == FRAME_WALK_END;
-            break;
-        }
-        agrees = module_frame_agrees(frame, &w)
-                 && module_name_agrees(frame, &w);
-        PyObject *back = PyObject_GetAttrString(frame, "f_back");
-        Py_DECREF(frame);
-        frame = back;
-    }
-    Py_XDECREF(frame);
-    PyErr_Clear();
-    return agrees;
-}
-
-/* Is our own thread among those that we find? */
-static bool
-module_threads_agree(struct thread_list *list)
-{
-    struct thread t;
-    thread_list_fill(list, 0);
-    return !list->damaged && thread_find_current(list, &t)
-           && t.at == (uintptr_t)PyThreadState_Get()
-           && t.interp == (uintptr_t)PyThreadState_Get()->interp;
-}
-
-static bool
-module_self_test(void)
-{
-    struct mem_session session;
-    bool agrees = false;
-    struct thread_list *list = PyMem_RawMalloc(sizeof *list);
-    if (list != NULL) {
-        mem_begin(&session);
-        agrees = module_threads_agree(list) && module_walk_agrees();
-        mem_end(&session);
-    }
-    PyMem_RawFree(list);
-    return agrees;
 }
 
 /* Note the code of the functions that print a traceback and abort. */
@@ -1280,7 +1183,7 @@ module_exec(PyObject *module)
         }
     }
     if (!cpython.frames_known) {
-        cpython.frames_known = module_self_test();
+        cpython.frames_known = selftest_agrees();
     }
     return stack_wrap_starters();
 }

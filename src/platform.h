@@ -48,9 +48,6 @@
 #ifndef __linux__
 #  error "faulthandler needs Linux"
 #endif
-#ifdef Py_GIL_DISABLED
-#  error "faulthandler does not support free-threaded CPython"
-#endif
 #if defined(__GLIBC__) && defined(__GLIBC_PREREQ)
 #  if __GLIBC_PREREQ(2, 35) && !FAULTHANDLER_TEST_OLD_LOADER
 #    define HAVE_DL_FIND_OBJECT 1

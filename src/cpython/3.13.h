@@ -6,6 +6,10 @@
 
 #include "../platform.h"
 
+#ifdef Py_GIL_DISABLED
+#  error "faulthandler supports free-threaded CPython from 3.14 on"
+#endif
+
 /* Threads. */
 #define CPYTHON_TSTATE_FRAME offsetof(PyThreadState, current_frame)
 #define CPYTHON_TSTATE_NATIVE offsetof(PyThreadState, native_thread_id)
