@@ -92,14 +92,13 @@ cpython_type_of(const PyObject *head)
     return (uintptr_t)Py_TYPE(head);
 }
 
-/* Return the reference count of an object whose head was copied, or -1: it is
-   immortal, and not counted, or makes no sense. */
+/* Return the reference count of an object whose head was copied, or -1 if no
+   live object can have it.  Immortal objects have more than INT32_MAX. */
 static inline int64_t
 cpython_refcount(const PyObject *head)
 {
-    PyObject *object = (PyObject *)(uintptr_t)head;
-    int64_t count = (int64_t)Py_REFCNT(object);
-    return CPYTHON_IS_IMMORTAL(object) || count < 0 ? -1 : count;
+    int64_t count = CPYTHON_REFCOUNT(head);
+    return count < 0 ? -1 : count;
 }
 
 /* ---- Dicts ---- */

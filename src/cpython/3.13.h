@@ -73,7 +73,8 @@
 #define CPYTHON_WRITE_UNRAISABLE(function) \
     PyErr_FormatUnraisable("Exception ignored in thread started by %R", \
                            function)
-#define CPYTHON_IS_IMMORTAL(object) _Py_IsImmortal(object)
+#define CPYTHON_REFCOUNT(head) \
+    ((head)->ob_refcnt > UINT32_MAX ? -1 : (int64_t)(head)->ob_refcnt)
 
 /* What it publishes of itself at the head of _PyRuntime, up to the last field
    that is used.  The names are CPython's. */

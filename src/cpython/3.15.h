@@ -76,7 +76,13 @@
 #define CPYTHON_WRITE_UNRAISABLE(function) \
     PyErr_FormatUnraisable("Exception ignored in thread started by %R", \
                            function)
-#define CPYTHON_IS_IMMORTAL(object) _Py_IsImmortal(object)
+#ifdef Py_GIL_DISABLED
+#  define CPYTHON_REFCOUNT(head) \
+    ((int64_t)(head)->ob_ref_local + ((head)->ob_ref_shared >> 2))
+#else
+#  define CPYTHON_REFCOUNT(head) \
+    ((head)->ob_overflow != 0 ? -1 : (int64_t)(head)->ob_refcnt)
+#endif
 
 /* What it publishes of itself at the head of _PyRuntime, up to the last field
    that is used.  The names are CPython's. */
