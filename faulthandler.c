@@ -47,6 +47,7 @@
    src/mixed.h      C and Python frames in one stack
    src/request.h    what a report shows, and where it goes
    src/modules.h    the extension modules that were imported
+   src/inject.h     a fault in a report, for tests
    src/report.h     the one door; the order and the steps of a report
    src/chain.h      install, restore, raise again
    src/stack.h      alternate stacks
@@ -78,6 +79,7 @@
 #include "src/mixed.h"
 #include "src/request.h"
 #include "src/modules.h"
+#include "src/inject.h"
 #include "src/report.h"
 #include "src/chain.h"
 #include "src/stack.h"
@@ -573,13 +575,13 @@ static bool
 fatal_wait_readers(void)
 {
     int64_t until = platform_now() + OUT_STALL_NS;
-    atomic_store(&mem_direct_closed, true);
+    mem_close_direct();
     Py_BEGIN_ALLOW_THREADS
-    while (atomic_load(&mem_direct_users) > 0 && platform_now() < until) {
+    while (mem_direct_is_used() && platform_now() < until) {
         platform_sleep(200000);
     }
     Py_END_ALLOW_THREADS
-    return atomic_load(&mem_direct_users) == 0;
+    return !mem_direct_is_used();
 }
 
 /* Disarm.  Returns whether it was armed. */
@@ -609,7 +611,7 @@ fatal_disarm(void)
             fault->armed = false;
         }
     }
-    atomic_store(&mem_direct_closed, false);
+    mem_open_direct();
     pthread_mutex_unlock(&state_lock);
     return true;
 }
@@ -1099,8 +1101,7 @@ module_after_fork(void)
     atomic_store(&report_door, 0);
     atomic_store(&fatal_claim, 0);
     fatal_pid = getpid();
-    atomic_store(&mem_direct_users, 0);
-    atomic_store(&mem_direct_closed, false);
+    mem_after_fork();
     atomic_store(&dump_memory_used, false);
     atomic_store(&stack_fatal_spare.thread, 0);
     atomic_store(&stack_user_spare.thread, 0);
@@ -1135,6 +1136,7 @@ module_init_process(void)
         result = -1;
     }
     else if (!done) {
+        platform_init();
         mem_handler = on_fatal_signal;
         fatal_pid = getpid();
         strncpy(report_python, Py_GetVersion(), sizeof report_python - 1);

@@ -1,18 +1,27 @@
 /* mem: copy bytes from an address that may be anything, or fail.
 
    mem_read() is the only way in which crash code looks at the interpreter.
-   Used between mem_begin() and mem_end(), in a handler or outside. */
+   It works between mem_begin() and mem_end(), in a handler or outside, and
+   reads in one of three ways:
+
+   direct   a plain copy; a fault in it comes to our SIGSEGV or SIGBUS handler,
+            which jumps back.  A few nanoseconds, needs our handlers.
+   kernel   process_vm_readv() on ourselves.  Half a microsecond.
+   pipe     write() to a pipe, which fails with EFAULT.  Where a sandbox
+            forbids the former.
+
+   Not msync() or mincore(): they accept pages that cannot be read. */
 
 #ifndef FAULTHANDLER_MEM_H
 #define FAULTHANDLER_MEM_H
 
 #include "platform.h"
 
-/* What this thread is doing with memory that may be gone.  Nested dumps (a
-   user's signal during dump_traceback(), a crash during either) save and
-   restore the outer one's. */
 enum mem_way { MEM_NONE, MEM_DIRECT, MEM_KERNEL, MEM_PIPE };
 
+/* One dump of one thread.  Dumps nest: a user's signal comes during
+   dump_traceback(), a crash during either.  Each one then restores the outer
+   one. */
 struct mem_session {
     struct mem_session *outer;
     sigjmp_buf *recover;        /* where our fault handler jumps to */
@@ -24,18 +33,54 @@ struct mem_session {
     sigset_t mask;              /* to be restored at the end */
 };
 
+/* This thread's innermost session.  Handlers of the same thread read it. */
 THREAD_LOCAL struct mem_session *mem_here;
 
-/* The action that must be in place for MEM_DIRECT: ours. */
+/* Our handler of faults, which must be in place for MEM_DIRECT.  Set once, at
+   import, before any handler is installed. */
 static void (*mem_handler)(int, siginfo_t *, void *);
 
-/* Dumps that rely on our handlers.  disable() lets no new one begin, and waits
-   until these are done. */
-static atomic_int mem_direct_users;
-static atomic_bool mem_direct_closed;
+/* Who relies on our handlers, and who wants to remove them.  Written by every
+   thread that dumps or disarms, and by handlers; the order of these two words
+   is what counts, so they are read and written in sequence (seq_cst): a dump
+   counts itself and then looks at closed, disable() closes and then looks at
+   users.  One of them sees the other. */
+static struct {
+    atomic_int users;           /* dumps in MEM_DIRECT */
+    atomic_int closed;          /* calls of disable() under way */
+} mem_direct;
 
-/* The signals that a nested fault raises.  A blocked one would be silent
-   death. */
+/* Let no new dump rely on our handlers, until mem_open_direct().  Calls are
+   counted: another thread's disable() may still wait. */
+static void
+mem_close_direct(void)
+{
+    atomic_fetch_add(&mem_direct.closed, 1);
+}
+
+static void
+mem_open_direct(void)
+{
+    atomic_fetch_sub(&mem_direct.closed, 1);
+}
+
+/* Does any dump rely on our handlers? */
+static bool
+mem_direct_is_used(void)
+{
+    return atomic_load(&mem_direct.users) > 0;
+}
+
+/* A child of fork() has none of the threads that dumped or disarmed. */
+static void
+mem_after_fork(void)
+{
+    atomic_store(&mem_direct.users, 0);
+    atomic_store(&mem_direct.closed, 0);
+}
+
+/* The signals of faults.  They stay unblocked while we read: the kernel kills
+   a process that faults with the signal blocked. */
 static const int mem_faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT};
 #define MEM_FAULTS (sizeof mem_faults / sizeof *mem_faults)
 
@@ -51,7 +96,8 @@ mem_block_signals(sigset_t *before)
     pthread_sigmask(SIG_SETMASK, &all, before);
 }
 
-/* Our handler was left by a jump, with the fault's signal still blocked. */
+/* Unblock the signals of faults.  A handler that is left by a jump leaves its
+   signal blocked. */
 static void
 mem_unblock_faults(void)
 {
@@ -63,7 +109,7 @@ mem_unblock_faults(void)
     pthread_sigmask(SIG_UNBLOCK, &faults, NULL);
 }
 
-/* Copy through a pipe: write() answers EFAULT where memory is bad. */
+/* Copy through a pipe. */
 static int
 mem_read_pipe(void *dst, const void *src, size_t n)
 {
@@ -83,8 +129,7 @@ mem_read_pipe(void *dst, const void *src, size_t n)
 }
 
 /* Copy word by word.  Not memcpy(): a sanitizer checks its arguments, and a
-   vector load of a word that changes may be torn.  What is read next is not
-   older than what was read here: processors other than x86 need the fence. */
+   vector load of a word that changes may be torn. */
 UNSANITIZED static void
 mem_copy(void *dst, const void *src, size_t n)
 {
@@ -100,6 +145,9 @@ mem_copy(void *dst, const void *src, size_t n)
     for (size_t i = 0; i < n % sizeof *to; i++) {
         to_rest[i] = from_rest[i];
     }
+    /* The next read sees memory that is no older.  Readers rely on it: they
+       read a word again to know that what they read in between belongs
+       together. */
     atomic_thread_fence(memory_order_acquire);
 }
 
@@ -124,14 +172,13 @@ mem_read_direct(void *dst, const void *src, size_t n)
 }
 
 /* Copy n bytes from src, an address that may be anything, to dst.  Returns 0,
-   or -1 if any of them cannot be read.  The only way that crash code looks
-   at the interpreter.  Between mem_begin() and mem_end() only. */
+   or -1 if any of them cannot be read. */
 static int
 mem_read(void *dst, uintptr_t src, size_t n)
 {
     const void *from = (const void *)src;
     if (src < 4096 || src + n < src) {
-        return -1;              /* NULL and its fields: spare the fault */
+        return -1;              /* NULL and its fields: no need to fault */
     }
     switch (mem_here->way) {
     case MEM_DIRECT:
@@ -152,20 +199,22 @@ mem_word(uintptr_t at, uintptr_t *value)
     return at % sizeof at == 0 ? mem_read(value, at, sizeof *value) : -1;
 }
 
-/* A guard for walks along links.  Keeps one node to compare with, replaced at
-   every power of two: a cycle of any length meets it after at most three
-   times its length. */
+/* A guard for walks along links.  It keeps one node to compare with and
+   replaces it at every power of two, so a cycle of any length meets it after
+   at most three times its length (Brent's algorithm). */
 struct mem_chain {
     uintptr_t mark;
     size_t steps, limit;
 };
 
-/* Note the next node.  Returns -1 when it closes a cycle, or is one too many
-   for any machine. */
+/* More nodes than any machine has. */
+#define MEM_CHAIN_MAX 100000000
+
+/* Note the next node.  Returns -1 if it closes a cycle, or is one too many. */
 static int
 mem_chain_step(struct mem_chain *chain, uintptr_t node)
 {
-    if (node == chain->mark || chain->steps > 100000000) {
+    if (node == chain->mark || chain->steps > MEM_CHAIN_MAX) {
         return -1;
     }
     if (chain->steps++ >= chain->limit) {
@@ -175,8 +224,10 @@ mem_chain_step(struct mem_chain *chain, uintptr_t node)
     return 0;
 }
 
-/* Is mem_read() to be done by the kernel?  Newer container profiles refuse
-   it, so it is tried each time on a word that is there. */
+/* Choose between kernel and pipe.  Newer container profiles refuse the first,
+   so it is tried each time, on a word that is there.  The pipe is made for
+   this session only: one that is kept would be shared with a forked child, and
+   its bytes with it. */
 static enum mem_way
 mem_choose_indirect(struct mem_session *s)
 {
@@ -184,27 +235,36 @@ mem_choose_indirect(struct mem_session *s)
     if (platform_read_self(s->pid, &copy, &known, sizeof copy) == 0) {
         return MEM_KERNEL;
     }
-    /* Made for this dump only: a pipe that is kept would be shared with a
-       forked child, and its bytes with it. */
     return pipe2(s->pipe, O_CLOEXEC | O_NONBLOCK) == 0 ? MEM_PIPE : MEM_NONE;
 }
 
-/* Does this handler run on an alternate stack with no room for a second signal
-   frame?  Other runtimes give their threads 8 KiB. */
+/* The room that a fault inside a report needs on the alternate stack, for a
+   second signal frame.  Other runtimes give their threads 8 KiB.  The kernel
+   tells the size of a frame: more than 4 KiB with large vector registers. */
 #define MEM_STACK_MIN (24 * 1024)
+#define MEM_FRAME_USUAL 4096
 
+static size_t
+mem_stack_min(void)
+{
+    size_t frame = getauxval(AT_MINSIGSTKSZ);
+    return MEM_STACK_MIN
+           + (frame > MEM_FRAME_USUAL ? frame - MEM_FRAME_USUAL : 0);
+}
+
+/* Does this handler run on an alternate stack without that room? */
 static bool
 mem_stack_is_small(void)
 {
     stack_t now;
     return sigaltstack(NULL, &now) == 0 && (now.ss_flags & SS_ONSTACK)
-           && now.ss_size < MEM_STACK_MIN;
+           && now.ss_size < mem_stack_min();
 }
 
-/* Start reading.  Direct copies need our handlers; they are counted, so that
-   disable() does not take them away from under us.  Until mem_end() this
-   thread takes no signal but faults: no foreign handler runs inside a
-   recovery, and no second report inside the first. */
+/* Start reading.  Direct copies need our handlers, and are counted so that
+   disable() does not take them away meanwhile.  Until mem_end() this thread
+   takes no signal but faults: no foreign handler runs inside a recovery, and
+   no second report inside the first. */
 static void
 mem_begin(struct mem_session *s)
 {
@@ -213,14 +273,14 @@ mem_begin(struct mem_session *s)
     s->late = false;
     s->pid = getpid();
     s->pipe[0] = s->pipe[1] = -1;
-    atomic_fetch_add(&mem_direct_users, 1);
-    if (!atomic_load(&mem_direct_closed) && !mem_stack_is_small()
+    atomic_fetch_add(&mem_direct.users, 1);
+    if (atomic_load(&mem_direct.closed) == 0 && !mem_stack_is_small()
         && platform_handler_is(SIGSEGV, mem_handler)
         && platform_handler_is(SIGBUS, mem_handler)) {
         s->way = MEM_DIRECT;
     }
     else {
-        atomic_fetch_sub(&mem_direct_users, 1);
+        atomic_fetch_sub(&mem_direct.users, 1);
         s->way = mem_choose_indirect(s);
     }
     mem_here = s;
@@ -233,7 +293,7 @@ mem_end(struct mem_session *s)
     pthread_sigmask(SIG_SETMASK, &s->mask, NULL);
     mem_here = s->outer;
     if (s->way == MEM_DIRECT) {
-        atomic_fetch_sub(&mem_direct_users, 1);
+        atomic_fetch_sub(&mem_direct.users, 1);
     }
     if (s->pipe[0] >= 0) {
         close(s->pipe[0]);

@@ -203,8 +203,9 @@ out_open_file(const struct sink *sink, int folder)
    be closed: what others write there is not for the report, so the folder
    holds these meanwhile.  Returns -1 with errno. */
 static int
-out_open_both(const struct sink *sink)
+out_open_both(const void *argument)
 {
+    const struct sink *sink = argument;
     int held[STDERR_FILENO + 2], n = 0;
     int folder = out_open_folder(sink->folder);
     if (folder < 0) {
@@ -224,23 +225,12 @@ out_open_both(const struct sink *sink)
     return fd;
 }
 
-/* Open a sink's file.  A program that ran out of descriptors may die of it: it
-   is then allowed more, as long as the file is being opened. */
+/* Open a sink's file, also if the process has no descriptor left: a program may
+   die of that. */
 static int
 out_open_path(const struct sink *sink)
 {
-    struct rlimit before;
-    int fd = out_open_both(sink);
-    if (fd >= 0 || errno != EMFILE
-        || getrlimit(RLIMIT_NOFILE, &before) < 0) {
-        return fd;
-    }
-    struct rlimit more = {before.rlim_max, before.rlim_max};
-    if (setrlimit(RLIMIT_NOFILE, &more) == 0) {
-        fd = out_open_both(sink);
-        setrlimit(RLIMIT_NOFILE, &before);
-    }
-    return fd;
+    return platform_open_lifted(out_open_both, sink);
 }
 
 /* The descriptor of a report's own file, which the first piece opens. */
@@ -334,11 +324,10 @@ out_choose_way(int *fd, const struct platform_file *file)
 static ssize_t
 out_write_some(int *fd, enum out_way *way, const char *text, size_t n)
 {
-    struct iovec part = {.iov_base = (void *)(uintptr_t)text, .iov_len = n};
     ssize_t put;
     switch (*way) {
     case OUT_NOWAIT:
-        put = pwritev2(*fd, &part, 1, -1, RWF_NOWAIT);
+        put = platform_write_nowait(*fd, text, n);
         if (put >= 0 || errno == EAGAIN || errno == EINTR
             || errno == EPIPE) {
             return put;

@@ -1,18 +1,23 @@
 /* platform: what the kernel and the C library offer, under one name each.
 
-   System calls, clocks, timers, child processes, files, threads by number.
-   Everything here may run inside a signal handler, except what says that it
-   runs when the module is armed. */
+   System calls, the loader's list, clocks, timers, child processes, files.
+   The only place that asks which C library this is.  What a newer kernel or
+   library has is asked for at run time, so that a module runs on an older
+   system than the one it was built on, and misses nothing on a newer one.
+   Everything here may run inside a signal handler, except what says when it
+   is called. */
 
 #ifndef FAULTHANDLER_PLATFORM_H
 #define FAULTHANDLER_PLATFORM_H
-
 
 /* Fortified longjmp() refuses to leave an alternate stack for a frame that
    is "above" it, which is what a recovered read does. */
 #undef _FORTIFY_SOURCE
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
+#if PY_VERSION_HEX < 0x030B0000
+#  include <frameobject.h>
+#endif
 
 #include <dlfcn.h>
 #include <elf.h>
@@ -48,18 +53,13 @@
 #ifndef __linux__
 #  error "faulthandler needs Linux"
 #endif
-#if defined(__GLIBC__) && defined(__GLIBC_PREREQ)
-#  if __GLIBC_PREREQ(2, 35) && !FAULTHANDLER_TEST_OLD_LOADER
-#    define HAVE_DL_FIND_OBJECT 1
-#  endif
-#endif
 /* Set by setup.py where the library and its header are there. */
 #if FAULTHANDLER_LIBBACKTRACE
 #  include <backtrace.h>
 #endif
 
-/* The loaded objects, asked of the loader.  Where libbacktrace is there the
-   linker gives the usual name to what it is told instead. */
+/* The loaded objects, as the loader lists them.  Where libbacktrace is linked,
+   the linker gives the usual name to what libbacktrace is told instead. */
 #if FAULTHANDLER_LIBBACKTRACE
 int __real_dl_iterate_phdr(int (*)(struct dl_phdr_info *, size_t, void *),
                            void *);
@@ -67,6 +67,8 @@ int __real_dl_iterate_phdr(int (*)(struct dl_phdr_info *, size_t, void *),
 #else
 #  define platform_list_objects dl_iterate_phdr
 #endif
+
+/* Newer than the headers that this may be compiled with. */
 #ifndef AT_MINSIGSTKSZ
 #  define AT_MINSIGSTKSZ 51
 #endif
@@ -76,16 +78,28 @@ int __real_dl_iterate_phdr(int (*)(struct dl_phdr_info *, size_t, void *),
 #ifndef RWF_NOWAIT
 #  define RWF_NOWAIT 8
 #endif
+/* The call whose seconds have 64 bits has this name on 32-bit processors. */
+#ifdef SYS_timer_settime64
+#  define PLATFORM_TIMER_SETTIME SYS_timer_settime64
+#else
+#  define PLATFORM_TIMER_SETTIME SYS_timer_settime
+#endif
 
-/* The initial-exec model makes a thread-local variable a plain load: the
-   default model allocates on a thread's first touch, in a handler. */
-#define THREAD_LOCAL \
+/* A variable of each thread.  The initial-exec model makes it a plain load:
+   with the default model glibc allocates it when a thread first touches it,
+   which may be in a handler.  Other libraries allocate it with the thread, and
+   refuse to load a module with this model. */
+#ifdef __GLIBC__
+#  define THREAD_LOCAL \
     static __thread __attribute__((tls_model("initial-exec")))
+#else
+#  define THREAD_LOCAL static __thread
+#endif
 
-/* Functions whose undefined behaviour is the point: a copy of memory that
-   may be gone, a crash on purpose. */
+/* Functions whose undefined behaviour or data race is the point: a copy of
+   memory that may be gone, a crash on purpose. */
 #define UNSANITIZED \
-    __attribute__((no_sanitize("address", "undefined"), noinline))
+    __attribute__((no_sanitize("address", "undefined", "thread"), noinline))
 
 /* The calling thread's id.  A system call each time: a cached one would be
    the parent's in a forked child. */
@@ -95,8 +109,8 @@ platform_thread_id(void)
     return (pid_t)syscall(SYS_gettid);
 }
 
-/* Has this thread of ours ended?  Also true of a thread of another process:
-   a vfork() child shares our memory, and leaves its claims in it. */
+/* Has this thread of ours ended?  Also true of a thread of another process: a
+   vfork() child shares our memory, and what it claimed there stays claimed. */
 static bool
 platform_thread_is_gone(pid_t tid)
 {
@@ -132,8 +146,8 @@ platform_sleep(int64_t nanoseconds)
     nanosleep(&t, NULL);
 }
 
-/* Copy n bytes of our own memory with the kernel's eyes.  Returns 0, or -1
-   with errno when not all of it could be read. */
+/* Have the kernel copy n bytes of our own memory.  Returns 0, or -1 with errno
+   if not all of it could be read. */
 static int
 platform_read_self(pid_t pid, void *dst, const void *src, size_t n)
 {
@@ -143,7 +157,7 @@ platform_read_self(pid_t pid, void *dst, const void *src, size_t n)
     return got == (ssize_t)n ? 0 : -1;
 }
 
-/* Is this the handler of a signal at the moment? */
+/* Is this the handler of a signal now? */
 static bool
 platform_handler_is(int signum, void (*handler)(int, siginfo_t *, void *))
 {
@@ -152,9 +166,9 @@ platform_handler_is(int signum, void (*handler)(int, siginfo_t *, void *))
            && now.sa_sigaction == handler;
 }
 
-/* Send a signal with this very siginfo to the calling thread, to be
-   delivered once it is unblocked.  Not raise(): it makes a siginfo of its
-   own.  Not kill(): it may pick the main thread. */
+/* Send a signal with this siginfo to the calling thread; it comes once the
+   signal is unblocked.  Not raise(): it makes its own siginfo.  Not kill(): it
+   may pick the main thread. */
 static int
 platform_queue_signal(int signum, siginfo_t *info)
 {
@@ -162,25 +176,34 @@ platform_queue_signal(int signum, siginfo_t *info)
                         platform_thread_id(), signum, info);
 }
 
-/* The code of an exported function, all 0 if it is not known. */
-struct platform_code {
-    uintptr_t start, end;
+/* What _dl_find_object() of glibc 2.35 fills in.  It has room for what newer
+   versions append. */
+struct platform_found {
+    unsigned long long flags;
+    void *start, *end;
+    struct link_map *record;
+    void *rest[28];
 };
 
-static struct platform_code
-platform_find_code(const char *name)
+/* What platform_init() looked up; constant after that. */
+static struct {
+    int (*find)(void *, struct platform_found *);   /* NULL: older */
+    uintptr_t first;            /* the loader's first record, or 0 */
+} platform_loader;
+
+/* Look up what is not in every C library.  Called when the module is
+   imported. */
+static void
+platform_init(void)
 {
-    Dl_info info;
-    ElfW(Sym) *symbol = NULL;
-    void *function = dlsym(RTLD_DEFAULT, name);
-    if (function == NULL
-        || !dladdr1(function, &info, (void **)&symbol, RTLD_DL_SYMENT)
-        || symbol == NULL || info.dli_saddr != function) {
-        return (struct platform_code) {0, 0};
+    void *program = dlopen(NULL, RTLD_LAZY);
+    struct link_map *map = NULL;
+    if (program != NULL && dlinfo(program, RTLD_DI_LINKMAP, &map) == 0) {
+        platform_loader.first = (uintptr_t)map;
     }
-    return (struct platform_code) {
-        (uintptr_t)function, (uintptr_t)function + symbol->st_size,
-    };
+#ifndef FAULTHANDLER_TEST_OLD_LOADER
+    *(void **)&platform_loader.find = dlsym(RTLD_DEFAULT, "_dl_find_object");
+#endif
 }
 
 /* Find the object that holds an address: the loader's record, and where its
@@ -190,29 +213,77 @@ platform_find_code(const char *name)
 static bool
 platform_find_object(uintptr_t pc, uintptr_t *record, uintptr_t *start)
 {
-#if HAVE_DL_FIND_OBJECT
-    struct dl_find_object found;
-    if (_dl_find_object((void *)pc, &found) == 0) {
-        *record = (uintptr_t)found.dlfo_link_map;
-        *start = (uintptr_t)found.dlfo_map_start;
-        return true;
+    struct platform_found found;
+    if (platform_loader.find == NULL
+        || platform_loader.find((void *)pc, &found) != 0) {
+        return false;
     }
-#else
-    (void)pc, (void)record, (void)start;
-#endif
-    return false;
+    *record = (uintptr_t)found.record;
+    *start = (uintptr_t)found.start;
+    return true;
 }
 
-/* The first record of the loader's list, to be searched where the loader has
-   no such function; 0 where it has, or where the list is not known. */
+/* Does the unwinder find its tables without the loader's lock?  It uses the
+   same function.  Where there is none it waits for another thread's dlopen(),
+   for ever if that thread does not run on. */
+static inline bool
+platform_unwinds_without_lock(void)
+{
+    return platform_loader.find != NULL;
+}
+
+/* The first record of the loader's list, if the list must be searched; 0 where
+   the loader does that, or where it is not known. */
 static uintptr_t
 platform_first_object(void)
 {
-#if defined(__GLIBC__) && !HAVE_DL_FIND_OBJECT
-    return (uintptr_t)_r_debug.r_map;
+    return platform_loader.find != NULL ? 0 : platform_loader.first;
+}
+
+/* The code of an exported function, all 0 if it is not known. */
+struct platform_code {
+    uintptr_t start, end;
+};
+
+#ifdef __GLIBC__
+static uintptr_t
+platform_find_end(void *function)
+{
+    Dl_info info;
+    ElfW(Sym) *symbol = NULL;
+    if (!dladdr1(function, &info, (void **)&symbol, RTLD_DL_SYMENT)
+        || symbol == NULL || info.dli_saddr != function) {
+        return 0;
+    }
+    return (uintptr_t)function + symbol->st_size;
+}
 #else
-    return 0;
+/* Find the first address that is not in the function any more. */
+static uintptr_t
+platform_find_end(void *function)
+{
+    const uintptr_t start = (uintptr_t)function;
+    uintptr_t in = 0, out = 1 << 20;
+    Dl_info info;
+    while (out - in > 1) {
+        uintptr_t at = in + (out - in) / 2;
+        bool holds = dladdr((void *)(start + at), &info)
+                     && info.dli_saddr == function;
+        in = holds ? at : in;
+        out = holds ? out : at;
+    }
+    return start + out;
+}
 #endif
+
+/* Takes the loader's lock: called when the module is imported. */
+static struct platform_code
+platform_find_code(const char *name)
+{
+    void *function = dlsym(RTLD_DEFAULT, name);
+    uintptr_t end = function == NULL ? 0 : platform_find_end(function);
+    return end == 0 ? (struct platform_code) {0, 0}
+                    : (struct platform_code) {(uintptr_t)function, end};
 }
 
 /* Where the headers of the program's segments are. */
@@ -222,126 +293,7 @@ platform_program_headers(void)
     return (uintptr_t)getauxval(AT_PHDR);
 }
 
-#if FAULTHANDLER_LIBBACKTRACE
-/* Is a copy of this process made soon?  2 MiB of page tables, which map 1 GiB
-   of small pages, were seen to take 23 to 65 ms. */
-#define PLATFORM_COPIED_KIB (64 * 1024)
-
-static bool
-platform_is_copied_soon(void)
-{
-    static const char name[] = "\nVmPTE:";
-    char text[4096] = "";
-    uint64_t kib = 0;
-    int fd = open("/proc/self/status", O_RDONLY | O_CLOEXEC);
-    ssize_t n = read(fd, text, sizeof text - 1);
-    close(fd);
-    for (ssize_t i = 0; i + (ssize_t)sizeof name < n; i++) {
-        if (memcmp(text + i, name, sizeof name - 1) == 0) {
-            const char *c = text + i + sizeof name - 1;
-            for (; *c == ' ' || *c == '\t'; c++) {
-            }
-            for (; *c >= '0' && *c <= '9'; c++) {
-                kib = 10 * kib + (uint64_t)(*c - '0');
-            }
-        }
-    }
-    /* Not known: a page of 4 KiB takes 8 bytes. */
-    struct rusage usage;
-    if (kib == 0 && getrusage(RUSAGE_SELF, &usage) == 0) {
-        kib = (uint64_t)usage.ru_maxrss / 512;
-    }
-    return kib > 0 && kib <= PLATFORM_COPIED_KIB;
-}
-
-/* Run a function in a process of its own: a copy of this one, with the calling
-   thread alone, on another stack.  Not fork(), which runs handlers and takes
-   locks.  The child's end sends no signal, and only a wait for such children
-   (__WALL) reaps it.  Returns its process id, -1 where there can be none. */
-static pid_t
-platform_spawn(int (*run)(void *), char *stack, size_t size, void *argument)
-{
-    return platform_is_copied_soon() ? clone(run, stack + size, 0, argument)
-                                     : -1;
-}
-
-/* Has a child ended?  It is reaped by that. */
-static bool
-platform_child_has_ended(pid_t pid)
-{
-    return waitpid(pid, NULL, WNOHANG | __WALL) != 0;
-}
-
-/* A fault in a child.  Not left to the kernel, which logs it. */
-UNSANITIZED static void
-on_child_fault(int signum)
-{
-    (void)signum;
-    _exit(1);
-}
-
-/* Open a file in a child.  Where there are no descriptors left it closes some
-   of its own, which are copies. */
-static int
-platform_child_open(const char *path, int flags)
-{
-    int fd = open(path, flags | O_CLOEXEC);
-    if (fd < 0 && errno == EMFILE) {
-        for (int i = 0; i < 8; i++) {
-            close(i);
-        }
-        fd = open(path, flags | O_CLOEXEC);
-    }
-    return fd;
-}
-
-/* Allow this much memory on top of what there is, no less and no more.  Where
-   it is short, the kernel is to end the child and not us. */
-static void
-platform_child_limit_memory(size_t more)
-{
-    struct rlimit limit;
-    char text[32] = "";
-    uint64_t pages = 0;
-    int fd = platform_child_open("/proc/self/statm", O_RDONLY);
-    if (fd >= 0 && read(fd, text, sizeof text - 1) > 0
-        && getrlimit(RLIMIT_AS, &limit) == 0) {
-        for (const char *c = text; *c >= '0' && *c <= '9'; c++) {
-            pages = 10 * pages + (uint64_t)(*c - '0');
-        }
-        uint64_t bytes = pages * getauxval(AT_PAGESZ) + more;
-        limit.rlim_cur = bytes < limit.rlim_max ? bytes : limit.rlim_max;
-        setrlimit(RLIMIT_AS, &limit);
-    }
-    close(fd);
-    fd = platform_child_open("/proc/self/oom_score_adj", O_WRONLY);
-    (void)!write(fd, "1000", 4);
-    close(fd);
-}
-
-/* First in such a child.  A fault ends it, without a core; so does its
-   parent's end, and much work. */
-static void
-platform_child_begin(pid_t parent, rlim_t cpu_seconds, size_t more_memory)
-{
-    static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT};
-    struct sigaction action = {.sa_handler = on_child_fault};
-    struct rlimit limit = {cpu_seconds, cpu_seconds};
-    action.sa_flags = SA_ONSTACK;
-    for (size_t i = 0; i < sizeof faults / sizeof *faults; i++) {
-        sigaction(faults[i], &action, NULL);
-    }
-    prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
-    if (getppid() != parent) {
-        _exit(1);
-    }
-    setrlimit(RLIMIT_CPU, &limit);
-    platform_child_limit_memory(more_memory);
-    prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
-}
-#endif
-
-/* What the signals of our timers carry: others may use the same signal. */
+/* What the signals of our timers carry.  Others may use the same signal. */
 static char platform_timer_mark;
 
 static bool
@@ -350,8 +302,9 @@ platform_timer_is_ours(const siginfo_t *info)
     return info->si_code == SI_TIMER && info->si_ptr == &platform_timer_mark;
 }
 
-/* A timer that sends signum to the calling thread.  Made when it is needed:
-   one that was made before a fork does not exist in the child. */
+/* Start a timer that sends signum to the calling thread.  Made when it is
+   needed: a child of fork() has none of its parent's timers.  Returns 0, or -1
+   with errno. */
 static int
 platform_timer_start(timer_t *timer, int signum, int64_t first_ms,
                      int64_t every_ms)
@@ -370,12 +323,12 @@ platform_timer_start(timer_t *timer, int signum, int64_t first_ms,
     if (syscall(SYS_timer_create, CLOCK_MONOTONIC, &event, &id) < 0) {
         return -1;
     }
-    struct itimerspec when = {
-        .it_value = {first_ms / 1000, first_ms % 1000 * 1000000},
-        .it_interval = {every_ms / 1000, every_ms % 1000 * 1000000},
+    const int64_t when[] = {            /* seconds and nanoseconds */
+        every_ms / 1000, every_ms % 1000 * 1000000,
+        first_ms / 1000, first_ms % 1000 * 1000000,
     };
     memcpy(timer, &id, sizeof id);
-    return (int)syscall(SYS_timer_settime, id, 0, &when, NULL);
+    return (int)syscall(PLATFORM_TIMER_SETTIME, id, 0, when, NULL);
 }
 
 static void
@@ -384,6 +337,32 @@ platform_timer_stop(timer_t timer)
     int id;
     memcpy(&id, &timer, sizeof id);
     syscall(SYS_timer_delete, id);
+}
+
+/* What the kernel's statx() fills in.  Called by number: older and other C
+   libraries have no wrapper. */
+struct platform_statx {
+    uint32_t mask, block_size;
+    uint64_t attributes;
+    uint32_t links, user, group;
+    uint16_t mode, unused;
+    uint64_t inode, size, blocks, attributes_mask;
+    struct { int64_t s; uint32_t ns; int32_t unused; } read, born, changed,
+        modified;
+    uint32_t driver, unit, device_major, device_minor;
+    uint64_t rest[14];
+};
+#define PLATFORM_STATX_INO 0x100
+#define PLATFORM_STATX_SIZE 0x200
+#define PLATFORM_STATX_BASIC 0x7ff
+#define PLATFORM_STATX_BIRTH 0x800
+#define PLATFORM_STATX_CACHED 0x4000    /* the flag AT_STATX_DONT_SYNC */
+
+/* Ask for an open file's status.  Returns -1 with errno. */
+static int
+platform_statx(int fd, int flags, unsigned mask, struct platform_statx *x)
+{
+    return (int)syscall(SYS_statx, fd, "", AT_EMPTY_PATH | flags, mask, x);
 }
 
 /* What tells a file from all others, and what kind of file it is.  A deleted
@@ -397,30 +376,13 @@ struct platform_file {
     unsigned driver, unit;      /* of a device: its major, minor number */
 };
 
-/* Identify an open file.  Returns -1 with errno. */
+/* Identify a file where statx() does not work: an older kernel, a sandbox. */
 static int
-platform_identify(int fd, struct platform_file *file)
+platform_identify_plain(int fd, struct platform_file *file)
 {
-    struct statx x;
     struct stat st;
-    memset(file, 0, sizeof *file);
-    if (statx(fd, "", AT_EMPTY_PATH, STATX_BASIC_STATS | STATX_BTIME,
-              &x) == 0) {
-        file->device = (uint64_t)x.stx_dev_major << 32 | x.stx_dev_minor;
-        file->inode = x.stx_ino;
-        if (x.stx_mask & STATX_BTIME) {
-            file->born_s = x.stx_btime.tv_sec;
-            file->born_ns = x.stx_btime.tv_nsec;
-        }
-        file->mode = x.stx_mode;
-        file->owner = x.stx_uid;
-        file->links = x.stx_nlink;
-        file->driver = x.stx_rdev_major;
-        file->unit = x.stx_rdev_minor;
-        return 0;
-    }
-    if (errno == EBADF || fstat(fd, &st) < 0) {
-        return -1;              /* else an older kernel, or a sandbox */
+    if (fstat(fd, &st) < 0) {
+        return -1;
     }
     file->device = (uint64_t)major(st.st_dev) << 32 | minor(st.st_dev);
     file->inode = st.st_ino;
@@ -432,6 +394,30 @@ platform_identify(int fd, struct platform_file *file)
     return 0;
 }
 
+/* Identify an open file.  Returns -1 with errno. */
+static int
+platform_identify(int fd, struct platform_file *file)
+{
+    struct platform_statx x;
+    memset(file, 0, sizeof *file);
+    if (platform_statx(fd, 0, PLATFORM_STATX_BASIC | PLATFORM_STATX_BIRTH,
+                       &x) < 0) {
+        return errno == EBADF ? -1 : platform_identify_plain(fd, file);
+    }
+    file->device = (uint64_t)x.device_major << 32 | x.device_minor;
+    file->inode = x.inode;
+    if (x.mask & PLATFORM_STATX_BIRTH) {
+        file->born_s = x.born.s;
+        file->born_ns = x.born.ns;
+    }
+    file->mode = x.mode;
+    file->owner = x.user;
+    file->links = x.links;
+    file->driver = x.driver;
+    file->unit = x.unit;
+    return 0;
+}
+
 static bool
 platform_is_same(const struct platform_file *a, const struct platform_file *b)
 {
@@ -439,7 +425,17 @@ platform_is_same(const struct platform_file *a, const struct platform_file *b)
            && a->born_s == b->born_s && a->born_ns == b->born_ns;
 }
 
-/* The path of a file of /proc that has a number in it. */
+/* Write some of n bytes where that needs no waiting.  Returns what write()
+   does; EOPNOTSUPP, ENOSYS or what a sandbox says where the kernel cannot. */
+static ssize_t
+platform_write_nowait(int fd, const char *text, size_t n)
+{
+    struct iovec part = {.iov_base = (void *)(uintptr_t)text, .iov_len = n};
+    return (ssize_t)syscall(SYS_pwritev2, fd, &part, 1L, -1L, -1L,
+                            RWF_NOWAIT);
+}
+
+/* Make the path of a file of /proc that has a number in it. */
 #define PLATFORM_PROC_PATH 64
 
 static void
@@ -468,59 +464,89 @@ platform_open_proc(const char *before, unsigned number, const char *after,
     return open(path, flags | O_CLOEXEC);
 }
 
-/* Open a file for reading, also in a process that has no descriptor left: its
-   limit is lifted for that moment.  Returns what open() does. */
+/* Call a function that opens a file; if the process has no descriptor left,
+   call it again with the limit lifted for that moment.  The limit belongs to
+   all threads.  So one thread at a time may lift it, and puts it back; another
+   one goes without.  Returns what the function does: a descriptor, or -1 with
+   errno. */
 static int
-platform_open(const char *path)
+platform_open_lifted(int (*function)(const void *), const void *argument)
 {
-    struct rlimit limit;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0 && errno == EMFILE && getrlimit(RLIMIT_NOFILE, &limit) == 0) {
-        struct rlimit more = {limit.rlim_max, limit.rlim_max};
-        setrlimit(RLIMIT_NOFILE, &more);
-        fd = open(path, O_RDONLY | O_CLOEXEC);
-        setrlimit(RLIMIT_NOFILE, &limit);
+    static atomic_bool lifted;
+    struct rlimit before;
+    int fd = function(argument);
+    if (fd >= 0 || errno != EMFILE || atomic_exchange(&lifted, true)) {
+        return fd;
     }
+    if (getrlimit(RLIMIT_NOFILE, &before) == 0) {
+        struct rlimit more = {before.rlim_max, before.rlim_max};
+        setrlimit(RLIMIT_NOFILE, &more);
+        fd = function(argument);
+        int error = errno;
+        setrlimit(RLIMIT_NOFILE, &before);
+        errno = error;
+    }
+    atomic_store(&lifted, false);
     return fd;
 }
 
-/* The size of a file, if it can be had without waiting for a disk or a
-   server, and if it is still the one that is meant.  Returns 0, or -1. */
+static int
+platform_open_to_read(const void *path)
+{
+    return open(path, O_RDONLY | O_CLOEXEC);
+}
+
+/* Open a file for reading, also if the process has no descriptor left.
+   Returns what open() does. */
+static int
+platform_open(const char *path)
+{
+    return platform_open_lifted(platform_open_to_read, path);
+}
+
+/* The size of a file, if it can be had without waiting for a disk or a server,
+   and if it is still the file that is meant.  Returns 0, or -1. */
 static int
 platform_file_size(const char *path, uint64_t inode, uint64_t *size)
 {
     const struct { uint64_t flags, mode, resolve; } how = {
         O_PATH | O_CLOEXEC, 0, 0x20             /* only what is cached */
     };
-    struct statx x;
+    struct platform_statx x;
     int fd = (int)syscall(SYS_openat2, AT_FDCWD, path, &how, sizeof how);
-    int result = fd < 0 ? -1
-                 : statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC,
-                         STATX_SIZE | STATX_INO, &x);
-    if (fd >= 0) {
-        close(fd);
-    }
-    if (result < 0 || x.stx_ino != inode) {
+    if (fd < 0) {
         return -1;
     }
-    *size = x.stx_size;
+    int result = platform_statx(fd, PLATFORM_STATX_CACHED,
+                                PLATFORM_STATX_SIZE | PLATFORM_STATX_INO, &x);
+    close(fd);
+    if (result < 0 || x.inode != inode) {
+        return -1;
+    }
+    *size = x.size;
     return 0;
 }
 
-/* When this process started: nanoseconds since the machine did, and those of
-   now.  Asked each time: a forked child has its own.  Returns -1 where /proc
-   does not tell. */
-static int
-platform_age(int64_t *start, int64_t *now)
+/* Read a small file.  Returns how many bytes, or -1. */
+static ssize_t
+platform_read_file(const char *path, char *text, size_t n)
 {
-    char text[512];
-    int fd = platform_open("/proc/self/stat");
-    ssize_t got = fd < 0 ? -1 : read(fd, text, sizeof text);
+    int fd = platform_open(path);
+    ssize_t got = fd < 0 ? -1 : read(fd, text, n);
     if (fd >= 0) {
         close(fd);
     }
-    /* The 22nd field, in ticks.  The second one, the name, is in parentheses
-       and may hold anything. */
+    return got;
+}
+
+/* The 22nd field of /proc/self/stat: when the process started, in ticks since
+   the machine did.  The second field, the name, is in parentheses and may
+   hold anything.  Returns false if it is not there. */
+static bool
+platform_start_ticks(uint64_t *ticks)
+{
+    char text[512];
+    ssize_t got = platform_read_file("/proc/self/stat", text, sizeof text);
     ssize_t at = got;
     while (at > 0 && text[at - 1] != ')') {
         at--;
@@ -531,21 +557,34 @@ platform_age(int64_t *start, int64_t *now)
         }
         at++;
     }
-    uint64_t ticks = 0;
     ssize_t first = at;
+    *ticks = 0;
     while (at > 0 && at < got && text[at] >= '0' && text[at] <= '9') {
-        ticks = 10 * ticks + (uint64_t)(text[at++] - '0');
+        *ticks = 10 * *ticks + (uint64_t)(text[at++] - '0');
     }
+    return at > first;
+}
+
+/* When this process started and what time it is: nanoseconds since the machine
+   started.  Asked each time: a forked child has its own.  Returns -1 where
+   /proc does not tell, or where it and the clock disagree, which a library
+   that fakes the time causes. */
+#define PLATFORM_AGE_MAX (INT64_C(10) * 365 * 86400 * 1000000000)
+
+static int
+platform_age(int64_t *start, int64_t *now)
+{
+    uint64_t ticks, hz = getauxval(AT_CLKTCK);
     struct timespec t;
-    unsigned long hz = getauxval(AT_CLKTCK);
-    if (at <= first || hz == 0 || ticks / hz > INT64_MAX / 2000000000
+    if (!platform_start_ticks(&ticks) || hz == 0
+        || ticks / hz > INT64_MAX / 2000000000
         || clock_gettime(CLOCK_BOOTTIME, &t) < 0) {
         return -1;
     }
     *start = (int64_t)(ticks / hz * 1000000000
                        + ticks % hz * (1000000000 / hz));
     *now = (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
-    return 0;
+    return *start <= *now && *now - *start < PLATFORM_AGE_MAX ? 0 : -1;
 }
 
 /* The name of a thread of this process, "" when it cannot be had.  Not
@@ -572,33 +611,122 @@ platform_thread_name(pid_t tid, char name[32])
     name[got > 0 ? got : 0] = '\0';
 }
 
-/* A test build injects one fault into the step of a report that the
-   environment names: FAULTHANDLER_TEST_STEP is its name,
-   FAULTHANDLER_TEST_HOW one of read, divide, illegal, abort, hang, sleep. */
-#ifdef FAULTHANDLER_TEST
-UNSANITIZED static void
-platform_test_step(const char *what)
+#if FAULTHANDLER_LIBBACKTRACE
+/* Is fork cheap?  It copies the page tables: 2 MiB of them, for 1 GiB of small
+   pages, were measured to take 23 to 65 ms. */
+#define PLATFORM_TABLES_KIB (64 * 1024)
+
+static bool
+platform_fork_is_cheap(void)
 {
-    const char *step = getenv("FAULTHANDLER_TEST_STEP");
-    const char *how = getenv("FAULTHANDLER_TEST_HOW");
-    volatile int *volatile nowhere = NULL;
-    volatile int one = 1, zero = 0;
-    static bool done;
-    if (done || step == NULL || how == NULL || strcmp(step, what) != 0) {
-        return;
+    static const char name[] = "\nVmPTE:";
+    char text[4096] = "";
+    uint64_t kib = 0;
+    ssize_t n = platform_read_file("/proc/self/status", text,
+                                   sizeof text - 1);
+    for (ssize_t i = 0; i + (ssize_t)sizeof name < n; i++) {
+        if (memcmp(text + i, name, sizeof name - 1) == 0) {
+            const char *c = text + i + sizeof name - 1;
+            for (; *c == ' ' || *c == '\t'; c++) {
+            }
+            for (; *c >= '0' && *c <= '9'; c++) {
+                kib = 10 * kib + (uint64_t)(*c - '0');
+            }
+        }
     }
-    done = true;
-    switch (how[0]) {
-    case 'r': *nowhere = 1; break;
-    case 'd': one = one / zero; break;
-    case 'i': __builtin_trap(); break;
-    case 'a': abort(); break;
-    case 'h': for (;;) { zero = 0; } break;
-    default: pause(); break;
+    /* Not known: a page of 4 KiB takes 8 bytes. */
+    struct rusage usage;
+    if (kib == 0 && getrusage(RUSAGE_SELF, &usage) == 0) {
+        kib = (uint64_t)usage.ru_maxrss / 512;
     }
+    return kib > 0 && kib <= PLATFORM_TABLES_KIB;
 }
-#else
-#  define platform_test_step(what) ((void)(what))
+
+/* Run a function in a child process: a copy of this one with the calling thread
+   alone, on another stack.  Not fork(): it runs handlers and takes locks.  The
+   child sends no signal when it ends, and only wait() with __WALL reaps it.
+   Returns its process id, or -1. */
+static pid_t
+platform_spawn(int (*run)(void *), char *stack, size_t size, void *argument)
+{
+    return platform_fork_is_cheap() ? clone(run, stack + size, 0, argument)
+                                    : -1;
+}
+
+/* Has a child ended?  Then it is reaped. */
+static bool
+platform_child_has_ended(pid_t pid)
+{
+    return waitpid(pid, NULL, WNOHANG | __WALL) != 0;
+}
+
+/* A fault in a child.  Not left to the kernel: that would log it. */
+UNSANITIZED static void
+on_child_fault(int signum)
+{
+    (void)signum;
+    _exit(1);
+}
+
+/* Open a file in a child.  If no descriptor is left, the child closes some: they
+   are copies. */
+static int
+platform_child_open(const char *path, int flags)
+{
+    int fd = open(path, flags | O_CLOEXEC);
+    if (fd < 0 && errno == EMFILE) {
+        for (int i = 0; i < 8; i++) {
+            close(i);
+        }
+        fd = open(path, flags | O_CLOEXEC);
+    }
+    return fd;
+}
+
+/* Limit the child's memory to `more` bytes above what it has.  Where memory is
+   short, the kernel shall end the child and not us. */
+static void
+platform_child_limit_memory(size_t more)
+{
+    struct rlimit limit;
+    char text[32] = "";
+    uint64_t pages = 0;
+    int fd = platform_child_open("/proc/self/statm", O_RDONLY);
+    if (fd >= 0 && read(fd, text, sizeof text - 1) > 0
+        && getrlimit(RLIMIT_AS, &limit) == 0) {
+        for (const char *c = text; *c >= '0' && *c <= '9'; c++) {
+            pages = 10 * pages + (uint64_t)(*c - '0');
+        }
+        uint64_t bytes = pages * getauxval(AT_PAGESZ) + more;
+        limit.rlim_cur = bytes < limit.rlim_max ? bytes : limit.rlim_max;
+        setrlimit(RLIMIT_AS, &limit);
+    }
+    close(fd);
+    fd = platform_child_open("/proc/self/oom_score_adj", O_WRONLY);
+    (void)!write(fd, "1000", 4);
+    close(fd);
+}
+
+/* Called first in a child.  It ends without a core after a fault, when its
+   parent ends, or after `cpu_seconds` of work. */
+static void
+platform_child_begin(pid_t parent, rlim_t cpu_seconds, size_t more_memory)
+{
+    static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT};
+    struct sigaction action = {.sa_handler = on_child_fault};
+    struct rlimit limit = {cpu_seconds, cpu_seconds};
+    action.sa_flags = SA_ONSTACK;
+    for (size_t i = 0; i < sizeof faults / sizeof *faults; i++) {
+        sigaction(faults[i], &action, NULL);
+    }
+    prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+    if (getppid() != parent) {
+        _exit(1);
+    }
+    setrlimit(RLIMIT_CPU, &limit);
+    platform_child_limit_memory(more_memory);
+    prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+}
 #endif
 
 #endif

@@ -7,6 +7,7 @@
 #include "cpython.h"
 #include "fault.h"
 #include "frame.h"
+#include "inject.h"
 #include "mem.h"
 #include "mixed.h"
 #include "modules.h"
@@ -70,7 +71,7 @@ report_step(struct report *r, void (*step)(struct report *), const char *what)
     if (sigsetjmp(here, 0) == 0) {
         session->recover = session->step = &here;
         atomic_signal_fence(memory_order_seq_cst);
-        platform_test_step(what);
+        inject_fault(what);
         step(r);
         atomic_signal_fence(memory_order_seq_cst);
     }

@@ -223,7 +223,7 @@ stack_is_small(const void *context)
     const stack_t *now = &((const ucontext_t *)context)->uc_stack;
     char here;
     uintptr_t room = (uintptr_t)&here - (uintptr_t)now->ss_sp;
-    return room < MEM_STACK_MIN && room < now->ss_size;
+    return room < mem_stack_min() && room < now->ss_size;
 }
 
 /* What is to be called on another stack. */
