@@ -174,12 +174,28 @@ cpu_clear_flags(void)
 {
 }
 
-/* Call a function on another stack.  Returns false: not yet. */
-static bool
+/* Call a function on another stack, which ends at `top`.  Returns false where
+   that is not possible.  It keeps a frame pointer: the unwinder needs one to
+   get back to the first stack. */
+__attribute__((noinline)) static bool
 cpu_call_on(char *top, void (*function)(void *), void *argument)
 {
-    (void)top, (void)function, (void)argument;
-    return false;
+    register void *first __asm__("x0") = argument;
+    __asm__ volatile (
+        "mov x19, sp\n\t"
+        "mov sp, %[top]\n\t"
+        "blr %[function]\n\t"
+        "mov sp, x19"
+        : "+r" (first)
+        : [top] "r" (top), [function] "r" (function),
+          "r" (__builtin_frame_address(0))
+        : "x1", "x2", "x3", "x4", "x5", "x6", "x7", "x8", "x9", "x10", "x11",
+          "x12", "x13", "x14", "x15", "x16", "x17", "x18", "x19", "x30",
+          "memory", "cc", "v0", "v1", "v2", "v3", "v4", "v5", "v6", "v7",
+          "v8", "v9", "v10", "v11", "v12", "v13", "v14", "v15", "v16", "v17",
+          "v18", "v19", "v20", "v21", "v22", "v23", "v24", "v25", "v26",
+          "v27", "v28", "v29", "v30", "v31");
+    return true;
 }
 
 #endif

@@ -53,6 +53,41 @@ unwind_on_frame(struct _Unwind_Context *context, void *argument)
     return _URC_NO_REASON;
 }
 
+/* Where the C library's code is.  Written by unwind_init(), like the functions
+   above. */
+static struct platform_code unwind_libc;
+
+/* Find the object of the C library: the one that has pthread_create(). */
+static int
+unwind_on_object(struct dl_phdr_info *object, size_t size, void *function)
+{
+    struct platform_code all = {UINTPTR_MAX, 0};
+    (void)size;
+    for (int i = 0; i < object->dlpi_phnum; i++) {
+        const ElfW(Phdr) *part = &object->dlpi_phdr[i];
+        uintptr_t start = object->dlpi_addr + part->p_vaddr;
+        uintptr_t end = start + part->p_memsz;
+        if (part->p_type == PT_LOAD) {
+            all.start = start < all.start ? start : all.start;
+            all.end = end > all.end ? end : all.end;
+        }
+    }
+    if ((uintptr_t)function < all.start || (uintptr_t)function >= all.end) {
+        return 0;
+    }
+    unwind_libc = all;
+    return 1;
+}
+
+/* Is this frame the thread's first one?  musl has no unwind tables: the walk
+   ends at its function that calls main() or a thread's function. */
+static bool
+unwind_is_first(const struct unwind_frame *frame)
+{
+    return frame->pc >= unwind_libc.start && frame->pc < unwind_libc.end
+           && unwind_function((void *)frame->pc) == NULL;
+}
+
 /* Note the frames of the calling thread's C stack, the newest first; none
    where they cannot be had.  After a fault on the way, `count` frames are
    noted. */
@@ -60,8 +95,14 @@ static void
 unwind_stack(struct unwind *u)
 {
     u->count = 0;
-    if (unwind_walk != NULL) {
-        unwind_walk(unwind_on_frame, u);
+    if (unwind_walk == NULL) {
+        return;
+    }
+    unwind_walk(unwind_on_frame, u);
+    if (u->count > 1 && u->count < u->max
+        && unwind_is_first(&u->frames[u->count - 1])) {
+        u->frames[u->count] = u->frames[u->count - 1];
+        u->frames[u->count++].pc = 0;
     }
 }
 
@@ -121,6 +162,8 @@ unwind_init(void)
     if (library == NULL) {
         return;
     }
+    platform_list_objects(unwind_on_object,
+                          dlsym(RTLD_DEFAULT, "pthread_create"));
     *(void **)&unwind_pc = dlsym(library, "_Unwind_GetIPInfo");
     *(void **)&unwind_cfa = dlsym(library, "_Unwind_GetCFA");
     *(void **)&unwind_register = dlsym(library, "_Unwind_GetGR");
