@@ -90,17 +90,26 @@ cpu_syndrome(const mcontext_t *m)
     return 0;
 }
 
+/* Classes of exceptions: a fetched instruction, a misaligned pc, data. */
+enum { CPU_CLASS_FETCH = 0x20, CPU_CLASS_PC = 0x22, CPU_CLASS_DATA = 0x24 };
+
+static unsigned
+cpu_syndrome_class(uint64_t syndrome)
+{
+    return (unsigned)(syndrome >> 26) & 0x3f;
+}
+
 /* What was tried, by the class of the exception.  A cache maintenance
    instruction sets the write bit, too, whatever it does. */
 static enum cpu_access
 cpu_syndrome_access(uint64_t syndrome)
 {
     const uint64_t is_write = 1 << 6, is_cache = 1 << 8;
-    switch (syndrome >> 26 & 0x3f) {
-    case 0x20:                  /* instruction abort */
-    case 0x22:                  /* misaligned pc */
+    switch (cpu_syndrome_class(syndrome)) {
+    case CPU_CLASS_FETCH:
+    case CPU_CLASS_PC:
         return CPU_EXECUTE;
-    case 0x24:                  /* data abort */
+    case CPU_CLASS_DATA:
         return syndrome & is_cache ? CPU_UNKNOWN
                : syndrome & is_write ? CPU_WRITE : CPU_READ;
     default:
@@ -115,7 +124,9 @@ cpu_get_fault(const void *context, struct cpu_fault *fault)
     fault->trap = -1;
     fault->error = cpu_syndrome(m);
     fault->access = cpu_syndrome_access(fault->error);
-    fault->address = (uintptr_t)m->fault_address;
+    /* Of a misaligned pc the kernel tells no address. */
+    fault->address = cpu_syndrome_class(fault->error) == CPU_CLASS_PC
+                     ? (uintptr_t)m->pc : (uintptr_t)m->fault_address;
 }
 
 /* The name of the instruction that is defined to be undefined, if the code

@@ -79,12 +79,14 @@ unwind_on_object(struct dl_phdr_info *object, size_t size, void *function)
     return 1;
 }
 
-/* Is this frame the thread's first one?  musl has no unwind tables: the walk
-   ends at its function that calls main() or a thread's function. */
+/* Is the last frame of a walk the thread's first one?  musl has no unwind
+   tables: a walk ends at its function that calls main() or the thread's, and
+   where a signal interrupted it. */
 static bool
 unwind_is_first(const struct unwind_frame *frame)
 {
-    return frame->pc >= unwind_libc.start && frame->pc < unwind_libc.end
+    return !(frame->sp & UNWIND_INTERRUPTED)
+           && frame->pc >= unwind_libc.start && frame->pc < unwind_libc.end
            && unwind_function((void *)frame->pc) == NULL;
 }
 
