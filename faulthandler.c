@@ -859,9 +859,25 @@ crash_divide(void)
 {
     volatile int one = 1, zero = 0;
     volatile int result = one / zero;
-    /* Where the processor does not mind. */
-    raise(SIGFPE);
+    raise(SIGFPE);              /* some processors say that it is 0 */
     return result;
+}
+
+/* Read behind the end of a mapped file. */
+UNSANITIZED static void
+crash_past_end(void)
+{
+    const size_t size = 4096;
+    int fd = (int)syscall(SYS_memfd_create, "empty", 1u /* MFD_CLOEXEC */);
+    volatile char *map = fd < 0 ? MAP_FAILED
+                         : mmap(NULL, size, PROT_READ, MAP_SHARED, fd, 0);
+    if (fd >= 0) {
+        close(fd);
+    }
+    if (map != MAP_FAILED) {
+        (void)*map;
+        munmap((void *)(uintptr_t)map, size);
+    }
 }
 
 #define CRASH_STACK_MAX (100 * 1024 * 1024)
@@ -949,7 +965,7 @@ PyDoc_STRVAR(faulthandler_sigfpe_doc,
 "sigfpe($module, /)\n"
 "--\n"
 "\n"
-"Crash with SIGFPE: divide by zero.");
+"Crash with SIGFPE: divide by zero, or raise it where that is no fault.");
 
 PyDoc_STRVAR(faulthandler__sigfpe_doc,
 "_sigfpe($module, /)\n"
@@ -968,13 +984,14 @@ PyDoc_STRVAR(faulthandler_sigbus_doc,
 "sigbus($module, /)\n"
 "--\n"
 "\n"
-"Crash with SIGBUS: raise it in this thread.");
+"Crash with SIGBUS: read behind the end of a mapped file.");
 
 static PyObject *
 faulthandler_sigbus(PyObject *module, PyObject *args)
 {
     (void)module, (void)args;
-    raise(SIGBUS);
+    crash_past_end();
+    raise(SIGBUS);              /* there was no file to be had */
     Py_RETURN_NONE;
 }
 
@@ -982,13 +999,14 @@ PyDoc_STRVAR(faulthandler_sigill_doc,
 "sigill($module, /)\n"
 "--\n"
 "\n"
-"Crash with SIGILL: raise it in this thread.");
+"Crash with SIGILL: execute an undefined instruction.");
 
 static PyObject *
 faulthandler_sigill(PyObject *module, PyObject *args)
 {
     (void)module, (void)args;
-    raise(SIGILL);
+    cpu_undefined();
+    raise(SIGILL);              /* not known for this processor */
     Py_RETURN_NONE;
 }
 
