@@ -82,6 +82,7 @@ fault_is_inside(const void *context, const struct platform_code *ranges,
         if (mem_word(sp + i * sizeof word, &word) < 0) {
             return false;
         }
+        word = cpu_return_address(word);
         for (size_t j = 0; j < n; j++) {
             /* The call may be the last instruction: then it returns to the
                first address after the function. */

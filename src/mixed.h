@@ -380,11 +380,24 @@ native_mix_resume(struct native_mix *m, void *context)
     int tries = 0;
     for (uintptr_t at = sp; at < loop && at - sp < NATIVE_MIX_SEARCH
          && tries < NATIVE_MIX_TRIES; at += sizeof at) {
-        if (mem_word(at, &kept.pc) < 0
-            || native_record(kept.pc) != code) {
+        if (mem_word(at, &kept.pc) < 0) {
+            continue;
+        }
+        kept.pc = cpu_return_address(kept.pc);
+        if (native_record(kept.pc) != code) {
             continue;
         }
         tries++;
+        if (CPU_FRAME_RECORDS) {
+            /* The caller's frame begins where its saved pointer says. */
+            if (mem_word(at - sizeof at, &kept.fp) == 0) {
+                kept.sp = kept.fp;
+                if (native_mix_go_on(m, context, kept, loop)) {
+                    return true;
+                }
+            }
+            continue;
+        }
         kept.sp = at + sizeof at;
         while (kept.fp <= at && mem_word(kept.fp, &fp) == 0 && fp > kept.fp) {
             kept.fp = fp;

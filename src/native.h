@@ -350,20 +350,28 @@ native_write_stack(struct out *o, uintptr_t from, void **pcs,
     }
 }
 
-/* After a call through a bad pointer there is no code to unwind from: the
-   caller's address is at the stack pointer.  Go there.  Returns whether that
-   was so; the caller of this function puts the place back. */
+/* After a call through a bad pointer there is no code to unwind from.  The
+   caller's address is in the link register, or at the stack pointer.  Go
+   there.  Returns whether that was so; the caller of this function puts the
+   place back. */
 static bool
 native_leave_nowhere(void *context)
 {
     struct cpu_place place = cpu_get_place(context);
-    uintptr_t caller;
-    if (native_record(place.pc) != 0 || mem_word(place.sp, &caller) < 0
-        || native_record(caller) == 0) {
+    uintptr_t caller = cpu_link(context);
+    if (native_record(place.pc) != 0) {
+        return false;
+    }
+    if (caller == 0) {
+        if (mem_word(place.sp, &caller) < 0) {
+            return false;
+        }
+        place.sp += sizeof caller;
+    }
+    if (native_record(caller) == 0) {
         return false;
     }
     place.pc = caller;
-    place.sp += sizeof caller;
     cpu_set_place(context, place);
     return true;
 }
