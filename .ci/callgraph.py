@@ -81,8 +81,9 @@ CALLS = {
                                         until=(3, 12)),
     "_Py_IsFinalizing": call("loads a word of the runtime",
                              until=(3, 12)),
-    "_Unwind_Backtrace": call("what backtrace() calls; its library was opened"
-                              " when arming", stack=8 * 1024, optional=True),
+    "_Unwind_Backtrace": call("its library was opened when arming; finds its"
+                              " tables with _dl_find_object; 1.7 KiB"
+                              " measured", stack=8 * 1024, optional=True),
     "_Unwind_FindEnclosingFunction": call(
         "finds the tables as _Unwind_Backtrace does", stack=4 * 1024,
         optional=True),
@@ -95,9 +96,6 @@ CALLS = {
     "_dl_find_object": call("made for unwinders: takes no lock",
                             optional=True),
     "_exit": call("on the list", only=THREADS + CHILD),
-    "backtrace": call("its library was loaded when arming; finds its tables"
-                      " with _dl_find_object; 1.7 KiB measured",
-                      stack=8 * 1024, optional=True),
     "clock_gettime": call("on the list"),
     "close": call("on the list"),
     "fcntl": call("on the list"),
@@ -138,7 +136,6 @@ CALLS = {
     "pthread_getspecific": call("loads a word of the thread's own block"),
     "pthread_self": call("on the list"),
     "pthread_sigmask": call("on the list"),
-    "pwritev2": call("a bare system call"),
     "read": call("on the list"),
     "readlink": call("on the list"),
     "send": call("on the list"),
@@ -154,7 +151,6 @@ CALLS = {
                        " nothing that is interrupted holds one"),
     "sigpending": call("on the list"),
     "sigtimedwait": call("a bare system call"),
-    "statx": call("a bare system call"),
     "strcmp": call("on the list; only on our own text"),
     "strcspn": call("on the list; only on our own text", since=(3, 15)),
     "strncmp": call("on the list; only on our own text"),
@@ -189,7 +185,10 @@ INDIRECT = {
     "unwind_on_address": ["_Unwind_GetCFA", "_Unwind_GetIPInfo"],
     "unwind_on_frame": [
         "_Unwind_GetCFA", "_Unwind_GetGR", "_Unwind_GetIPInfo"],
+    "platform_find_object": ["_dl_find_object"],
+    "platform_open_lifted": ["out_open_both", "platform_open_to_read"],
     "unwind_find_function": ["_Unwind_FindEnclosingFunction"],
+    "unwind_is_first": ["_Unwind_FindEnclosingFunction"],
     "unwind_addresses": ["_Unwind_Backtrace"],
     "unwind_stack": ["_Unwind_Backtrace"],
     "report_step": [
@@ -231,7 +230,6 @@ ALIASES = {
     "open64": "open",
     "openat64": "openat",
     "pread64": "pread",
-    "pwritev64v2": "pwritev2",
     "setrlimit64": "setrlimit",
 }
 

@@ -225,8 +225,8 @@ out_open_both(const void *argument)
     return fd;
 }
 
-/* Open a sink's file, also if the process has no descriptor left: a program may
-   die of that. */
+/* Open a sink's file, also if the process has no descriptor left: programs die
+   of that. */
 static int
 out_open_path(const struct sink *sink)
 {

@@ -642,10 +642,10 @@ platform_fork_is_cheap(void)
     return kib > 0 && kib <= PLATFORM_TABLES_KIB;
 }
 
-/* Run a function in a child process: a copy of this one with the calling thread
-   alone, on another stack.  Not fork(): it runs handlers and takes locks.  The
-   child sends no signal when it ends, and only wait() with __WALL reaps it.
-   Returns its process id, or -1. */
+/* Run a function in a child process: a copy of this one, with the calling
+   thread alone, on another stack.  Not fork(): it runs handlers and takes
+   locks.  The child sends no signal when it ends, and only wait() with __WALL
+   reaps it.  Returns its process id, or -1. */
 static pid_t
 platform_spawn(int (*run)(void *), char *stack, size_t size, void *argument)
 {
@@ -668,8 +668,8 @@ on_child_fault(int signum)
     _exit(1);
 }
 
-/* Open a file in a child.  If no descriptor is left, the child closes some: they
-   are copies. */
+/* Open a file in a child.  If no descriptor is left, the child closes some:
+   they are copies. */
 static int
 platform_child_open(const char *path, int flags)
 {

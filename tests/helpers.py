@@ -35,10 +35,11 @@ LIBRARY = sysconfig.get_path("stdlib")      # the folder of its library
 FOLDER = os.path.realpath(tempfile.mkdtemp(prefix="faulthandler-"))
 
 # A crash has LIMIT seconds, one whose report hangs the 7 more that a report
-# is given, any child PATIENCE: then it is killed.
-LIMIT = 10
+# is given, any child PATIENCE: then it is killed.  An emulator needs more.
+SLOWER = int(os.environ.get("FAULTHANDLER_TEST_SLOWER", "1"))
+LIMIT = 10 * SLOWER
 HANG_LIMIT = LIMIT + 7
-PATIENCE = 30
+PATIENCE = 30 * SLOWER
 
 # The table of the C file: the signal, its title, how to raise it.
 SIGNALS = [

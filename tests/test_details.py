@@ -247,7 +247,6 @@ def test_collector():
     """, "the garbage collector is at work")
 
 
-@pytest.mark.skipif(not X86_64, reason="needs machine code of x86-64")
 def test_thread_of_c():
     """A thread that Python does not know, and after Python's end."""
     child = python(block(START) + block("""

@@ -7,7 +7,7 @@ from signal import SIGSEGV
 
 import pytest
 
-from helpers import LIMIT, SANITIZED, X86_64, python
+from helpers import LIMIT, SANITIZED, python
 
 
 LINE = (r"  Binary file (\"[^\"]+\"(, at [\w.@]*\+0x[0-9a-f]+)?|"
@@ -78,7 +78,6 @@ def test_call_through_bad_pointer(address):
     assert "libffi" in lines[1]
 
 
-@pytest.mark.skipif(not X86_64, reason="needs machine code of x86-64")
 @pytest.mark.parametrize("code", [
     "31e450", "4831ed31e450", "4831ed0f0b",
     "48bcddddddddddddddddff342500000000"])

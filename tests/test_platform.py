@@ -1,14 +1,15 @@
 """Crashes where little works.  .ci/stress places has many more."""
 
 import re
+import shutil
 
 from signal import SIGSEGV
 
 import pytest
 
 from helpers import (
-    DEBUG, LIMIT, SANITIZED, check, compile_library, python, report,
-    status_name)
+    DEBUG, LIMIT, SANITIZED, block, check, compile_library, preload, python,
+    report, run, status_name)
 
 
 @pytest.fixture(autouse=True)
@@ -122,3 +123,58 @@ def test_vfork_child():
         '  File "<string>", line 5 in <module>\n',
         "Floating point exception"))
     assert child.seconds < LIMIT
+
+
+@pytest.mark.parametrize("off, told", [
+    (0, True), (-100 * 86400 * 365, False), (1794576175, False)])
+def test_faked_clock(off, told):
+    """Where the clock and /proc disagree, no age of the process is told."""
+    compile_library("clock")
+    environment = preload("clock")
+    environment["CLOCK_OFF"] = str(off)
+    child = python("""
+        import faulthandler
+        faulthandler.enable(details=True)
+        faulthandler.sigsegv()
+    """, env=environment)
+    assert status_name(child.status) == "-SIGSEGV"
+    assert bool(re.search(r"Z, up \d+\.\d s", child.err)) == told
+    assert child.err.count("Fatal Python error") == 1
+
+
+def test_limit_of_descriptors():
+    """The limit is lifted while a file is opened, and not after that."""
+    child = python("""
+        import faulthandler, os, resource, signal
+        faulthandler.register(signal.SIGUSR1, "dump.txt", False)
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (20, limit[1]))
+        try:
+            while True:
+                os.dup(0)
+        except OSError:
+            pass
+        os.kill(os.getpid(), signal.SIGUSR1)
+        print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+        os.close(19)
+        print(open("dump.txt").read())
+    """)
+    assert child.status == 0
+    assert child.out == block("""
+        20
+        Stack (most recent call first):
+          File "<string>", line 10 in <module>
+
+    """)
+
+
+def test_symbols():
+    """What an older C library may not have is not linked to."""
+    nm = shutil.which("nm")
+    if nm is None:
+        pytest.skip("needs nm")
+    child = python("import faulthandler; print(faulthandler.__file__)")
+    symbols = run(nm, "-D", "--undefined-only", child.out.strip()).out
+    assert "process_vm_readv" in symbols
+    for name in ("_dl_find_object", "statx", "pwritev2", "backtrace"):
+        assert not re.search(r"(?m) %s\b" % name, symbols)

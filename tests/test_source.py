@@ -128,8 +128,8 @@ def readme():
 
 
 # Rooms that another room's tests test: the room, and that one.
-TESTED_BY = {"map": "fault", "request": "signature",
-             "unwind": "native"}
+TESTED_BY = {"inject": "report_steps", "map": "fault",
+             "request": "signature", "unwind": "native"}
 
 
 def test_rooms_have_tests():
@@ -213,3 +213,13 @@ def test_call_graph():
         child = run(sys.executable, script, limit=300,
                     env=environment(CALLGRAPH_LIBBACKTRACE=built))
         assert child.status == 0
+
+
+def test_musl():
+    """The C file compiles for musl, with gcc and clang, without warnings."""
+    if not shutil.which("musl-gcc") or not shutil.which("clang"):
+        pytest.skip("needs musl-gcc and clang")
+    if sys.version_info < (3, 9):
+        pytest.skip("this Python.h includes crypt.h")
+    child = run(os.path.join(HERE, "tools", "musl"), PYTHON, limit=120)
+    assert (child.status, child.out, child.err) == (0, "musl: ok\n", "")

@@ -20,6 +20,8 @@ on_signal(int signum, siginfo_t *info, void *context)
 
 #ifdef __x86_64__
     pc = (void *)((ucontext_t *)context)->uc_mcontext.gregs[REG_RIP];
+#elif defined(__aarch64__)
+    pc = (void *)((ucontext_t *)context)->uc_mcontext.pc;
 #endif
     if (info->si_code > 0)
         size = snprintf(line, sizeof line, "signal %d code %d at %p%s",
