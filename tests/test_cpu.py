@@ -9,9 +9,11 @@ from signal import SIGBUS, SIGFPE, SIGILL, SIGSEGV
 
 import pytest
 
-from details import FILL, FREED, NOWHERE, NO_ADDRESS, ODD, REGISTERS, dies
+from details import (
+    FILL, FREED, NOWHERE, NO_ADDRESS, ODD, REGISTERS, START, dies,
+    split_registers)
 from helpers import (
-    CHILDREN, PYTHON, X86_64, compiler, crash, python, run, write_file)
+    CHILDREN, PYTHON, X86_64, block, compiler, crash, python, run, write_file)
 
 
 CHECK_ALIGNMENT = "9c810c24000004009d"      # sets EFLAGS.AC
@@ -125,6 +127,69 @@ def test_causes_of_machine_code(signum, digits, lines):
     """ % digits, signum, *lines)
 
 
+ALIGNED = ": the address is not aligned (BUS_ADRALN)"
+
+# The same for aarch64.  Any number is an address there; the kernel tells it.
+AARCH64_CAUSES = [
+    ("call through NULL", SIGSEGV, "000080d200003fd6",
+     "executing address 0x0000000000000000 (a NULL pointer)" + NOWHERE),
+    ("write to NULL plus 8", SIGSEGV, "000180d2000000f9",
+     "writing address 0x0000000000000008 (a NULL pointer plus 8)" + NOWHERE),
+    ("push to NULL", SIGSEGV, "000080d21f000091e00f1ff8",
+     "writing address 0xfffffffffffffff0 (a NULL pointer minus 16)"
+     + NOWHERE),
+    ("maintain the cache at NULL plus 8", SIGSEGV, "000180d2207b0bd5",
+     "accessing address 0x0000000000000008 (a NULL pointer plus 8)"
+     + NOWHERE),
+    ("read of freed memory", SIGSEGV,
+     "a0bb9bd2a0bbbbf2a0bbdbf2a0bbfbf2000840f9",
+     "reading address 0xdddddddddddddded" + NOWHERE,
+     "register x0 is " + ODD + FREED),
+    ("write to freed memory", SIGSEGV,
+     "a0bb9bd2a0bbbbf2a0bbdbf2a0bbfbf2000c00f9",
+     "writing address 0xddddddddddddddf5" + NOWHERE,
+     "register x0 is " + ODD + FREED),
+    ("misaligned jump", SIGBUS, "0000005000001fd6",
+     "executing address 0x…" + ALIGNED),
+    ("misaligned stack pointer", SIGBUS, "ff2300d1e00340f9",
+     "accessing address 0x…" + ALIGNED),
+    ("misaligned exclusive read", SIGBUS, "e007009101fc5fc8",
+     "reading address 0x…" + ALIGNED),
+    ("undefined", SIGILL, "00000000",
+     "illegal opcode (udf, by which compilers mark what must not be reached) "
+     "at address 0x… (ILL_ILLOPC)"),
+    ("only the kernel's", SIGILL, "001038d5",
+     "illegal opcode at address 0x… (ILL_ILLOPC)"),
+]
+only_aarch64 = pytest.mark.skipif(os.uname().machine != "aarch64",
+                                  reason="needs machine code of aarch64")
+
+
+@only_aarch64
+@pytest.mark.parametrize(
+    "signum, digits, lines",
+    [(*row[1:3], row[3:]) for row in AARCH64_CAUSES],
+    ids=[row[0] for row in AARCH64_CAUSES])
+def test_causes_of_aarch64(signum, digits, lines):
+    """What the processor refuses, each way."""
+    dies("""
+        import machine
+        machine.run(%r)()
+    """ % digits, signum, *lines)
+
+
+@only_aarch64
+def test_registers_of_aarch64():
+    """All of them, in gdb's order, with the instruction at the end."""
+    child = python(block(START) + block("""
+        import machine
+        machine.run("010380d2000080d2000040b9")()         # x1 = 24, x0 = 0, read [x0]
+    """))
+    _, holds = split_registers(child.err)
+    assert (holds["x0"], holds["x1"], holds["sp"], holds["code"]) == (
+        "<- the address", "24", "this thread's stack", "00 00 40 b9")
+
+
 def seen_by_objdump(text):
     """The base and the index of an instruction's operand, "-" for none."""
     text = re.sub(r"\b(rex\S*|repn?z|rep|lock|bnd|notrack|data16|[c-gs]s) ",
@@ -166,7 +231,6 @@ def test_operands_of_a_library():
     assert wrong == []
 
 
-@pytest.mark.skipif(not X86_64, reason="needs machine code of x86-64")
 @pytest.mark.parametrize("kind", ["CFUNCTYPE", "PYFUNCTYPE"])
 def test_illegal_opcode(kind):
     """An illegal opcode in machine code made at run time."""
@@ -196,7 +260,6 @@ def test_integer_division(kind):
     """, SIGFPE)
 
 
-@pytest.mark.skipif(not X86_64, reason="needs machine code of x86-64")
 @pytest.mark.parametrize("code", ["31c0ffd0", "48b8ddddddddddddddddffd0"])
 def test_call_through_null(code):
     """A jump to address 0, and to an address that is none."""
@@ -211,7 +274,6 @@ def test_call_through_null(code):
     """)
 
 
-@pytest.mark.skipif(not X86_64, reason="needs machine code of x86-64")
 @pytest.mark.parametrize(
     "code", ["31e450", "48bcddddddddddddddddff3425000000000f0b"])
 def test_lost_stack_pointer(code):

@@ -74,7 +74,7 @@ def test_literal():
           r13     0x…  LIBRARY+0x… (PyErr_SetString+0x4)
           r14     0x0000000000000000
           r15     0x0000000000000000
-          rip     0x…  readable, writable and executable memory of /dev/zero (deleted)
+          rip     0x…  readable and executable memory of /dev/zero (deleted)
           eflags  0x…  trap 14, error 4
           code    8a 40 10 c3 00 00 00 00 00 00 00 00 00 00 00
     """)

@@ -95,14 +95,14 @@ LINES = {
 def test_details(step, how):
     """A fault among the details leaves the other lines, and the stack."""
     child = inject(step, how, """
-        import gc
+        import gc, signal
         faulthandler.enable(details=True, c_stack=False)
         faulthandler.context("a note")
         def crash(phase, info):
             try:
                 raise ValueError("it is wrong")
             except ValueError:
-                faulthandler.sigbus()
+                signal.raise_signal(signal.SIGBUS)
         gc.callbacks.append(crash)
         gc.collect()
     """)

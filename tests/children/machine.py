@@ -18,9 +18,11 @@ AARCH64 = {
         "0000cad21f000091e00300f9c0035fd6",
     "4881ec0000004050": "0000a8d2ff6320cbe00300f9",     # sp -= 1 GiB, push
     "48bcddddddddddddddddff342500000000":           # sp not canonical, read
-        "a0bb9bd2a0bbbbf2a0bbdbf2a0bbfbf21f000091e00340f9",
+        "00ba9bd2a0bbbbf2a0bbdbf2a0bbfbf21f000091e00340f9",
+    "48bcddddddddddddddddff3425000000000f0b":       # the same
+        "00ba9bd2a0bbbbf2a0bbdbf2a0bbfbf21f000091e00340f9",
     "48b8ddddddddddddddddffd0":                     # call freed memory
-        "a0bb9bd2a0bbbbf2a0bbdbf2a0bbfbf200003fd6",
+        "80bb9bd2a0bbbbf2a0bbdbf2a0bbfbf200003fd6",
 }
 
 pages = []
