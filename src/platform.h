@@ -15,9 +15,6 @@
 #undef _FORTIFY_SOURCE
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
-#if PY_VERSION_HEX < 0x030B0000
-#  include <frameobject.h>
-#endif
 
 #include <dlfcn.h>
 #include <elf.h>
