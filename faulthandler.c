@@ -708,8 +708,8 @@ fatal_learn_loop(void)
     unwind_stack(&u);
     for (size_t i = 0; i + 1 < u.count; i++) {
         if (loops.result == FRAME_WALK_ON
-            && native_mix_holds(&frames[i], loops.place)) {
-            native_loop_part = unwind_find_function(frames[i].pc - 1);
+            && mixed_holds(&frames[i], loops.place)) {
+            mixed_loop_part = unwind_find_function(frames[i].pc - 1);
         }
     }
     mem_end(&session);
@@ -1164,7 +1164,7 @@ module_init_process(void)
                                               context_on_exit) == 0;
         pthread_atfork(NULL, NULL, module_after_fork);
         module_note_printers();
-        native_loop = platform_find_code("_PyEval_EvalFrameDefault");
+        mixed_loop = platform_find_code("_PyEval_EvalFrameDefault");
         done = true;
     }
     pthread_mutex_unlock(&module_lock);

@@ -63,8 +63,8 @@ THREADS = ["later_run"]
 # its own, which may end there without harm.
 CHILD = []
 if LIBBACKTRACE:
-    CHILD += ["__wrap_dl_iterate_phdr", "native_on_error", "native_on_line",
-              "native_on_symbol", "native_search", "on_child_fault"]
+    CHILD += ["__wrap_dl_iterate_phdr", "symbol_on_error", "symbol_on_line",
+              "symbol_on_symbol", "symbol_search", "on_child_fault"]
 
 # Every outside function that a handler may reach, and why that is safe.
 # "On the list": POSIX has it among the async-signal-safe functions.

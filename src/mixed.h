@@ -20,25 +20,25 @@
    however the compiler has cut the function into parts.  Before 3.10 loops
    are told by their code; each runs one frame. */
 
-#define NATIVE_MIX_NEWEST 100
-#define NATIVE_MIX_OLDEST 28
-#define NATIVE_MIX_STATES 8
-#define NATIVE_MIX_GAP "  <C frames may be missing here>\n"
+#define MIXED_NEWEST 100
+#define MIXED_OLDEST 28
+#define MIXED_STATES 8
+#define MIXED_GAP "  <C frames may be missing here>\n"
 
 /* The code of the evaluation loop; where the part of it begins that called
    enable(), which Debian's compiler puts elsewhere. */
-static struct platform_code native_loop;
-static uintptr_t native_loop_part;
+static struct platform_code mixed_loop;
+static uintptr_t mixed_loop_part;
 
 /* A crash's C stack.  As many frames as fit into the usual stack of 8 MiB:
    where it overflowed, they are small. */
-#define NATIVE_MIX_MAX (512 * 1024)
-#define NATIVE_MIX_FEW (4 * 1024)
+#define MIXED_MAX (512 * 1024)
+#define MIXED_FEW (4 * 1024)
 
-static struct unwind_frame *native_frames;      /* mapped at the crash, or */
-static struct unwind_frame native_few[NATIVE_MIX_FEW];
+static struct unwind_frame *mixed_frames;      /* mapped at the crash, or */
+static struct unwind_frame mixed_few[MIXED_FEW];
 
-struct native_mix {
+struct mixed {
     struct out *o;
     struct frame_memory *lines;
     const struct unwind_frame *frames;
@@ -58,48 +58,48 @@ struct native_mix {
     size_t strays;              /* loops whose frames are not known */
     size_t lost;                /* frames whose loop was not found */
     bool writes;                /* not before all is counted and looked up */
-    struct native_symbols symbols;
+    struct symbol_lookup symbols;
     struct native_seen *seen;
     size_t wanted_count;
-    struct native_frame wanted[NATIVE_MIX_NEWEST + NATIVE_MIX_OLDEST];
+    struct native_frame wanted[MIXED_NEWEST + MIXED_OLDEST];
     size_t states;
-    struct frame_loops loops[NATIVE_MIX_STATES];
+    struct frame_loops loops[MIXED_STATES];
 };
 
-static struct native_mix native_mixed;
+static struct mixed mixed_now;
 
 /* Is the next frame one of those that are written? */
 static bool
-native_mix_shows(struct native_mix *m)
+mixed_shows(struct mixed *m)
 {
     size_t i = m->shown++;
-    size_t max = NATIVE_MIX_NEWEST + NATIVE_MIX_OLDEST;
+    size_t max = MIXED_NEWEST + MIXED_OLDEST;
     if (m->total <= max) {
         return i < m->total;
     }
-    if (i == NATIVE_MIX_NEWEST && m->writes) {
+    if (i == MIXED_NEWEST && m->writes) {
         out_room(m->o, OUT_LINE_MAX);
         out_text(m->o, "  ... ");
         out_decimal(m->o, m->total - max);
         out_text(m->o, m->full ? " or more" : "");
         out_text(m->o, " frames not shown ...\n");
     }
-    return i < NATIVE_MIX_NEWEST
-           || (i >= m->total - NATIVE_MIX_OLDEST && i < m->total);
+    return i < MIXED_NEWEST
+           || (i >= m->total - MIXED_OLDEST && i < m->total);
 }
 
 /* A C frame that is shown: noted to be looked up with the others, or
    written. */
 static void
-native_mix_c(struct native_mix *m, uintptr_t pc, bool is_return)
+mixed_c(struct mixed *m, uintptr_t pc, bool is_return)
 {
     struct native_frame frame = {pc, is_return};
-    if (!native_mix_shows(m)) {
+    if (!mixed_shows(m)) {
         return;
     }
     if (m->writes) {
         native_see(m->seen, pc);
-        native_write_lines(m->o, &m->symbols, &frame);
+        symbol_write_lines(m->o, &m->symbols, &frame);
     }
     else {
         m->wanted[m->wanted_count++] = frame;
@@ -108,14 +108,14 @@ native_mix_c(struct native_mix *m, uintptr_t pc, bool is_return)
 
 /* The Python frames of a loop. */
 static void
-native_mix_python(struct native_mix *m, struct frame_loops *loop)
+mixed_python(struct mixed *m, struct frame_loops *loop)
 {
     struct frame_walk *w = &loop->start;
     for (size_t i = 0; i < loop->shown; i++) {
         if (frame_walk_next(w) != FRAME_WALK_ON) {
             return;
         }
-        if (native_mix_shows(m) && m->writes) {
+        if (mixed_shows(m) && m->writes) {
             frame_write(m->o, &w->frame, &w->code, m->lines);
         }
     }
@@ -123,7 +123,7 @@ native_mix_python(struct native_mix *m, struct frame_loops *loop)
 
 /* The size of a C frame, 0 if it is not known. */
 static uintptr_t
-native_mix_size(const struct native_mix *m, size_t i)
+mixed_size(const struct mixed *m, size_t i)
 {
     const uintptr_t mask = ~(uintptr_t)UNWIND_BITS;
     return i + 1 < m->count ? (m->frames[i + 1].sp & mask)
@@ -132,7 +132,7 @@ native_mix_size(const struct native_mix *m, size_t i)
 
 /* Is this address in a C frame, which is not the last one? */
 static bool
-native_mix_holds(const struct unwind_frame *frame, uintptr_t place)
+mixed_holds(const struct unwind_frame *frame, uintptr_t place)
 {
     return place >= (frame->sp & ~(uintptr_t)UNWIND_BITS)
            && place < (frame[1].sp & ~(uintptr_t)UNWIND_BITS);
@@ -141,25 +141,25 @@ native_mix_holds(const struct unwind_frame *frame, uintptr_t place)
 /* Is this C frame an evaluation loop, by its code, or by the size of its frame
    where the code is in a part that is not known? */
 static bool
-native_mix_is_loop(struct native_mix *m, size_t i)
+mixed_is_loop(struct mixed *m, size_t i)
 {
     const struct unwind_frame *frame = &m->frames[i];
     uintptr_t pc = frame->pc - (frame->sp & UNWIND_INTERRUPTED ? 0 : 1);
     if (pc != m->told_pc) {
         m->told_pc = pc;
-        m->told = (pc >= native_loop.start && pc < native_loop.end)
-                  || (native_loop_part != 0
-                      && unwind_find_function(pc) == native_loop_part);
+        m->told = (pc >= mixed_loop.start && pc < mixed_loop.end)
+                  || (mixed_loop_part != 0
+                      && unwind_find_function(pc) == mixed_loop_part);
     }
     return m->told
-           || (m->loop_size != 0 && native_mix_size(m, i) == m->loop_size
-               && native_record(pc) == native_record(native_loop.start));
+           || (m->loop_size != 0 && mixed_size(m, i) == m->loop_size
+               && native_record(pc) == native_record(mixed_loop.start));
 }
 
 /* The loop that a C frame is, NULL if it is none.  Several thread states may
    have theirs on one C stack: that of a subinterpreter comes first. */
 static struct frame_loops *
-native_mix_find(struct native_mix *m, size_t i)
+mixed_find(struct mixed *m, size_t i)
 {
     const struct unwind_frame *frame = &m->frames[i];
     for (size_t j = 0; j < m->states; j++) {
@@ -167,10 +167,10 @@ native_mix_find(struct native_mix *m, size_t i)
         if (loop->result != FRAME_WALK_ON) {
             continue;
         }
-        if (!(!CPYTHON_FRAME_OBJECTS) && native_mix_is_loop(m, i)) {
+        if (!(!CPYTHON_FRAME_OBJECTS) && mixed_is_loop(m, i)) {
             return i == 0 && m->newborn ? NULL : loop;
         }
-        if (i + 1 < m->count && native_mix_holds(frame, loop->place)) {
+        if (i + 1 < m->count && mixed_holds(frame, loop->place)) {
             return loop;
         }
     }
@@ -180,22 +180,22 @@ native_mix_find(struct native_mix *m, size_t i)
 /* One C frame, or what it runs.  The first one's line is what crashed, and is
    shown even if that is an evaluation loop. */
 static void
-native_mix_frame(struct native_mix *m, size_t i)
+mixed_frame(struct mixed *m, size_t i)
 {
     const struct unwind_frame *frame = &m->frames[i];
-    struct frame_loops *loop = native_mix_find(m, i);
-    if (frame->sp & UNWIND_AFTER_GAP && native_mix_shows(m) && m->writes) {
+    struct frame_loops *loop = mixed_find(m, i);
+    if (frame->sp & UNWIND_AFTER_GAP && mixed_shows(m) && m->writes) {
         out_room(m->o, OUT_LINE_MAX);
-        out_text(m->o, NATIVE_MIX_GAP);
+        out_text(m->o, MIXED_GAP);
     }
     if (loop == NULL || loop->shown == 0 || (i == 0 && !m->nowhere)) {
-        native_mix_c(m, frame->pc, !(frame->sp & UNWIND_INTERRUPTED));
+        mixed_c(m, frame->pc, !(frame->sp & UNWIND_INTERRUPTED));
     }
     if (loop != NULL) {
-        native_mix_python(m, loop);
+        mixed_python(m, loop);
         frame_loops_next(loop);
     }
-    else if (i > 0 && native_mix_is_loop(m, i)) {
+    else if (i > 0 && mixed_is_loop(m, i)) {
         m->strays++;
     }
 }
@@ -203,7 +203,7 @@ native_mix_frame(struct native_mix *m, size_t i)
 /* Python frames whose loop was not found.  Where the C stack was cut, theirs
    are behind the cut. */
 static void
-native_mix_rest(struct native_mix *m)
+mixed_rest(struct mixed *m)
 {
     if (!m->whole && m->writes) {
         out_room(m->o, OUT_LINE_MAX);
@@ -216,7 +216,7 @@ native_mix_rest(struct native_mix *m)
                 m->lost += loop->shown;
             }
             else {
-                native_mix_python(m, loop);
+                mixed_python(m, loop);
             }
         }
         m->lost += loop->result == FRAME_WALK_CUT ? loop->shown : 0;
@@ -225,29 +225,29 @@ native_mix_rest(struct native_mix *m)
 
 /* Go through the two stacks as one, from the newest frame on. */
 static void
-native_mix_pass(struct native_mix *m, const uintptr_t *states)
+mixed_pass(struct mixed *m, const uintptr_t *states)
 {
     for (size_t i = 0; i < m->states; i++) {
         frame_loops_begin(&m->loops[i], states[i]);
     }
     m->shown = m->strays = m->lost = 0;
     if (m->nowhere) {
-        native_mix_c(m, m->target, false);
+        mixed_c(m, m->target, false);
     }
     for (size_t i = 0; i < m->count && m->frames[i].pc != 0; i++) {
-        native_mix_frame(m, i);
+        mixed_frame(m, i);
     }
-    native_mix_rest(m);
+    mixed_rest(m);
 }
 
 /* How many C frames are loops.  Notes the size of the first one. */
 static size_t
-native_mix_count_loops(struct native_mix *m, uintptr_t *size)
+mixed_count_loops(struct mixed *m, uintptr_t *size)
 {
     size_t loops = 0;
     for (size_t i = 0; i < m->count && m->frames[i].pc != 0; i++) {
-        if (native_mix_is_loop(m, i)) {
-            *size = *size == 0 ? native_mix_size(m, i) : *size;
+        if (mixed_is_loop(m, i)) {
+            *size = *size == 0 ? mixed_size(m, i) : *size;
             loops++;
         }
     }
@@ -259,10 +259,10 @@ native_mix_count_loops(struct native_mix *m, uintptr_t *size)
    that does not run.  There may be fewer, where the compiler has split the
    function: then all C frames of that size must make up for it. */
 static bool
-native_mix_agrees(struct native_mix *m, const uintptr_t *states)
+mixed_agrees(struct mixed *m, const uintptr_t *states)
 {
     uintptr_t size = 0;
-    size_t frames = 0, loops = native_mix_count_loops(m, &size);
+    size_t frames = 0, loops = mixed_count_loops(m, &size);
     for (size_t i = 0; i < m->states; i++) {
         struct frame_loops *loop = &m->loops[i];
         for (frame_loops_begin(loop, states[i]); loop->result == FRAME_WALK_ON;
@@ -272,7 +272,7 @@ native_mix_agrees(struct native_mix *m, const uintptr_t *states)
     }
     if (m->whole && loops < frames) {
         m->loop_size = size;
-        bool agrees = native_mix_count_loops(m, &size) == frames;
+        bool agrees = mixed_count_loops(m, &size) == frames;
         m->unplaced = agrees ? 0 : frames;
         return agrees;
     }
@@ -283,7 +283,7 @@ native_mix_agrees(struct native_mix *m, const uintptr_t *states)
 /* Unwind, with a way back from a fault: what was overwritten may lead
    anywhere. */
 static void
-native_mix_walk(struct unwind *u)
+mixed_walk(struct unwind *u)
 {
     sigjmp_buf here;
     sigjmp_buf *outer = mem_here->recover;
@@ -303,14 +303,14 @@ native_mix_walk(struct unwind *u)
    first-th on: what the handler itself put on the stack is left out.  Returns
    how many there are, 0 if the place is not met. */
 static size_t
-native_mix_collect(struct native_mix *m, size_t first, uintptr_t pc)
+mixed_collect(struct mixed *m, size_t first, uintptr_t pc)
 {
     static struct unwind u;
-    struct unwind_frame *frames = native_frames + first;
+    struct unwind_frame *frames = mixed_frames + first;
     size_t skip = 0;
     u.frames = frames;
     u.max = m->max - first;
-    native_mix_walk(&u);
+    mixed_walk(&u);
     m->full = u.count == u.max;
     m->fp = u.fp;
     while (skip < u.count && frames[skip].pc != pc) {
@@ -323,7 +323,7 @@ native_mix_collect(struct native_mix *m, size_t first, uintptr_t pc)
 /* Where the next evaluation loop is that lies behind a stack pointer, 0 if
    there is none. */
 static uintptr_t
-native_mix_next_place(struct native_mix *m, uintptr_t sp)
+mixed_next_place(struct mixed *m, uintptr_t sp)
 {
     uintptr_t next = 0;
     for (size_t i = 0; i < m->states; i++) {
@@ -341,23 +341,23 @@ native_mix_next_place(struct native_mix *m, uintptr_t sp)
 
 /* How far a return address is searched for, how many are tried, and how often
    that is done. */
-#define NATIVE_MIX_SEARCH (256 * 1024)
-#define NATIVE_MIX_TRIES 64
-#define NATIVE_MIX_GAPS 16
+#define MIXED_SEARCH (256 * 1024)
+#define MIXED_TRIES 64
+#define MIXED_GAPS 16
 
 /* Go on from a place, if that is in the frame of the evaluation loop that
    holds an address. */
 static bool
-native_mix_go_on(struct native_mix *m, void *context,
+mixed_go_on(struct mixed *m, void *context,
                  struct cpu_place place, uintptr_t loop)
 {
     const struct unwind_frame *last = &m->frames[m->count];
     cpu_set_place(context, place);
-    size_t count = native_mix_collect(m, m->count, place.pc);
-    if (count < 2 || !native_mix_holds(last, loop)) {
+    size_t count = mixed_collect(m, m->count, place.pc);
+    if (count < 2 || !mixed_holds(last, loop)) {
         return false;
     }
-    native_frames[m->count].sp = place.sp | UNWIND_AFTER_GAP;
+    mixed_frames[m->count].sp = place.sp | UNWIND_AFTER_GAP;
     m->count += count;
     m->whole = m->frames[m->count - 1].pc == 0;
     return true;
@@ -370,16 +370,16 @@ native_mix_go_on(struct native_mix *m, void *context,
    is in the chain of those that were saved, or right under the return address.
    Returns whether it was found; the context's place was changed. */
 static bool
-native_mix_resume(struct native_mix *m, void *context)
+mixed_resume(struct mixed *m, void *context)
 {
     uintptr_t sp = m->frames[m->count - 1].sp & ~(uintptr_t)UNWIND_BITS;
-    uintptr_t loop = native_mix_next_place(m, sp);
-    uintptr_t code = native_record(native_loop.start);
+    uintptr_t loop = mixed_next_place(m, sp);
+    uintptr_t code = native_record(mixed_loop.start);
     struct cpu_place kept = {0, 0, m->fp};
     uintptr_t fp;
     int tries = 0;
-    for (uintptr_t at = sp; at < loop && at - sp < NATIVE_MIX_SEARCH
-         && tries < NATIVE_MIX_TRIES; at += sizeof at) {
+    for (uintptr_t at = sp; at < loop && at - sp < MIXED_SEARCH
+         && tries < MIXED_TRIES; at += sizeof at) {
         if (mem_word(at, &kept.pc) < 0) {
             continue;
         }
@@ -392,7 +392,7 @@ native_mix_resume(struct native_mix *m, void *context)
             /* The caller's frame begins where its saved pointer says. */
             if (mem_word(at - sizeof at, &kept.fp) == 0) {
                 kept.sp = kept.fp;
-                if (native_mix_go_on(m, context, kept, loop)) {
+                if (mixed_go_on(m, context, kept, loop)) {
                     return true;
                 }
             }
@@ -403,9 +403,9 @@ native_mix_resume(struct native_mix *m, void *context)
             kept.fp = fp;
         }
         struct cpu_place pushed = kept;
-        if (native_mix_go_on(m, context, kept, loop)
+        if (mixed_go_on(m, context, kept, loop)
             || (mem_word(at - sizeof at, &pushed.fp) == 0
-                && native_mix_go_on(m, context, pushed, loop))) {
+                && mixed_go_on(m, context, pushed, loop))) {
             return true;
         }
     }
@@ -414,66 +414,66 @@ native_mix_resume(struct native_mix *m, void *context)
 
 /* Find the C frames of a crash. */
 static void
-native_mix_unwind(struct native_mix *m, void *context, const uintptr_t *states)
+mixed_unwind(struct mixed *m, void *context, const uintptr_t *states)
 {
     struct cpu_place place = cpu_get_place(context);
-    if (native_frames == NULL) {
-        void *memory = mmap(NULL, NATIVE_MIX_MAX * sizeof *native_frames,
+    if (mixed_frames == NULL) {
+        void *memory = mmap(NULL, MIXED_MAX * sizeof *mixed_frames,
                             PROT_READ | PROT_WRITE,
                             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
                             0);
-        native_frames = memory == MAP_FAILED ? native_few : memory;
+        mixed_frames = memory == MAP_FAILED ? mixed_few : memory;
     }
-    m->max = native_frames == native_few ? NATIVE_MIX_FEW : NATIVE_MIX_MAX;
-    m->frames = native_frames;
-    m->count = native_mix_collect(m, 0, place.pc);
+    m->max = mixed_frames == mixed_few ? MIXED_FEW : MIXED_MAX;
+    m->frames = mixed_frames;
+    m->count = mixed_collect(m, 0, place.pc);
     if (m->count == 0) {
-        native_frames[0] = (struct unwind_frame) {place.pc, place.sp};
+        mixed_frames[0] = (struct unwind_frame) {place.pc, place.sp};
         m->count = 1;
     }
-    native_frames[0].sp = (place.sp & ~(uintptr_t)UNWIND_BITS)
+    mixed_frames[0].sp = (place.sp & ~(uintptr_t)UNWIND_BITS)
                           | (m->nowhere ? 0 : UNWIND_INTERRUPTED);
-    m->whole = native_frames[m->count - 1].pc == 0;
+    m->whole = mixed_frames[m->count - 1].pc == 0;
     for (size_t i = 0; i < m->states; i++) {
         frame_loops_begin(&m->loops[i], states[i]);
     }
     int gaps = (!CPYTHON_FRAME_OBJECTS) && mem_here->way == MEM_DIRECT
-               ? NATIVE_MIX_GAPS : 0;
+               ? MIXED_GAPS : 0;
     while (!m->whole && !m->full && gaps-- > 0
-           && native_mix_resume(m, context)) {
+           && mixed_resume(m, context)) {
     }
 }
 
 /* Write the crashing thread's C frames from the fault on, with the Python
    frames of its states in them. */
 static void
-native_write_mixed(struct out *o, void *context, const uintptr_t *states,
+mixed_write(struct out *o, void *context, const uintptr_t *states,
                    size_t count, struct frame_memory *lines, int64_t until,
                    struct native_seen *seen)
 {
-    struct native_mix *m = &native_mixed;
+    struct mixed *m = &mixed_now;
     memset(m, 0, sizeof *m);
     m->o = o;
     m->lines = lines;
     m->seen = seen;
     m->target = cpu_get_place(context).pc;
     m->nowhere = native_leave_nowhere(context);
-    m->states = count < NATIVE_MIX_STATES ? count : NATIVE_MIX_STATES;
-    native_mix_unwind(m, context, states);
-    if (!(!CPYTHON_FRAME_OBJECTS) && !native_mix_agrees(m, states)) {
+    m->states = count < MIXED_STATES ? count : MIXED_STATES;
+    mixed_unwind(m, context, states);
+    if (!(!CPYTHON_FRAME_OBJECTS) && !mixed_agrees(m, states)) {
         m->states = 0;
     }
-    native_mix_pass(m, states);
+    mixed_pass(m, states);
     m->total = m->shown;
-    native_mix_pass(m, states);
+    mixed_pass(m, states);
     if (!o->failed) {
-        native_look_up(&m->symbols, m->wanted, m->wanted_count, until);
+        symbol_look_up(&m->symbols, m->wanted, m->wanted_count, until);
     }
     m->writes = true;
-    native_mix_pass(m, states);
+    mixed_pass(m, states);
     if (m->shown != m->total) {
         out_room(o, OUT_LINE_MAX);
-        out_text(o, NATIVE_MIX_GAP);    /* a frame changed meanwhile */
+        out_text(o, MIXED_GAP);    /* a frame changed meanwhile */
     }
     m->lost += m->unplaced;
     if (m->strays > 0 || m->lost > 0) {

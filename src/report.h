@@ -420,7 +420,7 @@ report_find_states(const struct report *r, uintptr_t *states)
     if (r->has_current) {
         states[count++] = r->current.at;
     }
-    for (size_t i = 0; i < r->list->count && count < NATIVE_MIX_STATES; i++) {
+    for (size_t i = 0; i < r->list->count && count < MIXED_STATES; i++) {
         struct thread t;
         uintptr_t frame;
         uintptr_t at = r->list->threads[i];
@@ -435,11 +435,11 @@ report_find_states(const struct report *r, uintptr_t *states)
 static void
 report_mixed_stack(struct report *r)
 {
-    uintptr_t states[NATIVE_MIX_STATES];
+    uintptr_t states[MIXED_STATES];
     size_t count = report_find_states(r, states);
     out_room(&r->out, OUT_LINE_MAX);
     out_text(&r->out, "\nTraceback (most recent call first):\n");
-    native_write_mixed(&r->out, r->context, states, count, r->lines,
+    mixed_write(&r->out, r->context, states, count, r->lines,
                        r->out.deadline, &r->seen);
 }
 
@@ -525,7 +525,7 @@ report_write(struct report *r)
         report_step(r, report_flush, "output");
         report_step(r, request->mixed ? report_mixed_stack : report_c_stack,
                     "C stack");
-        native_forget(&native_mixed.symbols);   /* also of a broken lookup */
+        symbol_forget(&mixed_now.symbols);   /* also of a broken lookup */
         cpu_set_place(r->context, place);  /* the unwinder was led on */
         if (request->details) {
             report_step(r, report_objects, "list of shared objects");

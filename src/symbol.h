@@ -16,8 +16,8 @@ struct native_frame {
 };
 
 /* What a lookup of frames has found. */
-struct native_symbols {
-    struct native_found *found;         /* NULL: nothing */
+struct symbol_lookup {
+    struct symbol_found *found;         /* NULL: nothing */
 };
 
 #if FAULTHANDLER_LIBBACKTRACE
@@ -36,36 +36,36 @@ struct native_symbols {
 
    Where there can be no child (a sandbox, no memory, too many processes)
    the names are those of the dynamic symbols. */
-#define NATIVE_LOOKUP_NS INT64_C(5000000000)
-#define NATIVE_FIRST_SHARE 5
-#define NATIVE_CHILD_MEMORY (size_t)INT64_C(3000000000)
-#define NATIVE_POLL_NS 300000
-#define NATIVE_REAP_POLLS 600
-#define NATIVE_FRAMES 256
-#define NATIVE_OBJECTS 64
-#define NATIVE_LINES 1024
-#define NATIVE_TEXT (256 * 1024)
+#define SYMBOL_LOOKUP_NS INT64_C(5000000000)
+#define SYMBOL_FIRST_SHARE 5
+#define SYMBOL_CHILD_MEMORY (size_t)INT64_C(3000000000)
+#define SYMBOL_POLL_NS 300000
+#define SYMBOL_REAP_POLLS 600
+#define SYMBOL_FRAMES 256
+#define SYMBOL_OBJECTS 64
+#define SYMBOL_LINES 1024
+#define SYMBOL_TEXT (256 * 1024)
 
 /* An object whose frames are to be looked up. */
-struct native_source {
+struct symbol_source {
     uintptr_t record;           /* the loader's */
     const char *path;           /* NULL: the program */
     uintptr_t base, start;
-    enum { NATIVE_WAITS, NATIVE_IS_SLOW, NATIVE_IS_DONE } state;
+    enum { SYMBOL_WAITS, SYMBOL_IS_SLOW, SYMBOL_IS_DONE } state;
 };
 
 /* The question.  The child has a copy of it. */
 static struct {
-    struct native_frame frames[NATIVE_FRAMES];
-    size_t source_of[NATIVE_FRAMES];
+    struct native_frame frames[SYMBOL_FRAMES];
+    size_t source_of[SYMBOL_FRAMES];
     size_t frame_count;
-    struct native_source sources[NATIVE_OBJECTS];
+    struct symbol_source sources[SYMBOL_OBJECTS];
     size_t source_count;
     pid_t parent, child;        /* 0: there is none */
-} native_question;
+} symbol_question;
 
 /* One line of the answer. */
-struct native_line {
+struct symbol_line {
     uint32_t frame;
     uint32_t file, function;    /* where in the text, 0: not known */
     int32_t number;
@@ -73,35 +73,35 @@ struct native_line {
 
 /* The answer, in memory that the child shares with us.  What it says is read
    as carefully as everything else. */
-struct native_found {
+struct symbol_found {
     atomic_size_t source;       /* the one that is being looked up */
     atomic_size_t line_count;
     size_t text_used;
-    bool is_done[NATIVE_FRAMES];
-    struct native_line lines[NATIVE_LINES];
-    char text[NATIVE_TEXT];
+    bool is_done[SYMBOL_FRAMES];
+    struct symbol_line lines[SYMBOL_LINES];
+    char text[SYMBOL_TEXT];
 };
 
 /* The child's stack.  8 to 11 KiB of it were seen in use, with 500 bytes more
    for each level of nested debug data. */
-static char native_stack[512 * 1024] __attribute__((aligned(16)));
+static char symbol_stack[512 * 1024] __attribute__((aligned(16)));
 
 /* ---- in the child ---- */
 
 /* The frame whose lines are being collected. */
-struct native_search {
-    struct native_found *found;
+struct symbol_search {
+    struct symbol_found *found;
     uint32_t frame;
     size_t count;               /* of all lines, with this frame's */
 };
 
 /* Keep a string.  Returns where it is in the text, 0 if there is no room. */
 static uint32_t
-native_keep_text(struct native_found *found, const char *text)
+symbol_keep_text(struct symbol_found *found, const char *text)
 {
     size_t n = text == NULL ? 0 : strnlen(text, OUT_NAME_MAX + 1);
     size_t at = found->text_used;
-    if (n == 0 || at > NATIVE_TEXT - OUT_NAME_MAX - 2) {
+    if (n == 0 || at > SYMBOL_TEXT - OUT_NAME_MAX - 2) {
         return 0;
     }
     memcpy(found->text + at, text, n);
@@ -111,16 +111,16 @@ native_keep_text(struct native_found *found, const char *text)
 }
 
 static int
-native_on_line(void *data, uintptr_t pc, const char *file, int number,
+symbol_on_line(void *data, uintptr_t pc, const char *file, int number,
                const char *function)
 {
-    struct native_search *search = data;
+    struct symbol_search *search = data;
     (void)pc;
-    if ((file != NULL || function != NULL) && search->count < NATIVE_LINES) {
-        search->found->lines[search->count++] = (struct native_line) {
+    if ((file != NULL || function != NULL) && search->count < SYMBOL_LINES) {
+        search->found->lines[search->count++] = (struct symbol_line) {
             .frame = search->frame,
-            .file = native_keep_text(search->found, file),
-            .function = native_keep_text(search->found, function),
+            .file = symbol_keep_text(search->found, file),
+            .function = symbol_keep_text(search->found, function),
             .number = number,
         };
     }
@@ -129,28 +129,28 @@ native_on_line(void *data, uintptr_t pc, const char *file, int number,
 
 /* The symbol table's answer, for what the debug data does not say. */
 static void
-native_on_symbol(void *data, uintptr_t pc, const char *name, uintptr_t value,
+symbol_on_symbol(void *data, uintptr_t pc, const char *name, uintptr_t value,
                  uintptr_t size)
 {
-    struct native_search *search = data;
+    struct symbol_search *search = data;
     (void)value, (void)size;
     if (search->count == atomic_load(&search->found->line_count)) {
-        native_on_line(data, pc, NULL, 0, name);
+        symbol_on_line(data, pc, NULL, 0, name);
     }
     else if (search->found->lines[search->count - 1].function == 0) {
         search->found->lines[search->count - 1].function =
-            native_keep_text(search->found, name);
+            symbol_keep_text(search->found, name);
     }
 }
 
 static void
-native_on_error(void *data, const char *message, int number)
+symbol_on_error(void *data, const char *message, int number)
 {
     (void)data, (void)message, (void)number;
 }
 
 /* The object that libbacktrace asks for. */
-static struct dl_phdr_info native_object_info;
+static struct dl_phdr_info symbol_object_info;
 
 int __wrap_dl_iterate_phdr(int (*)(struct dl_phdr_info *, size_t, void *),
                            void *) __attribute__((visibility("hidden")));
@@ -159,13 +159,13 @@ int
 __wrap_dl_iterate_phdr(int (*callback)(struct dl_phdr_info *, size_t, void *),
                        void *data)
 {
-    return callback(&native_object_info, sizeof native_object_info, data);
+    return callback(&symbol_object_info, sizeof symbol_object_info, data);
 }
 
 /* Open a file, if it begins as the object in memory does: it may have been
    replaced since it was loaded.  Its build-id is near its beginning. */
 static int
-native_open(const struct native_source *source)
+symbol_open(const struct symbol_source *source)
 {
     char block[4096];
     struct stat st;
@@ -192,44 +192,44 @@ native_open(const struct native_source *source)
 
 /* Look up one frame. */
 static void
-native_search_frame(struct backtrace_state *state, struct native_found *found,
+symbol_search_frame(struct backtrace_state *state, struct symbol_found *found,
                     size_t i)
 {
-    const struct native_frame *frame = &native_question.frames[i];
+    const struct native_frame *frame = &symbol_question.frames[i];
     uintptr_t pc = frame->pc - (frame->is_return ? 1 : 0);
-    struct native_search search = {
+    struct symbol_search search = {
         .found = found, .frame = (uint32_t)i,
         .count = atomic_load(&found->line_count),
     };
-    backtrace_pcinfo(state, pc, native_on_line, native_on_error, &search);
-    backtrace_syminfo(state, pc, native_on_symbol, native_on_error, &search);
+    backtrace_pcinfo(state, pc, symbol_on_line, symbol_on_error, &search);
+    backtrace_syminfo(state, pc, symbol_on_symbol, symbol_on_error, &search);
     found->is_done[i] = true;
     atomic_store(&found->line_count, search.count);
 }
 
 /* Look up the frames of one object. */
 static void
-native_search_source(struct native_found *found, size_t at)
+symbol_search_source(struct symbol_found *found, size_t at)
 {
-    const struct native_source *source = &native_question.sources[at];
+    const struct symbol_source *source = &symbol_question.sources[at];
     char path[PLATFORM_PROC_PATH];
-    int fd = native_open(source);
+    int fd = symbol_open(source);
     if (fd < 0) {
         return;
     }
     platform_proc_path(path, "/proc/self/fd/", (unsigned)fd, "");
     const ElfW(Ehdr) *head = (const ElfW(Ehdr) *)source->start;
-    native_object_info = (struct dl_phdr_info) {
+    symbol_object_info = (struct dl_phdr_info) {
         .dlpi_addr = source->base, .dlpi_name = "",
         .dlpi_phdr = (const ElfW(Phdr) *)(source->start + head->e_phoff),
         .dlpi_phnum = head->e_phnum,
     };
     struct backtrace_state *state = backtrace_create_state(
-        path, 0, native_on_error, NULL);
-    for (size_t i = 0; state != NULL && i < native_question.frame_count;
+        path, 0, symbol_on_error, NULL);
+    for (size_t i = 0; state != NULL && i < symbol_question.frame_count;
          i++) {
-        if (native_question.source_of[i] == at && !found->is_done[i]) {
-            native_search_frame(state, found, i);
+        if (symbol_question.source_of[i] == at && !found->is_done[i]) {
+            symbol_search_frame(state, found, i);
         }
     }
     close(fd);
@@ -237,21 +237,21 @@ native_search_source(struct native_found *found, size_t at)
 
 /* The child's life. */
 static int
-native_search(void *argument)
+symbol_search(void *argument)
 {
-    struct native_found *found = argument;
+    struct symbol_found *found = argument;
     mem_here = NULL;
-    platform_child_begin(native_question.parent,
-                         NATIVE_LOOKUP_NS / 1000000000 + 1,
-                         NATIVE_CHILD_MEMORY);
+    platform_child_begin(symbol_question.parent,
+                         SYMBOL_LOOKUP_NS / 1000000000 + 1,
+                         SYMBOL_CHILD_MEMORY);
     for (size_t i = atomic_load(&found->source);
-         i < native_question.source_count; i++) {
+         i < symbol_question.source_count; i++) {
         atomic_store(&found->source, i);
-        if (native_question.sources[i].state == NATIVE_WAITS) {
-            native_search_source(found, i);
+        if (symbol_question.sources[i].state == SYMBOL_WAITS) {
+            symbol_search_source(found, i);
         }
     }
-    atomic_store(&found->source, native_question.source_count);
+    atomic_store(&found->source, symbol_question.source_count);
     return 0;
 }
 
@@ -260,19 +260,19 @@ native_search(void *argument)
 /* End the child, and reap it if it goes soon: it may be stuck in the kernel,
    closing a file. */
 static void
-native_end_child(void)
+symbol_end_child(void)
 {
-    pid_t child = native_question.child;
+    pid_t child = symbol_question.child;
     bool ended = child <= 0 || platform_child_has_ended(child);
     if (!ended) {
         kill(child, SIGKILL);
     }
-    for (int i = 0; i < NATIVE_REAP_POLLS && !ended; i++) {
-        platform_sleep(NATIVE_POLL_NS);
+    for (int i = 0; i < SYMBOL_REAP_POLLS && !ended; i++) {
+        platform_sleep(SYMBOL_POLL_NS);
         ended = platform_child_has_ended(child);
     }
     if (ended) {
-        native_question.child = 0;
+        symbol_question.child = 0;
     }
 }
 
@@ -280,15 +280,15 @@ native_end_child(void)
    more than its share of the time that was left.  Returns the object that it
    was at. */
 static size_t
-native_await_child(const struct native_found *found, int64_t share,
+symbol_await_child(const struct symbol_found *found, int64_t share,
                    int64_t until)
 {
     size_t at = atomic_load(&found->source), seen = at;
     int64_t now = platform_now(), end = now + (until - now) / share;
-    while (at < native_question.source_count && now < end) {
-        platform_sleep(NATIVE_POLL_NS);
-        if (platform_child_has_ended(native_question.child)) {
-            native_question.child = 0;
+    while (at < symbol_question.source_count && now < end) {
+        platform_sleep(SYMBOL_POLL_NS);
+        if (platform_child_has_ended(symbol_question.child)) {
+            symbol_question.child = 0;
             return atomic_load(&found->source);
         }
         at = atomic_load(&found->source);
@@ -302,77 +302,77 @@ native_await_child(const struct native_found *found, int64_t share,
 /* Let children look up the objects that wait.  One that ends the child, or
    that takes more than its share of the time, is left out by the next. */
 static void
-native_take_turns(struct native_found *found, int64_t share, int64_t until)
+symbol_take_turns(struct symbol_found *found, int64_t share, int64_t until)
 {
-    struct native_source *sources = native_question.sources;
-    const size_t count = native_question.source_count;
+    struct symbol_source *sources = symbol_question.sources;
+    const size_t count = symbol_question.source_count;
     for (size_t i = 0; i < count && platform_now() < until; i++) {
-        if (sources[i].state != NATIVE_WAITS) {
+        if (sources[i].state != SYMBOL_WAITS) {
             continue;
         }
         atomic_store(&found->source, i);
-        pid_t child = platform_spawn(native_search, native_stack,
-                                     sizeof native_stack, found);
+        pid_t child = platform_spawn(symbol_search, symbol_stack,
+                                     sizeof symbol_stack, found);
         if (child < 0) {
             return;
         }
-        native_question.child = child;
-        size_t at = native_await_child(found, share, until);
-        bool is_slow = native_question.child != 0;
-        native_end_child();
+        symbol_question.child = child;
+        size_t at = symbol_await_child(found, share, until);
+        bool is_slow = symbol_question.child != 0;
+        symbol_end_child();
         for (; i < count && i < at; i++) {
-            sources[i].state = NATIVE_IS_DONE;
+            sources[i].state = SYMBOL_IS_DONE;
         }
         if (i < count) {
-            sources[i].state = is_slow ? NATIVE_IS_SLOW : NATIVE_IS_DONE;
+            sources[i].state = is_slow ? SYMBOL_IS_SLOW : SYMBOL_IS_DONE;
         }
     }
 }
 
 /* Note which object a frame is in. */
 static void
-native_ask(const struct native_frame *frame)
+symbol_ask(const struct native_frame *frame)
 {
     struct native_object object;
     uintptr_t pc = frame->pc - (frame->is_return ? 1 : 0);
     uintptr_t record = native_record(pc);
-    struct native_source *sources = native_question.sources;
+    struct symbol_source *sources = symbol_question.sources;
     size_t i = 0;
-    while (i < native_question.source_count && sources[i].record != record) {
+    while (i < symbol_question.source_count && sources[i].record != record) {
         i++;
     }
-    if (native_question.frame_count == NATIVE_FRAMES
-        || i == NATIVE_OBJECTS || record == 0) {
+    if (symbol_question.frame_count == SYMBOL_FRAMES
+        || i == SYMBOL_OBJECTS || record == 0) {
         return;
     }
-    if (i == native_question.source_count) {
+    if (i == symbol_question.source_count) {
         if (native_find_object(pc, &object) < 0 || object.start == 0) {
             return;
         }
-        native_question.source_count++;
-        sources[i] = (struct native_source) {
+        symbol_question.source_count++;
+        sources[i] = (struct symbol_source) {
             .record = record, .base = object.base, .start = object.start,
             .path = object.is_program ? NULL : object.path,
         };
     }
-    native_question.source_of[native_question.frame_count] = i;
-    native_question.frames[native_question.frame_count++] = *frame;
+    symbol_question.source_of[symbol_question.frame_count] = i;
+    symbol_question.frames[symbol_question.frame_count++] = *frame;
 }
 #endif
 
-/* Look up function, file and line of frames: of NATIVE_FRAMES at most, in
-   NATIVE_LOOKUP_NS at most, and not beyond a moment of platform_now().  To be
+/* Look up function, file and line of frames: of SYMBOL_FRAMES at most, in
+   SYMBOL_LOOKUP_NS at most, and not beyond a moment of platform_now().  To be
    done once for all frames of a report, and after what stands above them was
-   flushed.  native_forget() gives back what it takes. */
+   flushed.  symbol_forget() gives back what it takes. */
 static void
-native_look_up(struct native_symbols *symbols,
+symbol_look_up(struct symbol_lookup *symbols,
                const struct native_frame *frames, size_t count, int64_t until)
 {
     symbols->found = NULL;
 #if FAULTHANDLER_LIBBACKTRACE
-    native_end_child();         /* an earlier report's, if it ended late */
-    int64_t limit = platform_now() + NATIVE_LOOKUP_NS;
-    struct native_found *found = mmap(NULL, sizeof *found,
+    symbol_end_child();         /* an earlier report's, if it ended late */
+    int64_t limit = platform_now() + SYMBOL_LOOKUP_NS;
+    struct symbol_found *found = mmap(NULL, sizeof *found,
                                       PROT_READ | PROT_WRITE,
                                       MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (found == MAP_FAILED) {
@@ -380,29 +380,29 @@ native_look_up(struct native_symbols *symbols,
     }
     symbols->found = found;
     found->text_used = 1;       /* 0 means none */
-    native_question.frame_count = native_question.source_count = 0;
-    native_question.parent = getpid();
+    symbol_question.frame_count = symbol_question.source_count = 0;
+    symbol_question.parent = getpid();
     for (size_t i = 0; i < count; i++) {
-        native_ask(&frames[i]);
+        symbol_ask(&frames[i]);
     }
     until = until < limit ? until : limit;
-    native_take_turns(found, NATIVE_FIRST_SHARE, until);
-    for (size_t i = 0; i < native_question.source_count; i++) {
-        struct native_source *source = &native_question.sources[i];
-        source->state = source->state == NATIVE_IS_SLOW ? NATIVE_WAITS
-                                                        : NATIVE_IS_DONE;
+    symbol_take_turns(found, SYMBOL_FIRST_SHARE, until);
+    for (size_t i = 0; i < symbol_question.source_count; i++) {
+        struct symbol_source *source = &symbol_question.sources[i];
+        source->state = source->state == SYMBOL_IS_SLOW ? SYMBOL_WAITS
+                                                        : SYMBOL_IS_DONE;
     }
-    native_take_turns(found, 1, until);
+    symbol_take_turns(found, 1, until);
 #else
     (void)frames, (void)count, (void)until;
 #endif
 }
 
 static void
-native_forget(struct native_symbols *symbols)
+symbol_forget(struct symbol_lookup *symbols)
 {
 #if FAULTHANDLER_LIBBACKTRACE
-    native_end_child();         /* the timer may have broken the lookup */
+    symbol_end_child();         /* the timer may have broken the lookup */
     if (symbols->found != NULL) {
         munmap(symbols->found, sizeof *symbols->found);
     }
@@ -412,7 +412,7 @@ native_forget(struct native_symbols *symbols)
 
 /* Write where a frame is in its object, the end of its line. */
 static void
-native_write_offset(struct out *o, const struct native_object *object,
+symbol_write_offset(struct out *o, const struct native_object *object,
                     uintptr_t pc)
 {
     out_text(o, " (");
@@ -430,7 +430,7 @@ native_write_offset(struct out *o, const struct native_object *object,
 
 /* Write one line of a frame.  Text that is not there has the address 0. */
 static void
-native_write_line(struct out *o, uintptr_t file, int number,
+symbol_write_line(struct out *o, uintptr_t file, int number,
                   uintptr_t function, const struct native_object *object,
                   uintptr_t pc)
 {
@@ -447,31 +447,31 @@ native_write_line(struct out *o, uintptr_t file, int number,
     }
     out_text(o, " in ");
     native_write_name(o, function);
-    native_write_offset(o, object, pc);
+    symbol_write_offset(o, object, pc);
 }
 
 /* Write the lines that a lookup found.  Returns how many. */
 static size_t
-native_write_found(struct out *o, const struct native_symbols *symbols,
+symbol_write_found(struct out *o, const struct symbol_lookup *symbols,
                    const struct native_frame *frame,
                    const struct native_object *object)
 {
     size_t written = 0;
 #if FAULTHANDLER_LIBBACKTRACE
-    const struct native_found *found = symbols->found;
+    const struct symbol_found *found = symbols->found;
     const uintptr_t text = found == NULL ? 0 : (uintptr_t)found->text;
-    const struct native_frame *known = native_question.frames;
-    size_t index = 0, count = found == NULL ? 0 : native_question.frame_count;
+    const struct native_frame *known = symbol_question.frames;
+    size_t index = 0, count = found == NULL ? 0 : symbol_question.frame_count;
     while (index < count && (known[index].pc != frame->pc
                              || known[index].is_return != frame->is_return)) {
         index++;
     }
     count = index == count ? 0 : atomic_load(&found->line_count);
-    for (size_t i = 0; i < count && i < NATIVE_LINES; i++) {
-        struct native_line line = found->lines[i];
-        if (line.frame == index && line.file < NATIVE_TEXT
-            && line.function < NATIVE_TEXT) {
-            native_write_line(o, line.file != 0 ? text + line.file : 0,
+    for (size_t i = 0; i < count && i < SYMBOL_LINES; i++) {
+        struct symbol_line line = found->lines[i];
+        if (line.frame == index && line.file < SYMBOL_TEXT
+            && line.function < SYMBOL_TEXT) {
+            symbol_write_line(o, line.file != 0 ? text + line.file : 0,
                               line.number,
                               line.function != 0 ? text + line.function : 0,
                               object, frame->pc);
@@ -489,19 +489,19 @@ native_write_found(struct out *o, const struct native_symbols *symbols,
    with the same address.  Without a lookup, or if that found nothing, one
    line with the name that the dynamic symbols give. */
 static void
-native_write_lines(struct out *o, const struct native_symbols *symbols,
+symbol_write_lines(struct out *o, const struct symbol_lookup *symbols,
                    const struct native_frame *frame)
 {
     struct native_object object;
     uintptr_t start, name = 0, pc = frame->pc - (frame->is_return ? 1 : 0);
     bool known = native_find_object(pc, &object) == 0;
-    if (native_write_found(o, symbols, frame, &object) > 0) {
+    if (symbol_write_found(o, symbols, frame, &object) > 0) {
         return;
     }
     if (known) {
         name = native_find_symbol(&object, pc, &start);
     }
-    native_write_line(o, 0, 0, name, &object, frame->pc);
+    symbol_write_line(o, 0, 0, name, &object, frame->pc);
 }
 
 #endif
