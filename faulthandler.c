@@ -41,6 +41,7 @@
    src/thread.h     all threads, and which one is ours
    src/map.h        the mappings of this process
    src/fault.h      the signal table, and why one came
+   src/child.h      a function run in a copy of this process
    src/native.h     C frames and the objects that they are in
    src/register.h   the registers at the fault, and what each one holds
    src/symbol.h     their function, file and line
@@ -73,6 +74,7 @@
 #include "src/thread.h"
 #include "src/map.h"
 #include "src/fault.h"
+#include "src/child.h"
 #include "src/native.h"
 #include "src/register.h"
 #include "src/symbol.h"
@@ -671,9 +673,9 @@ PyDoc_STRVAR(faulthandler_enable_doc,
 "object with fileno(), a descriptor, a path, or None for sys.stderr.\n"
 "all_threads says whether the other threads are shown, at most max_threads\n"
 "of them (0: 100), c_stack whether the C stack is: False, True, or\n"
-"\"mixed\" for one traceback of C and Python frames.  With details, the\n"
-"lines under the title say what was wrong, and in which thread of which\n"
-"process.\n"
+"\"mixed\" for one stack of C and Python frames (before Python 3.11: of C\n"
+"frames), with function, file and line.  With details, the lines under the\n"
+"title say what was wrong, and in which thread of which process.\n"
 "\n"
 "The file of a path is opened when there is something to write.  A new one\n"
 "can be read by this user only; to one that is there the report is\n"
@@ -689,31 +691,6 @@ PyDoc_STRVAR(faulthandler_enable_doc,
 "descriptor, another c_stack or another %, what file.fileno() raises, and\n"
 "OSError if no file can be written at the path, or if a handler cannot be\n"
 "installed.");
-
-/* Load the unwinder, and learn which part of the evaluation loop calls
-   functions: from the call that arms. */
-static void
-fatal_learn_loop(void)
-{
-    static struct unwind_frame frames[32];
-    static struct frame_loops loops;
-    struct unwind u = {.frames = frames, .max = 32};
-    struct mem_session session;
-    unwind_init();
-    if (!cpython.frames_known || CPYTHON_FRAME_OBJECTS) {
-        return;
-    }
-    mem_begin(&session);
-    frame_loops_begin(&loops, (uintptr_t)PyThreadState_Get());
-    unwind_stack(&u);
-    for (size_t i = 0; i + 1 < u.count; i++) {
-        if (loops.result == FRAME_WALK_ON
-            && mixed_holds(&frames[i], loops.place)) {
-            mixed_loop_part = unwind_find_function(frames[i].pc - 1);
-        }
-    }
-    mem_end(&session);
-}
 
 /* What c_stack= asks for.  Returns -1 with an exception. */
 static int
@@ -786,10 +763,7 @@ faulthandler_enable(PyObject *module, PyObject *args, PyObject *kwargs)
         request.all_threads = all_threads;
         request.max_threads = file_max_threads(max_threads);
         request.details = details;
-        if (request.mixed) {
-            fatal_learn_loop();
-        }
-        else if (request.c_stack) {
+        if (request.c_stack) {
             unwind_init();
         }
         fatal_note_modules();
@@ -1164,7 +1138,7 @@ module_init_process(void)
                                               context_on_exit) == 0;
         pthread_atfork(NULL, NULL, module_after_fork);
         module_note_printers();
-        mixed_loop = platform_find_code("_PyEval_EvalFrameDefault");
+        native_init();
         done = true;
     }
     pthread_mutex_unlock(&module_lock);

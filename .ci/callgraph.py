@@ -59,12 +59,12 @@ LIBBACKTRACE = os.environ.get("CALLGRAPH_LIBBACKTRACE") == "1"
 # Functions that run in a thread of our own, without the GIL.
 THREADS = ["later_run"]
 
-# Functions that run in the child process that looks symbols up, on a stack of
-# its own, which may end there without harm.
-CHILD = []
+# Functions that run in a child process, on a stack of its own, which may end
+# there without harm.
+CHILD = ["on_child_fault"]
 if LIBBACKTRACE:
     CHILD += ["__wrap_dl_iterate_phdr", "symbol_on_error", "symbol_on_line",
-              "symbol_on_symbol", "symbol_search", "on_child_fault"]
+              "symbol_on_symbol", "symbol_search"]
 
 # Every outside function that a handler may reach, and why that is safe.
 # "On the list": POSIX has it among the async-signal-safe functions.
@@ -88,7 +88,6 @@ CALLS = {
         "finds the tables as _Unwind_Backtrace does", stack=4 * 1024,
         optional=True),
     "_Unwind_GetCFA": call("loads a word of its argument", optional=True),
-    "_Unwind_GetGR": call("loads a saved register", optional=True),
     "_Unwind_GetIPInfo": call("loads a word of its argument", optional=True),
     "__errno_location": call("errno: an address in the thread's own block"),
     "__libc_current_sigrtmax": call("SIGRTMAX: returns a number"),
@@ -108,12 +107,10 @@ CALLS = {
     "gnu_dev_minor": call("shifts the bits of its argument"),
     "memcmp": call("on the list"),
     "memcpy": call("on the list"),
-    "memmove": call("on the list"),
     "memset": call("on the list"),
     "mmap": call("a bare system call"),
     "mremap": call("a bare system call"),
-    "munmap": call("a bare system call; by the job's last owner",
-                   only=THREADS),
+    "munmap": call("a bare system call"),
     "nanosleep": call("on the list"),
     "open": call("on the list"),
     "openat": call("on the list"),
@@ -137,7 +134,6 @@ CALLS = {
     "pthread_self": call("on the list"),
     "pthread_sigmask": call("on the list"),
     "read": call("on the list"),
-    "readlink": call("on the list"),
     "send": call("on the list"),
     "setrlimit": call("a bare system call"),
     "sigaction": call("on the list"),
@@ -163,6 +159,7 @@ CALLS = {
 }
 if LIBBACKTRACE:
     CALLS.update({
+        "__cxa_demangle": call("in the child", only=CHILD),
         "a callback of libbacktrace": call("in the child", only=CHILD),
         "backtrace_create_state": call("in the child", only=CHILD),
         "backtrace_pcinfo": call("in the child", only=CHILD),
@@ -171,7 +168,6 @@ if LIBBACKTRACE:
         "getppid": call("on the list", only=CHILD),
         "getrusage": call("a bare system call"),
         "kill": call("on the list"),
-        "munmap": call("a bare system call"),
         "pread": call("a bare system call", only=CHILD),
         "strnlen": call("on the list; only on libbacktrace's text",
                         only=CHILD),
@@ -181,15 +177,11 @@ if LIBBACKTRACE:
 # Who a call through a pointer can reach: {"caller": ["target", ...]}.  The
 # caller is one of our functions, or an outside one that calls us back.
 INDIRECT = {
-    "_Unwind_Backtrace": ["unwind_on_address", "unwind_on_frame"],
-    "unwind_on_address": ["_Unwind_GetCFA", "_Unwind_GetIPInfo"],
-    "unwind_on_frame": [
-        "_Unwind_GetCFA", "_Unwind_GetGR", "_Unwind_GetIPInfo"],
+    "_Unwind_Backtrace": ["unwind_on_frame"],
+    "unwind_on_frame": ["_Unwind_GetCFA", "_Unwind_GetIPInfo"],
     "platform_find_object": ["_dl_find_object"],
     "platform_open_lifted": ["out_open_both", "platform_open_to_read"],
-    "unwind_find_function": ["_Unwind_FindEnclosingFunction"],
     "unwind_is_first": ["_Unwind_FindEnclosingFunction"],
-    "unwind_addresses": ["_Unwind_Backtrace"],
     "unwind_stack": ["_Unwind_Backtrace"],
     "report_step": [
         "report_activities", "report_c_stack", "report_cause",
@@ -205,6 +197,7 @@ INDIRECT = {
 }
 if LIBBACKTRACE:
     INDIRECT["__wrap_dl_iterate_phdr"] = ["a callback of libbacktrace"]
+    INDIRECT["symbol_demangle"] = ["__cxa_demangle"]
 
 # The same for what is called in inline assembly.
 ASSEMBLY = {

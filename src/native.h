@@ -1,18 +1,48 @@
-/* native: the C frames of a thread, and the objects that they are in. */
+/* native: the C frames of a thread, and the objects that they are in.
+
+   Finds the frames, names them by the dynamic symbols of loaded objects, and
+   lists the objects.  Asks the loader for nothing that takes its lock. */
 
 #ifndef FAULTHANDLER_NATIVE_H
 #define FAULTHANDLER_NATIVE_H
 
+#include "child.h"
 #include "cpu.h"
 #include "mem.h"
 #include "out.h"
 #include "platform.h"
 #include "unwind.h"
 
-/* Frames that are shown, and that are counted. */
+/* Frames that are shown.  Frames that are noted: as many as fit into the usual
+   stack of 8 MiB, which they do where it overflowed; a few where there is no
+   memory for so many. */
 #define NATIVE_SHOWN 128
-#define NATIVE_MAX (64 * 1024)
+#define NATIVE_MAX (512 * 1024)
+#define NATIVE_FEW 1024
 #define NATIVE_SYMBOLS 64
+
+/* How long the loader's lock is waited for. */
+#define NATIVE_LOCK_NS INT64_C(1000000000)
+
+/* What stands at the end of a stack that was not read whole. */
+#define NATIVE_CUT "  <the rest of the C stack cannot be read>\n"
+#define NATIVE_HELD \
+    "  <no more of the C stack: another thread holds the loader's lock>\n"
+
+/* The path that the program was started from, noted at import.  Not
+   program_invocation_name, whose memory many programs overwrite to change
+   what ps shows. */
+static char native_program[PATH_MAX];
+
+/* Called once, at import. */
+static void
+native_init(void)
+{
+    if (readlink("/proc/self/exe", native_program,
+                 sizeof native_program - 1) < 0) {
+        native_program[0] = '\0';
+    }
+}
 
 struct native_object {
     const char *path;           /* in the loader's memory */
@@ -194,17 +224,21 @@ native_find_symbol(const struct native_object *object, uintptr_t pc,
     return name;
 }
 
-/* Write a C string that may be anywhere, at most OUT_NAME_MAX bytes. */
+/* Write a C string that may be anywhere: "..." for what is over OUT_NAME_MAX
+   bytes, "???" where there is none. */
 static void
-native_write_string(struct out *o, uintptr_t at)
+native_write_name(struct out *o, uintptr_t at)
 {
-    char c;
-    for (int i = 0; i < OUT_NAME_MAX; i++) {
-        if (mem_read(&c, at + (size_t)i, 1) < 0 || c == '\0') {
+    char c = '\0';
+    size_t i = 0;
+    while (mem_read(&c, at + i, 1) == 0 && c != '\0') {
+        if (i++ == OUT_NAME_MAX) {
+            out_text(o, "...");
             return;
         }
         out_escaped(o, (unsigned char)c);
     }
+    out_text(o, i == 0 ? "???" : "");
 }
 
 /* The objects that a report's C frames are in. */
@@ -246,12 +280,12 @@ native_write_frame(struct out *o, uintptr_t pc, struct native_seen *seen)
         uintptr_t start;
         uintptr_t name = native_find_symbol(&object, pc, &start);
         out_text(o, "  Binary file \"");
-        native_write_string(o, (uintptr_t)object.path);
+        native_write_name(o, (uintptr_t)object.path);
         out_char(o, '"');
         if (name != 0 || object.base != 0) {
             out_text(o, ", at ");
             if (name != 0) {
-                native_write_string(o, name);
+                native_write_name(o, name);
             }
             out_text(o, "+0x");
             out_hex(o, pc - (name != 0 ? start : object.base), 1);
@@ -262,32 +296,16 @@ native_write_frame(struct out *o, uintptr_t pc, struct native_seen *seen)
     out_text(o, "]\n");
 }
 
-/* The path that the program was started from.  Not program_invocation_name,
-   whose memory many programs overwrite to change what ps shows. */
-static uintptr_t
-native_program(void)
-{
-    static const char deleted[] = " (deleted)";     /* the kernel's words */
-    static char path[PATH_MAX];
-    ssize_t n = readlink("/proc/self/exe", path, sizeof path - 1);
-    if (n <= 0) {
-        return (uintptr_t)program_invocation_name;
-    }
-    const size_t size = sizeof deleted - 1, end = (size_t)n;
-    if (end > size && memcmp(path + end - size, deleted, size) == 0) {
-        path[end - size] = '\0';
-    }
-    path[end] = '\0';
-    return (uintptr_t)path;
-}
-
-/* The path of an object's file, and of its last part. */
+/* Return the address of the path of an object's file. */
 static uintptr_t
 native_path(const struct native_object *object)
 {
-    return object->is_program ? native_program() : (uintptr_t)object->path;
+    return !object->is_program ? (uintptr_t)object->path
+           : (uintptr_t)(native_program[0] != '\0' ? native_program
+                         : program_invocation_name);
 }
 
+/* Return the address of a path's last part. */
 static uintptr_t
 native_base_name(uintptr_t path)
 {
@@ -300,53 +318,136 @@ native_base_name(uintptr_t path)
     return base;
 }
 
-/* Write a C string, "..." for what is over OUT_NAME_MAX bytes, or "???" if
-   there is none. */
-static void
-native_write_name(struct out *o, uintptr_t at)
-{
-    char c = '\0';
-    size_t i = 0;
-    while (mem_read(&c, at + i, 1) == 0 && c != '\0') {
-        if (i++ == OUT_NAME_MAX) {
-            out_text(o, "...");
-            return;
-        }
-        out_escaped(o, (unsigned char)c);
-    }
-    out_text(o, i == 0 ? "???" : "");
-}
-
 #define NATIVE_TITLE \
     "Current thread's C stack trace (most recent call first):\n"
 
-/* Write the calling thread's C stack from a given address on: the faulting
-   instruction, or a return address.  What the handler itself put on the
-   stack is not shown. */
+/* The C stack of the calling thread. */
+struct native_stack {
+    struct unwind_frame *frames;
+    size_t count, max;
+    bool full;                  /* there are more than were noted */
+    const char *mark;           /* a line for its end; NULL: it is whole */
+};
+
+/* Make room for the frames: in a mapping, or else in these. */
 static void
-native_write_stack(struct out *o, uintptr_t from, void **pcs,
-                   struct native_seen *seen)
+native_open(struct native_stack *s, struct unwind_frame few[NATIVE_FEW])
 {
-    size_t first = 0, count = unwind_addresses(pcs, NATIVE_MAX);
-    while (first < count && (uintptr_t)pcs[first] != from) {
+    void *memory = mmap(NULL, NATIVE_MAX * sizeof *s->frames,
+                        PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    s->count = 0;
+    s->full = false;
+    s->max = memory == MAP_FAILED ? NATIVE_FEW : NATIVE_MAX;
+    s->frames = memory == MAP_FAILED ? few : memory;
+}
+
+static void
+native_close(struct native_stack *s)
+{
+    if (s->max == NATIVE_MAX) {
+        munmap(s->frames, NATIVE_MAX * sizeof *s->frames);
+    }
+    s->max = 0;
+}
+
+static int
+native_on_object(struct dl_phdr_info *info, size_t size, void *argument)
+{
+    (void)info, (void)size, (void)argument;
+    return 1;
+}
+
+/* Run in a child: take the loader's lock, and give it back. */
+static int
+native_take_lock(void *argument)
+{
+    const pid_t *parent = argument;
+    mem_here = NULL;
+    child_begin(*parent, 1, 0);
+    platform_list_objects(native_on_object, NULL);
+    return CHILD_STATUS;
+}
+
+/* Return whether another thread holds the loader's lock, for which the
+   unwinder would wait.  Only a copy of this process can try: in it that
+   thread, which would give the lock back, does not exist. */
+__attribute__((noinline)) static bool
+native_loader_is_held(void)
+{
+    if (platform_unwinds_without_lock()) {
+        return false;
+    }
+    char stack[8 * 1024] __attribute__((aligned(16)));
+    pid_t parent = getpid();
+    pid_t child = child_start(native_take_lock, stack, sizeof stack, &parent);
+    int64_t until = platform_now() + NATIVE_LOCK_NS;
+    bool ended = child < 0 || child_has_ended(child);
+    while (!ended && platform_now() < until) {
+        platform_sleep(CHILD_POLL_NS);
+        ended = child_has_ended(child);
+    }
+    return !ended && child_end(child);
+}
+
+/* Unwind, with a way back from a fault: what was overwritten may lead
+   anywhere. */
+__attribute__((noinline)) static void
+native_walk(struct unwind *u)
+{
+    sigjmp_buf here;
+    sigjmp_buf *outer = mem_here->recover;
+    if (sigsetjmp(here, 0) == 0) {
+        mem_here->recover = &here;
+        atomic_signal_fence(memory_order_seq_cst);
+        unwind_stack(u);
+        atomic_signal_fence(memory_order_seq_cst);
+    }
+    else {
+        mem_unblock_faults();
+    }
+    mem_here->recover = outer;
+}
+
+/* The ends of this module in memory, which the linker knows. */
+extern const char __ehdr_start[] __attribute__((visibility("hidden")));
+extern const char _end[] __attribute__((visibility("hidden")));
+
+/* Is this address in our own code? */
+static bool
+native_is_ours(uintptr_t pc)
+{
+    return pc >= (uintptr_t)__ehdr_start && pc < (uintptr_t)_end;
+}
+
+/* Add the frames from a place on: the faulting instruction, or a return
+   address.  The handler's own are before it, and left out; so are others of
+   ours, but for the first. */
+static void
+native_add_frames(struct native_stack *s, uintptr_t pc, uintptr_t sp,
+                  bool is_return)
+{
+    struct unwind_frame *frames = s->frames;
+    struct unwind u = {.frames = frames + s->count, .max = s->max - s->count};
+    size_t first = s->count;
+    s->mark = NATIVE_HELD;
+    if (!native_loader_is_held()) {
+        native_walk(&u);
+        s->full = u.count == u.max;
+        s->mark = u.whole || s->full ? NULL : NATIVE_CUT;
+    }
+    size_t end = first + u.count;
+    while (first < end && frames[first].pc != pc) {
         first++;
     }
-    if (first == count) {
-        native_write_frame(o, from, seen);
-        out_room(o, OUT_LINE_MAX);
-        out_text(o, "  <the rest of the C stack cannot be read>\n");
-        return;
+    if (first == end) {
+        s->mark = s->mark == NULL ? NATIVE_CUT : s->mark;
     }
-    size_t end = count - first > NATIVE_SHOWN ? first + NATIVE_SHOWN : count;
-    for (size_t i = first; i < end; i++) {
-        native_write_frame(o, (uintptr_t)pcs[i], seen);
-    }
-    if (end < count) {
-        out_room(o, OUT_LINE_MAX);
-        out_text(o, "  ... ");
-        out_decimal(o, count - end);
-        out_text(o, count == NATIVE_MAX ? " or more" : "");
-        out_text(o, " frames not shown ...\n");
+    frames[s->count++] = (struct unwind_frame) {pc, sp, is_return};
+    for (size_t i = first + 1; i < end; i++) {
+        if (!native_is_ours(frames[i].pc)) {
+            frames[s->count++] = frames[i];
+        }
     }
 }
 
@@ -376,16 +477,49 @@ native_leave_nowhere(void *context)
     return true;
 }
 
-/* Write the C stack of a fault. */
+/* Note the C stack of a fault, or that from a return address on. */
 static void
-native_write_fault(struct out *o, void *context, void **pcs,
+native_unwind(struct native_stack *s, void *context, uintptr_t from)
+{
+    if (context == NULL) {
+        native_add_frames(s, from, 0, true);
+        return;
+    }
+    struct cpu_place place = cpu_get_place(context);
+    bool left = native_leave_nowhere(context);
+    if (left) {
+        s->frames[s->count++] = (struct unwind_frame) {
+            place.pc, place.sp, false,
+        };
+        place = cpu_get_place(context);
+    }
+    native_add_frames(s, place.pc, place.sp, left);
+}
+
+/* Write how many frames of a stack, or lines of a mixed one, are left out. */
+static void
+native_write_hidden(struct out *o, const struct native_stack *s, size_t count)
+{
+    out_room(o, OUT_LINE_MAX);
+    out_text(o, "  ... ");
+    out_decimal(o, count);
+    out_text(o, s->full ? " or more" : "");
+    out_text(o, " frames not shown ...\n");
+}
+
+/* Write a C stack as the standard library's module does. */
+static void
+native_write_stack(struct out *o, const struct native_stack *s,
                    struct native_seen *seen)
 {
-    uintptr_t pc = cpu_get_place(context).pc;
-    if (native_leave_nowhere(context)) {
-        native_write_frame(o, pc, seen);
+    for (size_t i = 0; i < s->count && i < NATIVE_SHOWN; i++) {
+        native_write_frame(o, s->frames[i].pc, seen);
     }
-    native_write_stack(o, cpu_get_place(context).pc, pcs, seen);
+    if (s->count > NATIVE_SHOWN) {
+        native_write_hidden(o, s, s->count - NATIVE_SHOWN);
+    }
+    out_room(o, OUT_LINE_MAX);
+    out_text(o, s->mark != NULL ? s->mark : "");
 }
 
 /* Write the build-id that a segment of notes holds.  Returns whether there is

@@ -1,6 +1,6 @@
 /* platform: what the kernel and the C library offer, under one name each.
 
-   System calls, the loader's list, clocks, timers, child processes, files.
+   System calls, the loader's list, clocks, timers, files.
    The only place that asks which C library this is.  What a newer kernel or
    library has is asked for at run time, so that a module runs on an older
    system than the one it was built on, and misses nothing on a newer one.
@@ -229,8 +229,14 @@ platform_unwinds_without_lock(void)
     return platform_loader.find != NULL;
 }
 
-/* The first record of the loader's list, if the list must be searched; 0 where
-   the loader does that, or where it is not known. */
+/* The first record of the loader's list, the program's; 0 if not known. */
+static inline uintptr_t
+platform_all_objects(void)
+{
+    return platform_loader.first;
+}
+
+/* The same, if the list must be searched; 0 where the loader does that. */
 static uintptr_t
 platform_first_object(void)
 {
@@ -607,123 +613,5 @@ platform_thread_name(pid_t tid, char name[32])
     }
     name[got > 0 ? got : 0] = '\0';
 }
-
-#if FAULTHANDLER_LIBBACKTRACE
-/* Is fork cheap?  It copies the page tables: 2 MiB of them, for 1 GiB of small
-   pages, were measured to take 23 to 65 ms. */
-#define PLATFORM_TABLES_KIB (64 * 1024)
-
-static bool
-platform_fork_is_cheap(void)
-{
-    static const char name[] = "\nVmPTE:";
-    char text[4096] = "";
-    uint64_t kib = 0;
-    ssize_t n = platform_read_file("/proc/self/status", text,
-                                   sizeof text - 1);
-    for (ssize_t i = 0; i + (ssize_t)sizeof name < n; i++) {
-        if (memcmp(text + i, name, sizeof name - 1) == 0) {
-            const char *c = text + i + sizeof name - 1;
-            for (; *c == ' ' || *c == '\t'; c++) {
-            }
-            for (; *c >= '0' && *c <= '9'; c++) {
-                kib = 10 * kib + (uint64_t)(*c - '0');
-            }
-        }
-    }
-    /* Not known: a page of 4 KiB takes 8 bytes. */
-    struct rusage usage;
-    if (kib == 0 && getrusage(RUSAGE_SELF, &usage) == 0) {
-        kib = (uint64_t)usage.ru_maxrss / 512;
-    }
-    return kib > 0 && kib <= PLATFORM_TABLES_KIB;
-}
-
-/* Run a function in a child process: a copy of this one, with the calling
-   thread alone, on another stack.  Not fork(): it runs handlers and takes
-   locks.  The child sends no signal when it ends, and only wait() with __WALL
-   reaps it.  Returns its process id, or -1. */
-static pid_t
-platform_spawn(int (*run)(void *), char *stack, size_t size, void *argument)
-{
-    return platform_fork_is_cheap() ? clone(run, stack + size, 0, argument)
-                                    : -1;
-}
-
-/* Has a child ended?  Then it is reaped. */
-static bool
-platform_child_has_ended(pid_t pid)
-{
-    return waitpid(pid, NULL, WNOHANG | __WALL) != 0;
-}
-
-/* A fault in a child.  Not left to the kernel: that would log it. */
-UNSANITIZED static void
-on_child_fault(int signum)
-{
-    (void)signum;
-    _exit(1);
-}
-
-/* Open a file in a child.  If no descriptor is left, the child closes some:
-   they are copies. */
-static int
-platform_child_open(const char *path, int flags)
-{
-    int fd = open(path, flags | O_CLOEXEC);
-    if (fd < 0 && errno == EMFILE) {
-        for (int i = 0; i < 8; i++) {
-            close(i);
-        }
-        fd = open(path, flags | O_CLOEXEC);
-    }
-    return fd;
-}
-
-/* Limit the child's memory to `more` bytes above what it has.  Where memory is
-   short, the kernel shall end the child and not us. */
-static void
-platform_child_limit_memory(size_t more)
-{
-    struct rlimit limit;
-    char text[32] = "";
-    uint64_t pages = 0;
-    int fd = platform_child_open("/proc/self/statm", O_RDONLY);
-    if (fd >= 0 && read(fd, text, sizeof text - 1) > 0
-        && getrlimit(RLIMIT_AS, &limit) == 0) {
-        for (const char *c = text; *c >= '0' && *c <= '9'; c++) {
-            pages = 10 * pages + (uint64_t)(*c - '0');
-        }
-        uint64_t bytes = pages * getauxval(AT_PAGESZ) + more;
-        limit.rlim_cur = bytes < limit.rlim_max ? bytes : limit.rlim_max;
-        setrlimit(RLIMIT_AS, &limit);
-    }
-    close(fd);
-    fd = platform_child_open("/proc/self/oom_score_adj", O_WRONLY);
-    (void)!write(fd, "1000", 4);
-    close(fd);
-}
-
-/* Called first in a child.  It ends without a core after a fault, when its
-   parent ends, or after `cpu_seconds` of work. */
-static void
-platform_child_begin(pid_t parent, rlim_t cpu_seconds, size_t more_memory)
-{
-    static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT};
-    struct sigaction action = {.sa_handler = on_child_fault};
-    struct rlimit limit = {cpu_seconds, cpu_seconds};
-    action.sa_flags = SA_ONSTACK;
-    for (size_t i = 0; i < sizeof faults / sizeof *faults; i++) {
-        sigaction(faults[i], &action, NULL);
-    }
-    prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
-    if (getppid() != parent) {
-        _exit(1);
-    }
-    setrlimit(RLIMIT_CPU, &limit);
-    platform_child_limit_memory(more_memory);
-    prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
-}
-#endif
 
 #endif

@@ -46,7 +46,8 @@ struct report {
     const siginfo_t *info;      /* of a fatal signal */
     struct thread_list *list;
     struct frame_memory *lines;
-    void **pcs;                 /* NATIVE_MAX of them */
+    struct unwind_frame *few;   /* NATIVE_FEW of them */
+    struct native_stack stack;
     struct native_seen seen;    /* objects of the C frames */
 };
 
@@ -403,12 +404,9 @@ report_c_stack(struct report *r)
         out_char(&r->out, '\n');
     }
     out_text(&r->out, NATIVE_TITLE);
-    if (r->context != NULL) {
-        native_write_fault(&r->out, r->context, r->pcs, &r->seen);
-    }
-    else {
-        native_write_stack(&r->out, r->from, r->pcs, &r->seen);
-    }
+    native_open(&r->stack, r->few);
+    native_unwind(&r->stack, r->context, r->from);
+    native_write_stack(&r->out, &r->stack, &r->seen);
 }
 
 /* The thread states with frames on this C stack: that of the interpreter that
@@ -429,18 +427,21 @@ report_find_states(const struct report *r, uintptr_t *states)
             states[count++] = at;
         }
     }
-    return cpython.frames_known ? count : 0;
+    return count;
 }
 
 static void
 report_mixed_stack(struct report *r)
 {
     uintptr_t states[MIXED_STATES];
-    size_t count = report_find_states(r, states);
+    bool mixes = !CPYTHON_FRAME_OBJECTS && cpython.frames_known;
+    size_t count = mixes ? report_find_states(r, states) : 0;
     out_room(&r->out, OUT_LINE_MAX);
-    out_text(&r->out, "\nTraceback (most recent call first):\n");
-    mixed_write(&r->out, r->context, states, count, r->lines,
-                       r->out.deadline, &r->seen);
+    out_text(&r->out, mixes ? "\n" MIXED_TITLE : "\n" NATIVE_TITLE);
+    native_open(&r->stack, r->few);
+    native_unwind(&r->stack, r->context, 0);
+    mixed_write(&r->out, &r->stack, states, count, r->lines,
+                r->out.deadline, &r->seen);
 }
 
 /* The objects that the C stack's frames are in. */
@@ -486,6 +487,7 @@ report_write(struct report *r)
     r->list->damaged = true;    /* until it is whole */
     if (r->kind == REPORT_C_STACK) {
         report_step(r, report_c_stack, "C stack");
+        native_close(&r->stack);
         return;
     }
     report_step(r, report_title, "title");
@@ -525,7 +527,8 @@ report_write(struct report *r)
         report_step(r, report_flush, "output");
         report_step(r, request->mixed ? report_mixed_stack : report_c_stack,
                     "C stack");
-        symbol_forget(&mixed_now.symbols);   /* also of a broken lookup */
+        symbol_forget();        /* also where the step was broken off */
+        native_close(&r->stack);
         cpu_set_place(r->context, place);  /* the unwinder was led on */
         if (request->details) {
             report_step(r, report_objects, "list of shared objects");
@@ -574,7 +577,7 @@ struct report_memory {
     char text[OUT_SIZE];
     struct thread_list list;
     struct frame_memory lines;
-    void *pcs[NATIVE_MAX];
+    struct unwind_frame few[NATIVE_FEW];
 };
 
 static void
@@ -584,7 +587,7 @@ report_use_memory(struct report *r, struct report_memory *memory)
     r->out.size = sizeof memory->text;
     r->list = &memory->list;
     r->lines = &memory->lines;
-    r->pcs = memory->pcs;
+    r->few = memory->few;
 }
 
 #endif

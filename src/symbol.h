@@ -1,49 +1,51 @@
-/* symbol: function, file and line of C frames, looked up in a child. */
+/* symbol: function, file and line of C frames, looked up in a child.
+
+   symbol_ask() for each frame of a report, then symbol_look_up() once, after
+   what stands above the frames was flushed, then symbol_write() for each.
+   One lookup at a time: that of a fatal report. */
 
 #ifndef FAULTHANDLER_SYMBOL_H
 #define FAULTHANDLER_SYMBOL_H
 
+#include "child.h"
 #include "mem.h"
 #include "native.h"
 #include "out.h"
 #include "platform.h"
+#include "unwind.h"
 
-/* A C frame.  A return address belongs to the call in front of it, which may
-   be the last instruction of its function. */
-struct native_frame {
-    uintptr_t pc;
-    bool is_return;
-};
-
-/* What a lookup of frames has found. */
-struct symbol_lookup {
-    struct symbol_found *found;         /* NULL: nothing */
-};
+/* The address to look a frame up by.  A return address belongs to the call in
+   front of it, which may be the last instruction of its function. */
+static uintptr_t
+symbol_address(const struct unwind_frame *frame)
+{
+    return frame->pc - (frame->is_return ? 1 : 0);
+}
 
 #if FAULTHANDLER_LIBBACKTRACE
 /* Function, file and line come from libbacktrace, which reads the debug data
-   of objects: of any size, of any age, damaged perhaps.  It runs in a child
-   process, which may fault, loop, or use up its stack and its memory: all
-   that is lost is the answers about one object.  No place inside a handler
-   could promise that.  A jump out of a fault would leave behind whatever it
-   wrote before, and mapped; a loop is only ended by a timer; and endless
-   recursion needs a stack with a guard.  What is damaged in us is so in the
-   child too, which therefore relies on nothing but what the answers need.
+   of objects: of any size, of any age, damaged perhaps.  It runs in a child,
+   which may fault, loop, or use up its stack and its memory: all that is lost
+   is the answers about one object.  No place inside a handler could promise
+   that.  A jump out of a fault would leave behind whatever it wrote before,
+   and mapped; a loop is only ended by a timer; and endless recursion needs a
+   stack with a guard.  What is damaged in us is so in the child too, which
+   therefore relies on nothing but what the answers need.
 
    It never asks the loader, whose lock another thread may hold: it looks at
    one object at a time, which __wrap_dl_iterate_phdr() names.  It takes no
-   lock and does not use malloc(): setup.py sees to that.
+   lock and does not use malloc(): setup.py sees to that.  The demangler does
+   use malloc(), which may wait for ever in the child, so it comes last.
 
-   Where there can be no child (a sandbox, no memory, too many processes)
-   the names are those of the dynamic symbols. */
+   Where there can be no child (a sandbox, no memory, too many processes) the
+   names are those of the dynamic symbols. */
 #define SYMBOL_LOOKUP_NS INT64_C(5000000000)
-#define SYMBOL_FIRST_SHARE 5
+#define SYMBOL_OBJECT_NS INT64_C(2000000000)
 #define SYMBOL_CHILD_MEMORY (size_t)INT64_C(3000000000)
-#define SYMBOL_POLL_NS 300000
-#define SYMBOL_REAP_POLLS 600
-#define SYMBOL_FRAMES 256
+#define SYMBOL_FRAMES NATIVE_SHOWN
 #define SYMBOL_OBJECTS 64
 #define SYMBOL_LINES 1024
+#define SYMBOL_NAME_MAX 4000
 #define SYMBOL_TEXT (256 * 1024)
 
 /* An object whose frames are to be looked up. */
@@ -51,16 +53,16 @@ struct symbol_source {
     uintptr_t record;           /* the loader's */
     const char *path;           /* NULL: the program */
     uintptr_t base, start;
-    enum { SYMBOL_WAITS, SYMBOL_IS_SLOW, SYMBOL_IS_DONE } state;
 };
 
 /* The question.  The child has a copy of it. */
 static struct {
-    struct native_frame frames[SYMBOL_FRAMES];
+    struct unwind_frame frames[SYMBOL_FRAMES];
     size_t source_of[SYMBOL_FRAMES];
     size_t frame_count;
     struct symbol_source sources[SYMBOL_OBJECTS];
     size_t source_count;
+    uintptr_t demangler;        /* __cxa_demangle(), or 0 */
     pid_t parent, child;        /* 0: there is none */
 } symbol_question;
 
@@ -74,13 +76,15 @@ struct symbol_line {
 /* The answer, in memory that the child shares with us.  What it says is read
    as carefully as everything else. */
 struct symbol_found {
-    atomic_size_t source;       /* the one that is being looked up */
+    atomic_size_t step;         /* the object that is being looked up; then
+                                   demangling; then the end */
     atomic_size_t line_count;
     size_t text_used;
-    bool is_done[SYMBOL_FRAMES];
     struct symbol_line lines[SYMBOL_LINES];
     char text[SYMBOL_TEXT];
 };
+
+static struct symbol_found *symbol_answer;      /* NULL: nothing was found */
 
 /* The child's stack.  8 to 11 KiB of it were seen in use, with 500 bytes more
    for each level of nested debug data. */
@@ -99,9 +103,9 @@ struct symbol_search {
 static uint32_t
 symbol_keep_text(struct symbol_found *found, const char *text)
 {
-    size_t n = text == NULL ? 0 : strnlen(text, OUT_NAME_MAX + 1);
+    size_t n = text == NULL ? 0 : strnlen(text, SYMBOL_NAME_MAX);
     size_t at = found->text_used;
-    if (n == 0 || at > SYMBOL_TEXT - OUT_NAME_MAX - 2) {
+    if (n == 0 || at > SYMBOL_TEXT - SYMBOL_NAME_MAX - 2) {
         return 0;
     }
     memcpy(found->text + at, text, n);
@@ -171,7 +175,7 @@ symbol_open(const struct symbol_source *source)
     struct stat st;
     const char *path = source->path == NULL ? "/proc/self/exe" : source->path;
     /* Not to wait for a FIFO's writer. */
-    int fd = platform_child_open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY);
+    int fd = child_open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY);
     if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode)) {
         return -1;
     }
@@ -195,15 +199,13 @@ static void
 symbol_search_frame(struct backtrace_state *state, struct symbol_found *found,
                     size_t i)
 {
-    const struct native_frame *frame = &symbol_question.frames[i];
-    uintptr_t pc = frame->pc - (frame->is_return ? 1 : 0);
+    uintptr_t pc = symbol_address(&symbol_question.frames[i]);
     struct symbol_search search = {
         .found = found, .frame = (uint32_t)i,
         .count = atomic_load(&found->line_count),
     };
     backtrace_pcinfo(state, pc, symbol_on_line, symbol_on_error, &search);
     backtrace_syminfo(state, pc, symbol_on_symbol, symbol_on_error, &search);
-    found->is_done[i] = true;
     atomic_store(&found->line_count, search.count);
 }
 
@@ -228,11 +230,30 @@ symbol_search_source(struct symbol_found *found, size_t at)
         path, 0, symbol_on_error, NULL);
     for (size_t i = 0; state != NULL && i < symbol_question.frame_count;
          i++) {
-        if (symbol_question.source_of[i] == at && !found->is_done[i]) {
+        if (symbol_question.source_of[i] == at) {
             symbol_search_frame(state, found, i);
         }
     }
     close(fd);
+}
+
+/* Put the names of C++ functions into words.  Those that cannot be stay. */
+static void
+symbol_demangle(struct symbol_found *found)
+{
+    typedef char *function(const char *, char *, size_t *, int *);
+    function *demangle = (function *)symbol_question.demangler;
+    size_t count = demangle == NULL ? 0 : atomic_load(&found->line_count);
+    for (size_t i = 0; i < count; i++) {
+        struct symbol_line *line = &found->lines[i];
+        const char *name = found->text + line->function;
+        if (name[0] == '_' && name[1] == 'Z') {
+            int status;
+            uint32_t at = symbol_keep_text(found, demangle(name, NULL, NULL,
+                                                           &status));
+            line->function = at != 0 ? at : line->function;
+        }
+    }
 }
 
 /* The child's life. */
@@ -240,102 +261,102 @@ static int
 symbol_search(void *argument)
 {
     struct symbol_found *found = argument;
+    const size_t count = symbol_question.source_count;
     mem_here = NULL;
-    platform_child_begin(symbol_question.parent,
-                         SYMBOL_LOOKUP_NS / 1000000000 + 1,
-                         SYMBOL_CHILD_MEMORY);
-    for (size_t i = atomic_load(&found->source);
-         i < symbol_question.source_count; i++) {
-        atomic_store(&found->source, i);
-        if (symbol_question.sources[i].state == SYMBOL_WAITS) {
-            symbol_search_source(found, i);
-        }
+    child_begin(symbol_question.parent, SYMBOL_LOOKUP_NS / 1000000000 + 1,
+                SYMBOL_CHILD_MEMORY);
+    for (size_t i = atomic_load(&found->step); i < count; i++) {
+        atomic_store(&found->step, i);
+        symbol_search_source(found, i);
     }
-    atomic_store(&found->source, symbol_question.source_count);
-    return 0;
+    atomic_store(&found->step, count);
+    symbol_demangle(found);
+    atomic_store(&found->step, count + 1);
+    return CHILD_STATUS;
 }
 
 /* ---- in the parent ---- */
 
-/* End the child, and reap it if it goes soon: it may be stuck in the kernel,
-   closing a file. */
 static void
 symbol_end_child(void)
 {
-    pid_t child = symbol_question.child;
-    bool ended = child <= 0 || platform_child_has_ended(child);
-    if (!ended) {
-        kill(child, SIGKILL);
-    }
-    for (int i = 0; i < SYMBOL_REAP_POLLS && !ended; i++) {
-        platform_sleep(SYMBOL_POLL_NS);
-        ended = platform_child_has_ended(child);
-    }
-    if (ended) {
+    if (symbol_question.child != 0 && child_end(symbol_question.child)) {
         symbol_question.child = 0;
     }
 }
 
-/* Wait until the child has no more to do, or has ended, or took for one object
-   more than its share of the time that was left.  Returns the object that it
-   was at. */
-static size_t
-symbol_await_child(const struct symbol_found *found, int64_t share,
-                   int64_t until)
-{
-    size_t at = atomic_load(&found->source), seen = at;
-    int64_t now = platform_now(), end = now + (until - now) / share;
-    while (at < symbol_question.source_count && now < end) {
-        platform_sleep(SYMBOL_POLL_NS);
-        if (platform_child_has_ended(symbol_question.child)) {
-            symbol_question.child = 0;
-            return atomic_load(&found->source);
-        }
-        at = atomic_load(&found->source);
-        now = platform_now();
-        end = at == seen ? end : now + (until - now) / share;
-        seen = at;
-    }
-    return at;
-}
-
-/* Let children look up the objects that wait.  One that ends the child, or
-   that takes more than its share of the time, is left out by the next. */
+/* Wait until the child has no more to do, or has ended, or takes too long for
+   one step. */
 static void
-symbol_take_turns(struct symbol_found *found, int64_t share, int64_t until)
+symbol_await_child(const struct symbol_found *found, int64_t until)
 {
-    struct symbol_source *sources = symbol_question.sources;
-    const size_t count = symbol_question.source_count;
-    for (size_t i = 0; i < count && platform_now() < until; i++) {
-        if (sources[i].state != SYMBOL_WAITS) {
-            continue;
-        }
-        atomic_store(&found->source, i);
-        pid_t child = platform_spawn(symbol_search, symbol_stack,
-                                     sizeof symbol_stack, found);
-        if (child < 0) {
+    size_t step = atomic_load(&found->step), seen = step;
+    int64_t now = platform_now(), end = now + SYMBOL_OBJECT_NS;
+    while (step <= symbol_question.source_count && now < end && now < until) {
+        platform_sleep(CHILD_POLL_NS);
+        if (child_has_ended(symbol_question.child)) {
+            symbol_question.child = 0;
             return;
         }
-        symbol_question.child = child;
-        size_t at = symbol_await_child(found, share, until);
-        bool is_slow = symbol_question.child != 0;
-        symbol_end_child();
-        for (; i < count && i < at; i++) {
-            sources[i].state = SYMBOL_IS_DONE;
-        }
-        if (i < count) {
-            sources[i].state = is_slow ? SYMBOL_IS_SLOW : SYMBOL_IS_DONE;
-        }
+        step = atomic_load(&found->step);
+        now = platform_now();
+        end = step == seen ? end : now + SYMBOL_OBJECT_NS;
+        seen = step;
     }
 }
 
-/* Note which object a frame is in. */
+/* Return the address of a function that an object exports, 0 if there is none.
+   Not dlsym(): it takes the loader's lock. */
+static uintptr_t
+symbol_find_export(const struct native_object *object, const char *name)
+{
+    char text[32];
+    ElfW(Sym) s;
+    size_t size = strlen(name) + 1;
+    for (size_t i = 0; i < object->count; i++) {
+        if (mem_read(&s, object->symbols + i * sizeof s, sizeof s) < 0) {
+            break;
+        }
+        if (s.st_shndx != SHN_UNDEF && s.st_name < object->names_size
+            && mem_read(text, object->names + s.st_name, size) == 0
+            && memcmp(text, name, size) == 0) {
+            return object->base + s.st_value;
+        }
+    }
+    return 0;
+}
+
+/* Return the address of the C++ library's demangler, 0 where that library is
+   not loaded.  Found anew for each report: most programs load it after they
+   have called enable(). */
+static uintptr_t
+symbol_find_demangler(void)
+{
+    static const char *const libraries[] = {"libstdc++.so", "libc++abi.so"};
+    struct mem_chain chain = {0};
+    struct native_object object;
+    struct link_map map;
+    char name[12];
+    uintptr_t at = platform_all_objects();
+    for (; at != 0 && mem_chain_step(&chain, at) == 0
+         && mem_read(&map, at, sizeof map) == 0; at = (uintptr_t)map.l_next) {
+        uintptr_t base = native_base_name((uintptr_t)map.l_name);
+        if (mem_read(name, base, sizeof name) == 0
+            && (memcmp(name, libraries[0], sizeof name) == 0
+                || memcmp(name, libraries[1], sizeof name) == 0)
+            && native_find_object((uintptr_t)map.l_ld, &object) == 0) {
+            return symbol_find_export(&object, "__cxa_demangle");
+        }
+    }
+    return 0;
+}
+
+/* Note a frame, and which object it is in. */
 static void
-symbol_ask(const struct native_frame *frame)
+symbol_ask(const struct unwind_frame *frame)
 {
     struct native_object object;
-    uintptr_t pc = frame->pc - (frame->is_return ? 1 : 0);
-    uintptr_t record = native_record(pc);
+    uintptr_t pc = symbol_address(frame), record = native_record(pc);
     struct symbol_source *sources = symbol_question.sources;
     size_t i = 0;
     while (i < symbol_question.source_count && sources[i].record != record) {
@@ -358,57 +379,70 @@ symbol_ask(const struct native_frame *frame)
     symbol_question.source_of[symbol_question.frame_count] = i;
     symbol_question.frames[symbol_question.frame_count++] = *frame;
 }
-#endif
 
-/* Look up function, file and line of frames: of SYMBOL_FRAMES at most, in
-   SYMBOL_LOOKUP_NS at most, and not beyond a moment of platform_now().  To be
-   done once for all frames of a report, and after what stands above them was
-   flushed.  symbol_forget() gives back what it takes. */
+/* Look up the frames that were asked for, not beyond a moment of
+   platform_now().  A child that ends, or hangs, at one object is followed by
+   another, which goes on behind it. */
 static void
-symbol_look_up(struct symbol_lookup *symbols,
-               const struct native_frame *frames, size_t count, int64_t until)
+symbol_look_up(int64_t until)
 {
-    symbols->found = NULL;
-#if FAULTHANDLER_LIBBACKTRACE
-    symbol_end_child();         /* an earlier report's, if it ended late */
-    int64_t limit = platform_now() + SYMBOL_LOOKUP_NS;
     struct symbol_found *found = mmap(NULL, sizeof *found,
                                       PROT_READ | PROT_WRITE,
                                       MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (found == MAP_FAILED) {
         return;
     }
-    symbols->found = found;
+    symbol_answer = found;
     found->text_used = 1;       /* 0 means none */
-    symbol_question.frame_count = symbol_question.source_count = 0;
     symbol_question.parent = getpid();
-    for (size_t i = 0; i < count; i++) {
-        symbol_ask(&frames[i]);
-    }
+    symbol_question.demangler = symbol_find_demangler();
+    int64_t limit = platform_now() + SYMBOL_LOOKUP_NS;
     until = until < limit ? until : limit;
-    symbol_take_turns(found, SYMBOL_FIRST_SHARE, until);
-    for (size_t i = 0; i < symbol_question.source_count; i++) {
-        struct symbol_source *source = &symbol_question.sources[i];
-        source->state = source->state == SYMBOL_IS_SLOW ? SYMBOL_WAITS
-                                                        : SYMBOL_IS_DONE;
+    for (size_t step = 0; step <= symbol_question.source_count
+         && platform_now() < until; step++) {
+        atomic_store(&found->step, step);
+        pid_t child = child_start(symbol_search, symbol_stack,
+                                  sizeof symbol_stack, found);
+        if (child < 0) {
+            return;
+        }
+        symbol_question.child = child;
+        symbol_await_child(found, until);
+        symbol_end_child();
+        step = atomic_load(&found->step);
     }
-    symbol_take_turns(found, 1, until);
+}
+
+/* Forget what was asked and answered.  Done before and after a report: the
+   timer may break a lookup at any place. */
+static void
+symbol_forget(void)
+{
+    symbol_end_child();
+    if (symbol_answer != NULL) {
+        munmap(symbol_answer, sizeof *symbol_answer);
+    }
+    symbol_answer = NULL;
+    symbol_question.frame_count = symbol_question.source_count = 0;
+}
 #else
-    (void)frames, (void)count, (void)until;
-#endif
+static void
+symbol_ask(const struct unwind_frame *frame)
+{
+    (void)frame;
 }
 
 static void
-symbol_forget(struct symbol_lookup *symbols)
+symbol_look_up(int64_t until)
 {
-#if FAULTHANDLER_LIBBACKTRACE
-    symbol_end_child();         /* the timer may have broken the lookup */
-    if (symbols->found != NULL) {
-        munmap(symbols->found, sizeof *symbols->found);
-    }
-#endif
-    symbols->found = NULL;
+    (void)until;
 }
+
+static void
+symbol_forget(void)
+{
+}
+#endif
 
 /* Write where a frame is in its object, the end of its line. */
 static void
@@ -450,27 +484,27 @@ symbol_write_line(struct out *o, uintptr_t file, int number,
     symbol_write_offset(o, object, pc);
 }
 
-/* Write the lines that a lookup found.  Returns how many. */
+/* Write the lines that the lookup found for a frame.  Returns how many. */
 static size_t
-symbol_write_found(struct out *o, const struct symbol_lookup *symbols,
-                   const struct native_frame *frame,
+symbol_write_found(struct out *o, const struct unwind_frame *frame,
                    const struct native_object *object)
 {
     size_t written = 0;
 #if FAULTHANDLER_LIBBACKTRACE
-    const struct symbol_found *found = symbols->found;
-    const uintptr_t text = found == NULL ? 0 : (uintptr_t)found->text;
-    const struct native_frame *known = symbol_question.frames;
-    size_t index = 0, count = found == NULL ? 0 : symbol_question.frame_count;
+    const struct symbol_found *found = symbol_answer;
+    const struct unwind_frame *known = symbol_question.frames;
+    size_t index = 0, count = symbol_question.frame_count;
     while (index < count && (known[index].pc != frame->pc
                              || known[index].is_return != frame->is_return)) {
         index++;
     }
-    count = index == count ? 0 : atomic_load(&found->line_count);
+    count = found == NULL || index == count ? 0
+            : atomic_load(&found->line_count);
     for (size_t i = 0; i < count && i < SYMBOL_LINES; i++) {
         struct symbol_line line = found->lines[i];
         if (line.frame == index && line.file < SYMBOL_TEXT
             && line.function < SYMBOL_TEXT) {
+            const uintptr_t text = (uintptr_t)found->text;
             symbol_write_line(o, line.file != 0 ? text + line.file : 0,
                               line.number,
                               line.function != 0 ? text + line.function : 0,
@@ -479,7 +513,7 @@ symbol_write_found(struct out *o, const struct symbol_lookup *symbols,
         }
     }
 #else
-    (void)o, (void)symbols, (void)frame, (void)object;
+    (void)o, (void)frame, (void)object;
 #endif
     return written;
 }
@@ -489,13 +523,12 @@ symbol_write_found(struct out *o, const struct symbol_lookup *symbols,
    with the same address.  Without a lookup, or if that found nothing, one
    line with the name that the dynamic symbols give. */
 static void
-symbol_write_lines(struct out *o, const struct symbol_lookup *symbols,
-                   const struct native_frame *frame)
+symbol_write(struct out *o, const struct unwind_frame *frame)
 {
     struct native_object object;
-    uintptr_t start, name = 0, pc = frame->pc - (frame->is_return ? 1 : 0);
+    uintptr_t start, name = 0, pc = symbol_address(frame);
     bool known = native_find_object(pc, &object) == 0;
-    if (symbol_write_found(o, symbols, frame, &object) > 0) {
+    if (symbol_write_found(o, frame, &object) > 0) {
         return;
     }
     if (known) {

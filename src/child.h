@@ -1,0 +1,136 @@
+/* child: run a function in a copy of this process, which may fault or hang.
+
+   The copy has the memory of this process and only the calling thread.  What
+   it does to its memory is lost with it; what it is to answer goes into a
+   shared mapping.  Whoever starts one waits for it, with a limit. */
+
+#ifndef FAULTHANDLER_CHILD_H
+#define FAULTHANDLER_CHILD_H
+
+#include "platform.h"
+
+#define CHILD_POLL_NS 300000
+#define CHILD_REAP_POLLS 600
+
+/* The exit status of every child.  proot ends with the last status that it
+   has seen when its program dies of a signal: 255 is what it ends with when
+   there was none. */
+#define CHILD_STATUS 255
+
+/* Copying the page tables of 1 GiB of small pages was seen to take 23 to
+   65 ms.  A process that was ever larger than this gets no child. */
+#define CHILD_COPIED_KIB (32 * 1024 * 1024)
+
+/* Return whether a copy of this process is made soon. */
+static bool
+child_is_cheap(void)
+{
+    struct rusage usage;
+    return getrusage(RUSAGE_SELF, &usage) == 0 && usage.ru_maxrss > 0
+           && usage.ru_maxrss <= CHILD_COPIED_KIB;
+}
+
+/* Start a child that calls a function on another stack.  Not fork(), which
+   runs handlers and takes locks.  The child's end sends no signal, and only a
+   wait for such children (__WALL) reaps it.  Returns its process id, or -1
+   where there can be none. */
+static pid_t
+child_start(int (*run)(void *), char *stack, size_t size, void *argument)
+{
+    return child_is_cheap() ? clone(run, stack + size, 0, argument) : -1;
+}
+
+/* Return whether a child has ended; then it is reaped. */
+static bool
+child_has_ended(pid_t pid)
+{
+    return waitpid(pid, NULL, WNOHANG | __WALL) != 0;
+}
+
+/* End a child and reap it.  Returns false if that takes too long: it may be
+   stuck in the kernel, closing a file. */
+static bool
+child_end(pid_t pid)
+{
+    bool ended = child_has_ended(pid);
+    if (!ended) {
+        kill(pid, SIGKILL);
+    }
+    for (int i = 0; i < CHILD_REAP_POLLS && !ended; i++) {
+        platform_sleep(CHILD_POLL_NS);
+        ended = child_has_ended(pid);
+    }
+    return ended;
+}
+
+/* ---- in the child ---- */
+
+/* A fault.  The kernel would write it to its log. */
+UNSANITIZED static void
+on_child_fault(int signum)
+{
+    (void)signum;
+    _exit(CHILD_STATUS);
+}
+
+/* Open a file.  Where there are no descriptors left the child closes some of
+   its own, which are copies. */
+static int
+child_open(const char *path, int flags)
+{
+    int fd = open(path, flags | O_CLOEXEC);
+    if (fd < 0 && errno == EMFILE) {
+        for (int i = 0; i < 8; i++) {
+            close(i);
+        }
+        fd = open(path, flags | O_CLOEXEC);
+    }
+    return fd;
+}
+
+/* Allow this much memory on top of what there is, no less and no more.  Where
+   memory is short, the kernel is to end the child and not us. */
+static void
+child_limit_memory(size_t more)
+{
+    struct rlimit limit;
+    char text[32] = "";
+    uint64_t pages = 0;
+    int fd = child_open("/proc/self/statm", O_RDONLY);
+    if (fd >= 0 && read(fd, text, sizeof text - 1) > 0
+        && getrlimit(RLIMIT_AS, &limit) == 0) {
+        for (const char *c = text; *c >= '0' && *c <= '9'; c++) {
+            pages = 10 * pages + (uint64_t)(*c - '0');
+        }
+        uint64_t bytes = pages * getauxval(AT_PAGESZ) + more;
+        limit.rlim_cur = bytes < limit.rlim_max ? bytes : limit.rlim_max;
+        setrlimit(RLIMIT_AS, &limit);
+    }
+    close(fd);
+    fd = child_open("/proc/self/oom_score_adj", O_WRONLY);
+    (void)!write(fd, "1000", 4);
+    close(fd);
+}
+
+/* Called first in a child.  A fault ends it, without a core; so does its
+   parent's end, and much work. */
+static void
+child_begin(pid_t parent, rlim_t cpu_seconds, size_t more_memory)
+{
+    static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT};
+    struct sigaction action = {.sa_handler = on_child_fault};
+    struct rlimit limit = {cpu_seconds, cpu_seconds};
+    action.sa_flags = SA_ONSTACK;
+    for (size_t i = 0; i < sizeof faults / sizeof *faults; i++) {
+        sigaction(faults[i], &action, NULL);
+    }
+    prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+    if (getppid() != parent) {
+        _exit(CHILD_STATUS);
+    }
+    setrlimit(RLIMIT_CPU, &limit);
+    child_limit_memory(more_memory);
+    prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+}
+
+#endif
