@@ -116,25 +116,28 @@ native_read_dynamic(struct native_object *object, uintptr_t dynamic)
     }
 }
 
-/* Is an address in a segment of this object?  Says also where its mapping
-   begins. */
+/* Read the header of the i-th segment of the object that is mapped at start.
+   Returns false behind the last one. */
+static bool
+native_segment(uintptr_t start, size_t i, ElfW(Phdr) *part)
+{
+    ElfW(Ehdr) head;
+    return mem_read(&head, start, sizeof head) == 0
+           && memcmp(head.e_ident, ELFMAG, SELFMAG) == 0 && i < head.e_phnum
+           && mem_read(part, start + head.e_phoff + i * sizeof *part,
+                       sizeof *part) == 0;
+}
+
+/* Return whether an address is in a segment of this object, and in *start
+   where its mapping begins. */
 static bool
 native_holds(const struct link_map *map, uintptr_t pc, uintptr_t *start)
 {
-    ElfW(Ehdr) head;
     ElfW(Phdr) part;
     /* A program that is not to be moved has no address there. */
-    *start = map->l_addr != 0 ? map->l_addr
-                              : platform_program_headers() - sizeof head;
-    if (mem_read(&head, *start, sizeof head) < 0
-        || memcmp(head.e_ident, ELFMAG, SELFMAG) != 0) {
-        return false;
-    }
-    for (size_t i = 0; i < head.e_phnum; i++) {
-        if (mem_read(&part, *start + head.e_phoff + i * sizeof part,
-                     sizeof part) < 0) {
-            return false;
-        }
+    *start = map->l_addr != 0
+             ? map->l_addr : platform_program_headers() - sizeof(ElfW(Ehdr));
+    for (size_t i = 0; native_segment(*start, i, &part); i++) {
         if (part.p_type == PT_LOAD
             && pc - map->l_addr - part.p_vaddr < part.p_memsz) {
             return true;
@@ -556,17 +559,8 @@ native_write_note(struct out *o, uintptr_t at, size_t size, size_t align)
 static void
 native_write_build_id(struct out *o, const struct native_object *object)
 {
-    ElfW(Ehdr) head;
     ElfW(Phdr) part;
-    if (mem_read(&head, object->start, sizeof head) < 0
-        || memcmp(head.e_ident, ELFMAG, SELFMAG) != 0) {
-        head.e_phnum = 0;
-    }
-    for (size_t i = 0; i < head.e_phnum; i++) {
-        if (mem_read(&part, object->start + head.e_phoff + i * sizeof part,
-                     sizeof part) < 0) {
-            break;
-        }
+    for (size_t i = 0; native_segment(object->start, i, &part); i++) {
         if (part.p_type == PT_NOTE
             && native_write_note(o, object->base + part.p_vaddr,
                                  part.p_memsz, part.p_align)) {

@@ -48,20 +48,13 @@ symbol_address(const struct unwind_frame *frame)
 #define SYMBOL_NAME_MAX 4000
 #define SYMBOL_TEXT (256 * 1024)
 
-/* An object whose frames are to be looked up. */
-struct symbol_source {
-    uintptr_t record;           /* the loader's */
-    const char *path;           /* NULL: the program */
-    uintptr_t base, start;
-};
-
 /* The question.  The child has a copy of it. */
 static struct {
     struct unwind_frame frames[SYMBOL_FRAMES];
-    size_t source_of[SYMBOL_FRAMES];
+    size_t object_of[SYMBOL_FRAMES];
     size_t frame_count;
-    struct symbol_source sources[SYMBOL_OBJECTS];
-    size_t source_count;
+    struct native_object objects[SYMBOL_OBJECTS];
+    size_t object_count;
     uintptr_t demangler;        /* __cxa_demangle(), or 0 */
     pid_t parent, child;        /* 0: there is none */
 } symbol_question;
@@ -169,19 +162,19 @@ __wrap_dl_iterate_phdr(int (*callback)(struct dl_phdr_info *, size_t, void *),
 /* Open a file, if it begins as the object in memory does: it may have been
    replaced since it was loaded.  Its build-id is near its beginning. */
 static int
-symbol_open(const struct symbol_source *source)
+symbol_open(const struct native_object *object)
 {
     char block[4096];
     struct stat st;
-    const char *path = source->path == NULL ? "/proc/self/exe" : source->path;
+    const char *path = object->is_program ? "/proc/self/exe" : object->path;
     /* Not to wait for a FIFO's writer. */
     int fd = child_open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY);
     if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode)) {
         return -1;
     }
     ssize_t n = pread(fd, block, sizeof block, 0);
-    const ElfW(Ehdr) *head = (const ElfW(Ehdr) *)source->start;
-    const ElfW(Phdr) *load = (const ElfW(Phdr) *)(source->start
+    const ElfW(Ehdr) *head = (const ElfW(Ehdr) *)object->start;
+    const ElfW(Phdr) *load = (const ElfW(Phdr) *)(object->start
                                                   + head->e_phoff);
     for (int i = 0; i < head->e_phnum; i++) {
         if (load[i].p_type == PT_LOAD && load[i].p_offset == 0) {
@@ -211,26 +204,26 @@ symbol_search_frame(struct backtrace_state *state, struct symbol_found *found,
 
 /* Look up the frames of one object. */
 static void
-symbol_search_source(struct symbol_found *found, size_t at)
+symbol_search_object(struct symbol_found *found, size_t at)
 {
-    const struct symbol_source *source = &symbol_question.sources[at];
+    const struct native_object *object = &symbol_question.objects[at];
     char path[PLATFORM_PROC_PATH];
-    int fd = symbol_open(source);
+    int fd = symbol_open(object);
     if (fd < 0) {
         return;
     }
     platform_proc_path(path, "/proc/self/fd/", (unsigned)fd, "");
-    const ElfW(Ehdr) *head = (const ElfW(Ehdr) *)source->start;
+    const ElfW(Ehdr) *head = (const ElfW(Ehdr) *)object->start;
     symbol_object_info = (struct dl_phdr_info) {
-        .dlpi_addr = source->base, .dlpi_name = "",
-        .dlpi_phdr = (const ElfW(Phdr) *)(source->start + head->e_phoff),
+        .dlpi_addr = object->base, .dlpi_name = "",
+        .dlpi_phdr = (const ElfW(Phdr) *)(object->start + head->e_phoff),
         .dlpi_phnum = head->e_phnum,
     };
     struct backtrace_state *state = backtrace_create_state(
         path, 0, symbol_on_error, NULL);
     for (size_t i = 0; state != NULL && i < symbol_question.frame_count;
          i++) {
-        if (symbol_question.source_of[i] == at) {
+        if (symbol_question.object_of[i] == at) {
             symbol_search_frame(state, found, i);
         }
     }
@@ -261,13 +254,13 @@ static int
 symbol_search(void *argument)
 {
     struct symbol_found *found = argument;
-    const size_t count = symbol_question.source_count;
+    const size_t count = symbol_question.object_count;
     mem_here = NULL;
     child_begin(symbol_question.parent, SYMBOL_LOOKUP_NS / 1000000000 + 1,
                 SYMBOL_CHILD_MEMORY);
     for (size_t i = atomic_load(&found->step); i < count; i++) {
         atomic_store(&found->step, i);
-        symbol_search_source(found, i);
+        symbol_search_object(found, i);
     }
     atomic_store(&found->step, count);
     symbol_demangle(found);
@@ -292,7 +285,7 @@ symbol_await_child(const struct symbol_found *found, int64_t until)
 {
     size_t step = atomic_load(&found->step), seen = step;
     int64_t now = platform_now(), end = now + SYMBOL_OBJECT_NS;
-    while (step <= symbol_question.source_count && now < end && now < until) {
+    while (step <= symbol_question.object_count && now < end && now < until) {
         platform_sleep(CHILD_POLL_NS);
         if (child_has_ended(symbol_question.child)) {
             symbol_question.child = 0;
@@ -355,29 +348,24 @@ symbol_find_demangler(void)
 static void
 symbol_ask(const struct unwind_frame *frame)
 {
-    struct native_object object;
-    uintptr_t pc = symbol_address(frame), record = native_record(pc);
-    struct symbol_source *sources = symbol_question.sources;
-    size_t i = 0;
-    while (i < symbol_question.source_count && sources[i].record != record) {
-        i++;
-    }
-    if (symbol_question.frame_count == SYMBOL_FRAMES
-        || i == SYMBOL_OBJECTS || record == 0) {
+    struct native_object object, *objects = symbol_question.objects;
+    size_t i = 0, n = symbol_question.frame_count;
+    if (n == SYMBOL_FRAMES
+        || native_find_object(symbol_address(frame), &object) < 0
+        || object.start == 0) {
         return;
     }
-    if (i == symbol_question.source_count) {
-        if (native_find_object(pc, &object) < 0 || object.start == 0) {
-            return;
-        }
-        symbol_question.source_count++;
-        sources[i] = (struct symbol_source) {
-            .record = record, .base = object.base, .start = object.start,
-            .path = object.is_program ? NULL : object.path,
-        };
+    while (i < symbol_question.object_count
+           && objects[i].start != object.start) {
+        i++;
     }
-    symbol_question.source_of[symbol_question.frame_count] = i;
-    symbol_question.frames[symbol_question.frame_count++] = *frame;
+    if (i < SYMBOL_OBJECTS) {
+        objects[i] = object;
+        symbol_question.object_count += i == symbol_question.object_count;
+        symbol_question.frames[n] = *frame;
+        symbol_question.object_of[n] = i;
+        symbol_question.frame_count++;
+    }
 }
 
 /* Look up the frames that were asked for, not beyond a moment of
@@ -398,7 +386,7 @@ symbol_look_up(int64_t until)
     symbol_question.demangler = symbol_find_demangler();
     int64_t limit = platform_now() + SYMBOL_LOOKUP_NS;
     until = until < limit ? until : limit;
-    for (size_t step = 0; step <= symbol_question.source_count
+    for (size_t step = 0; step <= symbol_question.object_count
          && platform_now() < until; step++) {
         atomic_store(&found->step, step);
         pid_t child = child_start(symbol_search, symbol_stack,
@@ -423,7 +411,7 @@ symbol_forget(void)
         munmap(symbol_answer, sizeof *symbol_answer);
     }
     symbol_answer = NULL;
-    symbol_question.frame_count = symbol_question.source_count = 0;
+    symbol_question.frame_count = symbol_question.object_count = 0;
 }
 #else
 static void
@@ -444,24 +432,6 @@ symbol_forget(void)
 }
 #endif
 
-/* Write where a frame is in its object, the end of its line. */
-static void
-symbol_write_offset(struct out *o, const struct native_object *object,
-                    uintptr_t pc)
-{
-    out_text(o, " (");
-    if (object->path != NULL) {
-        native_write_name(o, native_base_name(native_path(object)));
-        out_text(o, "+0x");
-        out_hex(o, pc - object->base, 1);
-    }
-    else {
-        out_text(o, "0x");
-        out_hex(o, pc, 16);
-    }
-    out_text(o, ")\n");
-}
-
 /* Write one line of a frame.  Text that is not there has the address 0. */
 static void
 symbol_write_line(struct out *o, uintptr_t file, int number,
@@ -481,7 +451,16 @@ symbol_write_line(struct out *o, uintptr_t file, int number,
     }
     out_text(o, " in ");
     native_write_name(o, function);
-    symbol_write_offset(o, object, pc);
+    out_text(o, " (");
+    if (object->path != NULL) {
+        native_write_name(o, native_base_name(native_path(object)));
+        out_text(o, "+0x");
+    }
+    else {
+        out_text(o, "0x");
+    }
+    out_hex(o, pc - object->base, object->path != NULL ? 1 : 16);
+    out_text(o, ")\n");
 }
 
 /* Write the lines that the lookup found for a frame.  Returns how many. */
