@@ -3,13 +3,13 @@
 .ci/mixed_check compares them with what debuggers see. Here the C frames
 of a small library tell where Python frames stand; the interpreter's own,
 which differ from build to build, are shown as one line, an ellipsis.
+Before Python 3.11 there are no Python frames in it: see test_symbol.py.
 """
 
 import functools
 import os
 import re
 import sys
-import textwrap
 
 from signal import SIGSEGV
 
@@ -18,6 +18,10 @@ import pytest
 from helpers import (
     CHILDREN, FOLDER, LIMIT, X86_64, block, compiler, python, run,
     status_name)
+
+
+pytestmark = pytest.mark.skipif(
+    sys.version_info < (3, 11), reason="no mixed stack before Python 3.11")
 
 
 START = """
@@ -36,7 +40,7 @@ C_LINE = (r"  C File (\"[^\"\n]*\"|\?\?\?), line (\d+|\?\?\?) in (.*) "
           r"\((?:(\S+)\+)?0x([0-9a-f]+)\)$")
 
 
-TITLE = "\nTraceback (most recent call first):\n"
+TITLE = "\nC and Python stack (most recent call first):\n"
 
 
 @functools.lru_cache(maxsize=None)
@@ -82,20 +86,13 @@ def shape(lines):
             line = "  …"
         if line != "  …" or shown[-1:] != ["  …"]:
             shown.append(line)
-    return squeeze("\n".join(line[2:] for line in shown) + "\n")
-
-
-def squeeze(text):
-    """Until 3.10 a Python function is called through C functions."""
-    if sys.version_info >= (3, 11):
-        return text
-    return re.sub(r"(?m)^(File .*\n)…\n(?=File )", r"\1", text)
+    return "\n".join(line[2:] for line in shown) + "\n"
 
 
 def shows(code, expected, **options):
     """Run code: the traceback is this; returns the child."""
     child, lines = mixed(code, **options)
-    assert shape(lines) == squeeze(block(expected))
+    assert shape(lines) == block(expected)
     return child
 
 
@@ -210,9 +207,6 @@ def test_generators():
     """)
 
 
-@pytest.mark.skipif(
-    (3, 9) <= sys.version_info < (3, 10),
-    reason="the interpreter loses the frames behind the generators")
 def test_generators_that_are_thrown_into():
     """One that hands the exception on has no loop of its own."""
     expected = """
@@ -231,9 +225,6 @@ def test_generators_that_are_thrown_into():
           File "<string>", line 22 in <module>
           …
     """
-    if sys.version_info < (3, 9):
-        # They are in no chain then.
-        expected = re.sub(".* in (middle|outer)\n", "", expected)
     shows("""
         def inner():
             try:
@@ -354,13 +345,13 @@ def test_call_through_null(target):
     """ % target)
     assert lines[0] == ("  C File ???, line ??? in ??? (0x%016x)"
         % target)
-    assert shape(lines[1:]) == squeeze(block("""
+    assert shape(lines[1:]) == block("""
           C mixed_call
           …
           File "<string>", line 10 in f
           File "<string>", line 11 in <module>
           …
-    """))
+    """)
 
 
 def test_evaluation_loop():
@@ -374,12 +365,12 @@ def test_evaluation_loop():
         f()
     """)
     assert re.search("  C File .*python", lines[0])
-    assert shape(lines) == squeeze(block("""
+    assert shape(lines) == block("""
           …
           File "<string>", line 11 in f
           File "<string>", line 14 in <module>
           …
-    """))
+    """)
 
 
 def test_same_c_frames():
@@ -424,7 +415,7 @@ def test_deep():
                      lines[100])
     assert int(found.group(1)) > 500
     shown = shape(lines)
-    assert shown.startswith(squeeze(block("""
+    assert shown.startswith(block("""
           C mixed_read
           …
           File "<string>", line 8 in crash
@@ -432,16 +423,16 @@ def test_deep():
           File "<string>", line 10 in <lambda>
           …
           C mixed_call
-    """))), shown
+    """)), shown
     if hasattr(sys, "gettotalrefcount"):
         return      # a debug build needs more C frames to begin
-    assert shown.endswith(squeeze(block("""
+    assert shown.endswith(block("""
           C mixed_call
           …
           File "<string>", line 10 in f
           File "<string>", line 11 in <module>
           …
-    """))), shown
+    """)), shown
 
 
 @pytest.mark.parametrize("start", [
@@ -465,7 +456,7 @@ def test_overflow(start):
 
 
 def test_damaged_link():
-    """Frames behind a damaged link are only in the plain report."""
+    """Frames up to a damaged link follow the C stack, with two marks."""
     child, lines = mixed("""
         import damage
         def inner():
@@ -477,60 +468,22 @@ def test_damaged_link():
             outer()
         call(outermost)
     """)
-    # Until 3.10 each frame has a loop, and inner() stands at its own.
-    # 3.11+ do not know where a loop is whose last frame they miss.
-    lost = 3 if sys.version_info >= (3, 11) else 0
-    loops = 2 if sys.version_info >= (3, 11) else 3
-    assert lines[-1] == (
-        "  <not matched: %d evaluation loops, %d Python frames>"
-        % (loops, lost))
-    assert "in outermost" in child.err
-
-
-@pytest.mark.skipif(
-    sys.version_info >= (3, 11),
-    reason="frames are no objects")
-@pytest.mark.skipif(not X86_64, reason="instructions of x86-64")
-def test_link_past_frames():
-    """What links pass over is found, wherever the unwinder got to."""
-    child = python(block(START) % library() + block("""
-        import damage, mmap
-        # push %rbp; mov %rsp,%rbp; call *%rdi; pop %rbp; ret
-        page = mmap.mmap(-1, 4096, prot=7)
-        page.write(bytes.fromhex("554889e5ffd75dc3"))
-        at = ctypes.addressof(ctypes.c_char.from_buffer(page))
-        through = ctypes.PYFUNCTYPE(None, kind)(at)
-        def inner():
-            damage.damage(sys._getframe(), "link",
-                          damage.place(sys._getframe(3)))
-            faulthandler.sigsegv()
-        def middle():
-            inner()
-        def callback():
-            middle()
-        def outer():
-            through(kind(callback))
-        def outermost():
-            outer()
-        outermost()
-    """))
-    assert child.status == -SIGSEGV
-    reports = child.err.split(TITLE)
-    assert len(reports) == 3
-    assert reports[2] == textwrap.indent(block("""
-          File "<string>", line 18 in inner
-          <a damaged link: frames may be missing here>
-          File "<string>", line 20 in middle
-          File "<string>", line 22 in callback
-          File "<string>", line 24 in outer
-          File "<string>", line 26 in outermost
-          File "<string>", line 27 in <module>
-    """), "  ")
+    assert shape(lines) == block("""
+        C mixed_read
+        …
+        C mixed_call
+        …
+        <these Python frames are not found in the C stack>
+        File "<string>", line 8 in crash
+        File "<string>", line 12 in inner
+        File "<string>", line 14 in outer
+        <the rest of the stack cannot be read>
+    """)
 
 
 @pytest.mark.skipif(not X86_64, reason="smashes a stack of x86-64")
 def test_smashed_stack():
-    """Behind an overwritten return address it goes on at the next loop."""
+    """Behind an overwritten return address there are only Python frames."""
     child, lines = mixed("""
         def f():
             library.mixed_smash()
@@ -538,28 +491,15 @@ def test_smashed_stack():
             list(map(lambda x: f(), [1]))
         outer()
     """)
-    shown = shape(lines)
-    if sys.version_info < (3, 10):
-        assert shown.replace("…\n<", "<") == squeeze(block("""
-            C mixed_smash
-            <the rest of the C stack cannot be read>
-            File "<string>", line 10 in f
-            File "<string>", line 12 in <lambda>
-            File "<string>", line 12 in outer
-            File "<string>", line 13 in <module>
-        """))
-        return
     # An unwinder that looks at the code there faults, and says no more.
-    assert shown.replace("…\n<", "<") == squeeze(block("""
+    assert shape(lines).replace("…\n<", "<") == block("""
         C mixed_smash
-        <C frames may be missing here>
+        <the rest of the C stack cannot be read>
         File "<string>", line 10 in f
         File "<string>", line 12 in <lambda>
-        …
         File "<string>", line 12 in outer
         File "<string>", line 13 in <module>
-        …
-    """))
+    """)
 
 
 @pytest.mark.skipif(not X86_64, reason="a stack pointer of x86-64")
@@ -568,38 +508,9 @@ def test_odd_stack_pointer():
     child, lines = mixed("""
         library.mixed_odd()
     """)
-    assert shape(lines) == squeeze(block("""
+    assert shape(lines) == block("""
         C mixed_odd
         …
         File "<string>", line 9 in <module>
         …
-    """))
-
-
-def test_wrong_value():
-    """Another string is an error; all else counts as true or false."""
-    child = python("""
-        import faulthandler
-        for value in ("Mixed", "", "mixed\\0"):
-            try:
-                faulthandler.enable(2, c_stack=value)
-            except ValueError as error:
-                print(error)
-        class Odd:
-            def __bool__(self):
-                raise KeyError("odd")
-        try:
-            faulthandler.enable(2, c_stack=Odd())
-        except KeyError as error:
-            print(error)
-        class Text(str):
-            pass
-        for value in (0, 1, None, b"mixed", Text("mixed")):
-            faulthandler.enable(2, True, value)
     """)
-    assert (child.status, child.err, child.out) == (0, "", block(r"""
-        c_stack must be False, True or 'mixed', not 'Mixed'
-        c_stack must be False, True or 'mixed', not ''
-        c_stack must be False, True or 'mixed', not 'mixed\x00'
-        'odd'
-    """))

@@ -7,7 +7,7 @@ from signal import SIGSEGV
 
 import pytest
 
-from helpers import LIMIT, SANITIZED, python
+from helpers import LIMIT, SANITIZED, block, python
 
 
 LINE = (r"  Binary file (\"[^\"]+\"(, at [\w.@]*\+0x[0-9a-f]+)?|"
@@ -122,3 +122,61 @@ def test_native_thread():
     """)
     assert child.status == -SIGSEGV
     assert len(shape(child.err)) > 1
+
+
+@pytest.mark.parametrize("c_stack", ["True", '"mixed"'])
+def test_own_frames(c_stack):
+    """Of our own frames only the one that crashed is shown."""
+    child = python("""
+        import faulthandler, threading
+        faulthandler.enable(2, c_stack=%s)
+        thread = threading.Thread(target=faulthandler.sigsegv)
+        thread.start(); thread.join()
+    """ % c_stack)
+    assert child.status == -SIGSEGV
+    assert child.err.count("Fatal Python error") == 1
+    places = [re.search(r"\+0x[0-9a-f]+\)$|\[0x[0-9a-f…]+\]$", line).group()
+              for line in child.raw_err.splitlines()
+              if re.match("  (C|Binary) [Ff]ile.*faulthandler\\.", line)]
+    assert places, child
+    assert set(places) == {places[0]}
+
+
+def test_own_frames_of_a_dump():
+    """dump_c_stack() in a thread does not show what started the thread."""
+    child = python("""
+        import faulthandler, threading
+        thread = threading.Thread(target=faulthandler.dump_c_stack)
+        thread.start(); thread.join()
+    """)
+    assert child.status == 0
+    assert "faulthandler" not in "".join(shape(child.err))
+
+
+def test_wrong_value():
+    """Another string is an error; all else counts as true or false."""
+    child = python("""
+        import faulthandler
+        for value in ("Mixed", "", "mixed\\0"):
+            try:
+                faulthandler.enable(2, c_stack=value)
+            except ValueError as error:
+                print(error)
+        class Odd:
+            def __bool__(self):
+                raise KeyError("odd")
+        try:
+            faulthandler.enable(2, c_stack=Odd())
+        except KeyError as error:
+            print(error)
+        class Text(str):
+            pass
+        for value in (0, 1, None, b"mixed", Text("mixed")):
+            faulthandler.enable(2, True, value)
+    """)
+    assert (child.status, child.err, child.out) == (0, "", block(r"""
+        c_stack must be False, True or 'mixed', not 'Mixed'
+        c_stack must be False, True or 'mixed', not ''
+        c_stack must be False, True or 'mixed', not 'mixed\x00'
+        'odd'
+    """))
