@@ -109,26 +109,34 @@ mixed_find(struct mixed *m, size_t i)
     return NULL;
 }
 
-/* Python frames that belong to no C frame: they follow it all. */
+/* The frames of a loop that belongs to no C frame.  From 3.15 on each stack
+   ends with such a loop, which has no frame to show. */
+static void
+mixed_lost(struct mixed *m, struct frame_loops *loop, bool *marked)
+{
+    if (loop->shown > 0 && !*marked) {
+        mixed_mark(m, MIXED_LOST);
+        *marked = true;
+    }
+    mixed_python(m, loop);
+}
+
+/* What is left of the Python stacks follows the C stack. */
 static void
 mixed_rest(struct mixed *m)
 {
-    const char *mark = m->stack->mark != NULL ? m->stack->mark : MIXED_LOST;
-    bool marked = false;
+    bool marked = m->stack->mark != NULL;
+    mixed_mark(m, marked ? m->stack->mark : "");
     for (size_t i = 0; i < m->states; i++) {
         struct frame_loops *loop = &m->loops[i];
-        while (loop->result != FRAME_WALK_END) {
-            mixed_mark(m, marked ? "" : mark);
-            marked = true;
-            mixed_python(m, loop);
-            if (loop->result == FRAME_WALK_CUT) {
-                mixed_mark(m, FRAME_CUT);
-                break;
-            }
-            frame_loops_next(loop);
+        for (; loop->result == FRAME_WALK_ON; frame_loops_next(loop)) {
+            mixed_lost(m, loop, &marked);
+        }
+        if (loop->result == FRAME_WALK_CUT) {
+            mixed_lost(m, loop, &marked);
+            mixed_mark(m, FRAME_CUT);
         }
     }
-    mixed_mark(m, !marked && m->stack->mark != NULL ? mark : "");
 }
 
 /* Go through the two stacks as one, from the newest frame on.  The first C
@@ -138,6 +146,7 @@ mixed_pass(struct mixed *m, const uintptr_t *states)
 {
     m->shown = 0;
     for (size_t i = 0; i < m->states; i++) {
+        m->loops[i].shown = 0;
         frame_loops_begin(&m->loops[i], states[i]);
     }
     for (size_t i = 0; i < m->stack->count; i++) {

@@ -150,7 +150,7 @@ def test_own_frames_of_a_dump():
         thread.start(); thread.join()
     """)
     assert child.status == 0
-    assert "faulthandler" not in "".join(shape(child.err))
+    assert "faulthandler." not in "".join(shape(child.err))
 
 
 def test_wrong_value():
