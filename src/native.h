@@ -52,7 +52,8 @@ struct native_object {
     size_t count, names_size;
 };
 
-/* Count a GNU hash table's symbols: the last chain ends with a set bit. */
+/* Return how many symbols a GNU hash table has.  It does not say so: the last
+   chain ends with a set bit. */
 static size_t
 native_count_gnu(uintptr_t at)
 {
@@ -146,8 +147,8 @@ native_holds(const struct link_map *map, uintptr_t pc, uintptr_t *start)
     return false;
 }
 
-/* The loader's record of the object that holds an address, 0 if there is
-   none, and where its mapping begins. */
+/* Return the loader's record of the object that holds an address, 0 if there
+   is none, and in *start where its mapping begins. */
 static uintptr_t
 native_find_record(uintptr_t pc, uintptr_t *start)
 {
@@ -155,7 +156,7 @@ native_find_record(uintptr_t pc, uintptr_t *start)
     if (platform_find_object(pc, &record, start)) {
         return record;
     }
-    /* The list may change under our feet: then a name is missing. */
+    /* Another thread may change the list: then a name is missing. */
     struct mem_chain chain = {0};
     struct link_map map;
     record = platform_first_object();
@@ -196,7 +197,7 @@ native_find_object(uintptr_t pc, struct native_object *object)
     return 0;
 }
 
-/* Find the symbol that covers an address, the one dladdr() would name.
+/* Find the symbol that covers an address, the one that dladdr() would name.
    Returns the address of its name, 0 if there is none. */
 static uintptr_t
 native_find_symbol(const struct native_object *object, uintptr_t pc,
@@ -253,7 +254,7 @@ struct native_seen {
     uintptr_t pcs[NATIVE_SEEN_MAX];     /* an address in each */
 };
 
-/* Note the object of a frame. */
+/* Note the object of a frame, once. */
 static void
 native_see(struct native_seen *seen, uintptr_t pc)
 {
@@ -424,8 +425,8 @@ native_is_ours(uintptr_t pc)
 }
 
 /* Add the frames from a place on: the faulting instruction, or a return
-   address.  The handler's own are before it, and left out; so are others of
-   ours, but for the first. */
+   address.  What the handler called stands before it and is left out.  Frames
+   of this module are left out, too, but for the first: it crashed. */
 static void
 native_add_frames(struct native_stack *s, uintptr_t pc, uintptr_t sp,
                   bool is_return)
@@ -455,9 +456,9 @@ native_add_frames(struct native_stack *s, uintptr_t pc, uintptr_t sp,
 }
 
 /* After a call through a bad pointer there is no code to unwind from.  The
-   caller's address is in the link register, or at the stack pointer.  Go
-   there.  Returns whether that was so; the caller of this function puts the
-   place back. */
+   caller's address is in the link register, or at the stack pointer.  Make the
+   context say that the caller was interrupted.  Returns whether that was done;
+   whoever calls this function puts the place back. */
 static bool
 native_leave_nowhere(void *context)
 {
@@ -570,9 +571,9 @@ native_write_build_id(struct out *o, const struct native_object *object)
     out_text(o, "???");
 }
 
-/* List the objects that C frames are in, so that symbols can be found later,
-   elsewhere.  An address minus the one shown here is an address in the file,
-   as the frames show it. */
+/* List the objects that C frames are in, so that symbols can be looked up
+   later, on another machine.  An address minus the one shown here is an
+   address in the file, as the frames show it. */
 static void
 native_write_seen(struct out *o, const struct native_seen *seen)
 {
