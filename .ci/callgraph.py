@@ -107,6 +107,7 @@ CALLS = {
     "gnu_dev_minor": call("shifts the bits of its argument"),
     "memcmp": call("on the list"),
     "memcpy": call("on the list"),
+    "memmove": call("on the list"),
     "memset": call("on the list"),
     "mmap": call("a bare system call"),
     "mremap": call("a bare system call"),
