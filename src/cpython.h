@@ -330,7 +330,8 @@ cpython_calibrate_collector(void)
         return;
     }
     cpython.interp_collecting = CPYTHON_COLLECTING;
-    uintptr_t at = cpython_collecting_at((uintptr_t)PyThreadState_Get()->interp);
+    uintptr_t interp = (uintptr_t)PyThreadState_Get()->interp;
+    uintptr_t at = cpython_collecting_at(interp);
     const volatile int *flag = (const volatile int *)at;
     cpython_seen_collecting = 0;
     bool good = *flag == 0 && cpython_watch_collection(at) == 0

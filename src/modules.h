@@ -76,7 +76,8 @@ modules_is_extension(uintptr_t at)
         || !modules_is_module(&head)
         || mem_word(at + CPYTHON_MODULE_DEF, &definition) < 0
         || (CPYTHON_MODULE_DEF_FLAG != CPYTHON_UNKNOWN
-            && mem_read(&has_definition, at + CPYTHON_MODULE_DEF_FLAG, 1) < 0)) {
+            && mem_read(&has_definition, at + CPYTHON_MODULE_DEF_FLAG,
+                        1) < 0)) {
         return false;
     }
     return has_definition != 0 && definition != 0

@@ -1,12 +1,17 @@
 """The questions asked of CPython: interpreters, thread states."""
 
+import os
+import re
 import sys
+import sysconfig
 
 from signal import SIGFPE, SIGSEGV
 
 import pytest
 
-from helpers import block, check, crash, python, report
+from helpers import (
+    C_FILE, HERE, block, c_sources, check, compiler, crash, python, report,
+    run, what_is_missing, write_file)
 
 
 # What a subinterpreter calls the code that it is given.
@@ -87,3 +92,128 @@ def test_crash_beside_subinterpreter(own_gil):
         faulthandler.sigsegv()
     """ % own_gil, report(
         '  File "<string>", line 4 in <module>\n'))
+
+
+# ---- A file for each version -----------------------------------------------
+
+def version_files():
+    """{name: text} of the files of src/cpython/."""
+    return {os.path.basename(path): text for path, text in c_sources().items()
+            if os.path.dirname(path) == "src/cpython"}
+
+
+@pytest.mark.skipif(not os.path.exists(C_FILE), reason="needs the C file")
+def test_versions_answer_the_same_questions():
+    """Each version's file defines the same names, in three forms."""
+    files = version_files()
+    assert sorted(files) == sorted("3.%d.h" % n for n in range(8, 16))
+    for words in (r"(?m)^# *define (CPYTHON_\w+)", r"(?m)^struct (\w+)",
+                  r"(?m)^(?:static .*\n)?(cpython_\w+)\("):
+        names = {name: set(re.findall(words, text))
+                 for name, text in files.items()}
+        assert names == dict.fromkeys(files, names["3.15.h"])
+
+
+@pytest.mark.skipif(not os.path.exists(C_FILE), reason="needs the C file")
+def test_one_ladder():
+    """Each version's file is included in one place, the newest first."""
+    included = re.findall(r'(?m)^# *include "(cpython/.*)"',
+                          "".join(c_sources().values()))
+    assert included == ["cpython/3.%d.h" % n for n in range(15, 7, -1)]
+
+
+# What the mirrors of internal structs say, and what the headers say of them:
+# from which version on, to which, the macro, the struct, the field.
+MIRRORS = [
+    (11, 11, "CPYTHON_FRAME_CODE", "_PyInterpreterFrame", "f_code"),
+    (12, 12, "CPYTHON_FRAME_CODE", "_PyInterpreterFrame", "f_code"),
+    (13, 15, "CPYTHON_FRAME_CODE", "_PyInterpreterFrame", "f_executable"),
+    (11, 15, "CPYTHON_FRAME_PREVIOUS", "_PyInterpreterFrame", "previous"),
+    (11, 12, "CPYTHON_FRAME_INSTR", "_PyInterpreterFrame", "prev_instr"),
+    (13, 15, "CPYTHON_FRAME_INSTR", "_PyInterpreterFrame", "instr_ptr"),
+    (11, 11, "CPYTHON_FRAME_ENTRY", "_PyInterpreterFrame", "is_entry"),
+    (11, 15, "CPYTHON_FRAME_OWNER", "_PyInterpreterFrame", "owner"),
+    (11, 15, "CPYTHON_FRAME_SIZE", "_PyInterpreterFrame", "localsplus"),
+    (11, 15, "offsetof(struct cpython_keys, dk_log2_index_bytes)",
+     "_dictkeysobject", "dk_log2_index_bytes"),
+    (11, 15, "offsetof(struct cpython_keys, dk_kind)", "_dictkeysobject",
+     "dk_kind"),
+    (11, 15, "offsetof(struct cpython_keys, dk_nentries)", "_dictkeysobject",
+     "dk_nentries"),
+    (11, 15, "sizeof(struct cpython_keys)", "_dictkeysobject", "dk_indices"),
+    (11, 14, "CPYTHON_MODULE_DEF", "PyModuleObject", "md_def"),
+    (15, 15, "CPYTHON_MODULE_DEF", "PyModuleObject", "md_token"),
+    (15, 15, "CPYTHON_MODULE_DEF_FLAG", "PyModuleObject", "md_token_is_def"),
+]
+
+
+def claims(minor, free_threaded):
+    """The claims of the version's file about internal structs, in C."""
+    structs = {"PyModuleObject": "PyModuleObject"}
+    if free_threaded:
+        yield ("CPYTHON_FRAME_COPY", "offsetof(struct _PyInterpreterFrame, "
+               "tlbc_index)")
+    for first, last, ours, struct, field in MIRRORS:
+        if first <= minor <= last:
+            yield ours, "offsetof(%s, %s)" % (
+                structs.get(struct, "struct " + struct), field)
+    published = version_files()["3.%d.h" % minor].partition(
+        "struct cpython_published {")[2].partition("\n};")[0]
+    for fields, name in re.findall(r"struct \{([^}]*)\} (\w+);", published):
+        for field in re.findall(r"\w+(?=[,;])", fields):
+            path = "%s.%s" % (name, field)
+            yield ("offsetof(struct cpython_published, %s)" % path,
+                   "offsetof(_Py_DebugOffsets, %s)" % path)
+    for path in ("version", "free_threaded") if published else ():
+        yield ("offsetof(struct cpython_published, %s)" % path,
+               "offsetof(_Py_DebugOffsets, %s)" % path)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11),
+                    reason="uses public structs only")
+@pytest.mark.parametrize("free_threaded", [False, True])
+def test_mirrors_agree_with_internal_headers(free_threaded):
+    """What the version's file says of internal structs is what they are."""
+    minor = sys.version_info[1]
+    include = sysconfig.get_path("include")
+    headers = ["pycore_frame.h" if minor < 14 else
+               "pycore_interpframe_structs.h", "pycore_dict.h",
+               "pycore_moduleobject.h"]
+    if minor >= 13:
+        headers.append("pycore_runtime.h" if minor < 14
+                       else "pycore_debug_offsets.h")
+    if what_is_missing() or not os.path.exists(C_FILE):
+        pytest.skip(what_is_missing() or "needs the C file")
+    if free_threaded and minor < 14:
+        pytest.skip("supported from 3.14 on")
+    if not os.path.exists(os.path.join(include, "internal", headers[0])):
+        pytest.skip("needs CPython's internal headers")
+    code = ["#define Py_BUILD_CORE 1", "#include <Python.h>"]
+    code += ["#include <internal/%s>" % name for name in headers]
+    code += ["#define _PyRuntime ours"]     # declared otherwise
+    code += ['#include "%s"' % os.path.join(HERE, "src", "cpython.h")]
+    code += ['_Static_assert(%s == %s, "%s");' % (ours, theirs, ours)
+             for ours, theirs in claims(minor, free_threaded)]
+    assert len(code) > 12
+    child = run(compiler(), "-fsyntax-only", "-std=gnu11", "-I", include,
+                *["-DPy_GIL_DISABLED=1"] * free_threaded,
+                write_file("mirrors.c", "\n".join(code) + "\n"))
+    assert child.status == 0
+
+
+@pytest.mark.skipif(sys.version_info < (3, 13), reason="publishes nothing")
+@pytest.mark.parametrize("field", ["owner", "instr_ptr", "current_frame"])
+def test_published_offsets_make_no_sense(field):
+    """An offset outside of its struct is not used: the mirrors are."""
+    text = version_files()["3.%d.h" % sys.version_info[1]]
+    text = text.partition("struct cpython_published {")[2]
+    before = text[:re.search(r"\b%s\b" % field, text).start()]
+    word = 1 + len(re.findall(r"\w+(?=[,;])", re.sub(
+        r"\} \w+;|char cookie\[8\];", "", before)))
+    crash("""
+        import ctypes
+        words = (ctypes.c_uint64 * 64).in_dll(ctypes.pythonapi, "_PyRuntime")
+        kept, words[%d] = words[%d], 2**40
+        import faulthandler
+        faulthandler.sigsegv()
+    """ % (word, word), report('  File "<string>", line 5 in <module>\n'))

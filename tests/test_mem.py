@@ -55,9 +55,11 @@ def damaged(what, line):
     (name, value) for name, value in dict(
         VALUES, cycle="damage.place(frame)",
         itself="damage.place(frame)").items()
-    if name != "another object"])       # may look like a frame
+    if name != "another object"         # may look like a frame
+    # The link of the oldest frame is NULL; 3.11+ know by its kind which it is.
+    and (name != "NULL" or sys.version_info >= (3, 11))])
 def test_damaged_link(name, value):
-    """Behind a damaged link the next frame is found, and marked."""
+    """A damaged link ends the stack, and the report says so."""
     crash("""
         import sys, damage, faulthandler
         def inner():
@@ -73,149 +75,64 @@ def test_damaged_link(name, value):
         Traceback (most recent call first):
           File "<string>", line 5 in inner
           File "<string>", line 7 in outer
-          <a damaged link: frames may be missing here>
-          File "<string>", line 8 in <module>
+          <the rest of the stack cannot be read>
     """)
 
 
-CALLS = {"next": "next(generator())",
-         "for": "for _ in generator(): pass",
-         "yield from": "next(outer_generator())",
-         "C": "list(map(next, [generator()]))"}
-
-
-@pytest.mark.parametrize("name, call", CALLS.items())
-def test_damaged_link_to_generator(name, call):
-    """Generators that run behind a damaged link are found."""
-    middle = {"yield from":
-              '  File "<string>", line 9 in outer_generator\n'}
+def test_damaged_link_of_another_thread():
+    """The stacks of the other threads are whole."""
     child = python("""
-        import sys, damage, faulthandler
-        def inner():
-            damage.damage(sys._getframe(), "link",
-                          damage.forbidden)
-            faulthandler.sigsegv()
-        def generator():
-            yield inner()
-        def outer_generator():
-            yield from generator()
-        def caller():
-            %s
-        caller()
-    """ % call)
-    check(child, SIGSEGV, report(
-        '  File "<string>", line 5 in inner\n'
-        '  <a damaged link: frames may be missing here>\n'
-        '  File "<string>", line 7 in generator\n'
-        + middle.get(name, "")
-        + '  File "<string>", line 11 in caller\n'
-        '  File "<string>", line 12 in <module>\n'))
-
-
-def test_damaged_link_on_a_small_stack():
-    """Another thread's C stack is small, with others below it."""
-    child = python("""
-        import ctypes, threading, sys, damage, faulthandler
-        def inner():
+        import sys, threading, damage, faulthandler
+        def wait():
             damage.damage(sys._getframe(), "link", damage.forbidden)
-            waits.release()
-            never.acquire()
-        def generator():
-            yield inner()
-        def caller():
-            list(map(next, [generator()]))
+            waits.release(); never.acquire()
         waits, never = threading.Semaphore(0), threading.Lock()
         never.acquire()
-        threading.stack_size(128 * 1024)
-        thread = threading.Thread(target=caller, daemon=True)
-        thread.start()
+        threading.Thread(target=wait, daemon=True).start()
         waits.acquire()
-        # Nothing is replaced: MAP_FIXED_NOREPLACE.
-        mmap = ctypes.CDLL(None).mmap
-        mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int,
-                         ctypes.c_int, ctypes.c_int, ctypes.c_long]
-        mmap((thread.ident - 2**20) // 4096 * 4096, 8192, 1, 0x100022,
-             -1, 0)
-        faulthandler.sigsegv()
+        def inner():
+            faulthandler.sigsegv()
+        inner()
     """)
-    assert status_name(child.status) == "-SIGSEGV"
-    stack = child.err.partition("\nThread 0x…")[2].partition("\n")
-    frames = [line for line in stack[2].splitlines(True)
-              if "threading.py" not in line]
-    assert "".join(frames) == (
-        '  File "<string>", line 5 in inner\n'
-        '  <a damaged link: frames may be missing here>\n'
-        '  File "<string>", line 7 in generator\n'
-        '  File "<string>", line 9 in caller\n')
+    check(child, SIGSEGV, block("""
+        Fatal Python error: Segmentation fault
+
+        Traceback (most recent call first):
+          File "<string>", line 10 in inner
+          File "<string>", line 11 in <module>
+
+        Thread 0x… (most recent call first):
+          File "<string>", line 4 in wait
+          <the rest of the stack cannot be read>
+    """))
 
 
-def test_link_past_frames():
-    """A link to an older frame does not hide those between."""
-    first = report(
-        '  File "<string>", line 5 in inner\n'
-        '  File "<string>", line 13 in <module>\n')
-    whole = report(
-        '  File "<string>", line 5 in inner\n'
-        '  <a damaged link: frames may be missing here>\n'
-        '  File "<string>", line 7 in generator\n'
-        '  File "<string>", line 9 in middle\n'
-        '  File "<string>", line 11 in outer\n'
-        '  File "<string>", line 13 in <module>\n')
-    # Up to 3.10 they are found after the report.
-    again = first + whole[whole.index("\nTraceback"):]
+def test_short_cycle():
+    """The frames of a cycle are shown once."""
     crash("""
         import sys, damage, faulthandler
         def inner():
-            damage.damage(sys._getframe(), "link",
-                          damage.place(sys._getframe(4)))
-            faulthandler.sigsegv()
-        def generator():
-            yield inner()
-        def middle():
-            return next(generator())
-        def outer():
-            return middle()
-
-        outer()
-    """, whole if sys.version_info >= (3, 11) else again)
-
-
-@pytest.mark.skipif(
-    sys.version_info >= (3, 11),
-    reason="frames are no objects")
-def test_link_past_a_page():
-    """The frame between may begin where a page does."""
-    first = report(
-        '  File "<string>", line 4 in inner\n'
-        '  File "<string>", line 13 in outer\n'
-        '  File "<string>", line 14 in <module>\n')
-    again = report(
-        '  File "<string>", line 4 in inner\n'
-        '  <a damaged link: frames may be missing here>\n'
-        '  File "<string>", line 8 in middle\n'
-        '  File "<string>", line 13 in outer\n'
-        '  File "<string>", line 14 in <module>\n')
-    crash("""
-        import sys, types, damage, faulthandler
-        def inner():
-            damage.damage(sys._getframe(), "link", id(sys._getframe(2)))
+            damage.damage(sys._getframe(2), "link",
+                          damage.place(sys._getframe()))
             faulthandler.sigsegv()
         def middle():
-            if id(sys._getframe()) %% 4096 == 0:
-                %s = 0
-                inner()
+            inner()
         def outer():
-            kept = []
-            while len(kept) < 50000:
-                kept.append(middle.__code__.replace(co_name="middle"))
-                types.FunctionType(kept[-1], globals())()
+            middle()
         outer()
-    """ % " = ".join("a%d" % n for n in range(40)),
-          first + again[again.index("\nTraceback"):])
+    """, """
+        Fatal Python error: Segmentation fault
+
+        Traceback (most recent call first):
+          File "<string>", line 5 in inner
+          File "<string>", line 7 in middle
+          File "<string>", line 9 in outer
+          <the rest of the stack cannot be read>
+    """)
 
 
 def test_long_cycle():
-    """A cycle of many frames is found, and both ends are shown."""
+    """A cycle of many frames is found."""
     child = python("""
         import sys, damage, faulthandler
         def f(n):
@@ -233,7 +150,7 @@ def test_long_cycle():
         '  File "<string>", line 7 in f\n').splitlines(True)
     assert lines[4:93] == 89 * ['  File "<string>", line 4 in f\n']
     assert lines[93] == "  ... N frames not shown ...\n"
-    assert lines[-1] == '  File "<string>", line 9 in <module>\n'
+    assert lines[-1] == "  <the rest of the stack cannot be read>\n"
     assert status_name(child.status) == "-SIGSEGV"
     assert child.seconds < LIMIT
 

@@ -116,22 +116,6 @@ def test_hang_in_each_step():
         check(child, SIGFPE, expected, HANG_LIMIT)
 
 
-def test_failed_self_test():
-    """Where the layout is not as expected, the report says so."""
-    child = python("""
-        import injected, faulthandler
-        def crash():
-            faulthandler.sigfpe()
-        crash()
-    """, special_build("FAULTHANDLER_TEST_BAD_LAYOUT"))
-    check(child, SIGFPE, block("""
-        Fatal Python error: Floating point exception
-
-        Traceback (most recent call first):
-          <Python frames cannot be read on this build>
-    """))
-
-
 def test_no_faults_without_a_test_build():
     """The module that is installed does not look at the variables."""
     child = python("import faulthandler; faulthandler.sigfpe()",

@@ -49,8 +49,8 @@ THREADS = """
 ALL_STEPS = [
     "C stack", "activities", "cause", "context", "exceptions",
     "extension modules", "list of shared objects", "list of threads", "note",
-    "output", "registers", "search for frames", "search for the thread",
-    "threads", "title", "traceback"]
+    "output", "registers", "search for the thread", "threads", "title",
+    "traceback"]
 
 
 def test_all_steps_are_known():
@@ -62,8 +62,8 @@ def test_all_steps_are_known():
 
 @pytest.mark.parametrize("step", [
     step for step in ALL_STEPS
-    if step not in ("C stack", "extension modules", "list of shared objects")
-    and (step != "search for frames" or sys.version_info < (3, 11))])
+    if step not in ("C stack", "extension modules",
+                    "list of shared objects")])
 @pytest.mark.parametrize("how", KINDS)
 def test_two_threads(step, how):
     """A fault in one step leaves the blocks of the other steps."""

@@ -266,6 +266,53 @@ def test_thread_without_frames():
     """)
 
 
+# Three threads, whose states stand in the list before the main thread's.
+CHAIN = """
+    import ctypes, damage, faulthandler, threading, time
+    get = ctypes.pythonapi.PyThreadState_Get
+    get.restype = ctypes.c_size_t
+    states = []
+    def work():
+        states.append(get())
+        time.sleep(60)
+    for n in range(3):
+        threading.Thread(target=work, daemon=True).start()
+        while len(states) <= n:
+            time.sleep(0.001)
+"""
+THREADS_CUT = "  <the rest of the threads cannot be read>\n"
+
+
+@pytest.mark.parametrize("value", [
+    "1", "64", "damage.forbidden", "2**64 - 8", "0xdddddddddddddddd"])
+def test_damaged_link_between_threads(value):
+    """The list ends there and is marked, and the crash is reported first."""
+    child = python(block(CHAIN) + block("""
+        damage.words(states[1])[1] = %s
+        def crash():
+            faulthandler.sigsegv()
+        crash()
+    """) % value)
+    assert status_name(child.status) == "-SIGSEGV"
+    assert child.err.index(" in crash\n") < child.err.index(" in work\n")
+    assert child.err.count(" in work\n") == 2
+    assert child.err.endswith("\n" + THREADS_CUT)
+
+
+def test_dump_of_damaged_threads():
+    """A dump of a list that ends too soon begins with the current thread."""
+    child = python(block(CHAIN) + block("""
+        damage.words(states[1])[1] = damage.forbidden
+        faulthandler.dump_traceback()
+        __import__("os")._exit(7)
+    """))
+    assert child.status == 7
+    blocks = child.err.split("\n\n")
+    assert [text.partition(" 0x")[0] for text in blocks] == [
+        "Current thread", "Thread", "Thread"]
+    assert blocks[2].endswith("\n" + THREADS_CUT)
+
+
 # ---- what shows only where a guard is missing ------------------------------
 
 @few_versions

@@ -1,5 +1,6 @@
-/* CPython 3.12: a shim, a frame on the C stack, stands behind the frames of each
-   evaluation loop.  The struct between thread state and frame is still there. */
+/* CPython 3.12: a shim, a frame on the C stack, stands behind the frames of
+   each evaluation loop.  The struct between thread state and frame is still
+   there. */
 
 #ifndef FAULTHANDLER_CPYTHON_3_12_H
 #define FAULTHANDLER_CPYTHON_3_12_H

@@ -1,6 +1,6 @@
-/* CPython 3.14: references from frames carry tags in their low bits.  Two kinds
-   of entries into the evaluation loop are frames.  In free-threaded builds each
-   thread runs its own copy of the instructions. */
+/* CPython 3.14: references from frames carry tags in their low bits.  Two
+   kinds of entries into the evaluation loop are frames.  In free-threaded
+   builds each thread runs its own copy of the instructions. */
 
 #ifndef FAULTHANDLER_CPYTHON_3_14_H
 #define FAULTHANDLER_CPYTHON_3_14_H

@@ -1,5 +1,5 @@
-/* CPython 3.15: a sentinel in the thread state ends each stack.  Module objects
-   have another layout, and need no definition. */
+/* CPython 3.15: a sentinel in the thread state ends each stack.  Module
+   objects have another layout, and need no definition. */
 
 #ifndef FAULTHANDLER_CPYTHON_3_15_H
 #define FAULTHANDLER_CPYTHON_3_15_H

@@ -1,0 +1,79 @@
+"""The comparison with the interpreter's own words, made at import."""
+
+import sysconfig
+
+from signal import SIGFPE
+
+import pytest
+
+from helpers import block, check, python, special_build
+
+
+def test_failed_self_test():
+    """Where the layout is not as expected, the report says so."""
+    child = python("""
+        import injected, faulthandler
+        def crash():
+            faulthandler.sigfpe()
+        crash()
+    """, special_build("FAULTHANDLER_TEST_BAD_LAYOUT"))
+    check(child, SIGFPE, block("""
+        Fatal Python error: Floating point exception
+
+        Traceback (most recent call first):
+          <Python frames cannot be read on this build>
+    """))
+
+
+def test_import_beside_another_thread():
+    """The stack of a thread that is there is read at import."""
+    child = python("""
+        import _thread
+        begun, never = _thread.allocate_lock(), _thread.allocate_lock()
+        begun.acquire(), never.acquire()
+        def wait():
+            begun.release(); never.acquire()
+        _thread.start_new_thread(wait, ())
+        begun.acquire()
+        import faulthandler
+        faulthandler.sigfpe()
+    """)
+    check(child, SIGFPE, block("""
+        Fatal Python error: Floating point exception
+
+        Traceback (most recent call first):
+          File "<string>", line 9 in <module>
+
+        Thread 0x… (most recent call first):
+          File "<string>", line 5 in wait
+    """))
+
+
+def test_started_thread():
+    """A thread that is started for the self-test ends with it."""
+    child = python("""
+        import os, signal, sys
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+        import injected, faulthandler
+        assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == before
+        print(len(sys._current_frames()), injected.__name__, flush=True)
+        faulthandler.sigfpe()
+    """, special_build("SELFTEST_STARTS_THREAD=1"))
+    assert child.out == "1 injected\n"
+    check(child, SIGFPE, block("""
+        Fatal Python error: Floating point exception
+
+        Traceback (most recent call first):
+          File "<string>", line 6 in <module>
+    """))
+
+
+@pytest.mark.skipif(not sysconfig.get_config_var("Py_GIL_DISABLED"),
+                    reason="needs a free-threaded Python")
+def test_gil_stays_off():
+    """Importing the module does not switch the GIL on."""
+    child = python("""
+        import faulthandler, sys
+        print(sys._is_gil_enabled())
+    """)
+    assert (child.status, child.out, child.err) == (0, "False\n", "")
