@@ -82,14 +82,14 @@ def test_damaged_link(name, value):
 def test_damaged_link_of_another_thread():
     """The stacks of the other threads are whole."""
     child = python("""
-        import sys, threading, damage, faulthandler
+        import sys, _thread, damage, faulthandler
         def wait():
             damage.damage(sys._getframe(), "link", damage.forbidden)
-            waits.release(); never.acquire()
-        waits, never = threading.Semaphore(0), threading.Lock()
-        never.acquire()
-        threading.Thread(target=wait, daemon=True).start()
-        waits.acquire()
+            begun.release(); never.acquire()
+        begun, never = _thread.allocate_lock(), _thread.allocate_lock()
+        begun.acquire(), never.acquire()
+        _thread.start_new_thread(lambda: wait(), ())
+        begun.acquire()
         def inner():
             faulthandler.sigsegv()
         inner()

@@ -13,7 +13,8 @@ def test_modules():
     child = as_builtin("""
         import faulthandler, math, sys
         sys.modules["shop.prices"] = sys.modules["shop.orders"] = math
-        faulthandler.enable(2)
+        enable = faulthandler.enable
+        enable(2, c_stack=False) if sys.version_info >= (3, 14) else enable(2)
         faulthandler._sigsegv()
     """)
     assert ("\nExtension modules: shop.prices, shop.orders (total: 2)"
