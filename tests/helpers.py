@@ -55,6 +55,7 @@ X86_64 = os.uname().machine == "x86_64"
 with open("/proc/cpuinfo") as file:
     PROCESSOR = file.read()
 DEBUG = hasattr(sys, "gettotalrefcount")
+FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 SANITIZED = "libasan" in os.environ.get("LD_PRELOAD", "")
 
 

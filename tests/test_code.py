@@ -147,7 +147,7 @@ def test_no_code():
             code = sys._getframe(1).f_code
             copy = ctypes.create_string_buffer(
                 ctypes.string_at(id(code), code.__sizeof__()))
-            damage.words(ctypes.addressof(copy))[1] = id(int)
+            damage.words(ctypes.addressof(copy))[damage.HEAD - 1] = id(int)
             damage.damage(sys._getframe(1), "code",
                           ctypes.addressof(copy))
             faulthandler.sigsegv()

@@ -8,8 +8,8 @@ from signal import SIGSEGV
 import pytest
 
 from helpers import (
-    PATIENCE, block, check, child_source, frames, limits, python, report,
-    write_file)
+    FREE_THREADED, PATIENCE, block, check, child_source, frames, limits,
+    python, report, write_file)
 
 
 def test_functions():
@@ -533,6 +533,7 @@ def test_atexit():
     """)
 
 
+@pytest.mark.skipif(FREE_THREADED, reason="the collector does it there")
 def test_module_teardown():
     """__del__ while the modules are taken down."""
     write_file("teardown.py", block("""

@@ -13,8 +13,8 @@ def test_modules():
     child = as_builtin("""
         import faulthandler, math, sys
         sys.modules["shop.prices"] = sys.modules["shop.orders"] = math
-        enable = faulthandler.enable
-        enable(2, c_stack=False) if sys.version_info >= (3, 14) else enable(2)
+        more = {"c_stack": False} if sys.version_info >= (3, 14) else {}
+        faulthandler.enable(2, False, **more)
         faulthandler._sigsegv()
     """)
     assert ("\nExtension modules: shop.prices, shop.orders (total: 2)"

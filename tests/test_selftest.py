@@ -1,12 +1,10 @@
 """The comparison with the interpreter's own words, made at import."""
 
-import sysconfig
-
 from signal import SIGFPE
 
 import pytest
 
-from helpers import block, check, python, special_build
+from helpers import FREE_THREADED, block, check, python, special_build
 
 
 def test_failed_self_test():
@@ -68,8 +66,7 @@ def test_started_thread():
     """))
 
 
-@pytest.mark.skipif(not sysconfig.get_config_var("Py_GIL_DISABLED"),
-                    reason="needs a free-threaded Python")
+@pytest.mark.skipif(not FREE_THREADED, reason="needs a free-threaded Python")
 def test_gil_stays_off():
     """Importing the module does not switch the GIL on."""
     child = python("""

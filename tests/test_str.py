@@ -83,9 +83,9 @@ def test_501_characters():
 
 
 @pytest.mark.parametrize("index, value", [
-    (1, "0"), (1, "damage.forbidden"),
-    (1, "id(42)"), (1, "0xdddddddddddddddd"),
-    (2, "2**64 - 1"), (2, "2**63")])
+    ("damage.HEAD - 1", "0"), ("damage.HEAD - 1", "damage.forbidden"),
+    ("damage.HEAD - 1", "id(42)"), ("damage.HEAD - 1", "0xdddddddddddddddd"),
+    ("damage.HEAD", "2**64 - 1"), ("damage.HEAD", "2**63")])
 def test_damaged_strings(index, value):
     """A string with a damaged head is no string."""
     child = python("""
@@ -93,7 +93,7 @@ def test_damaged_strings(index, value):
         name, file = "name" * 9, "file" * 9
         def inner():
             for string in (name, file):
-                damage.words(id(string))[%d] = %s
+                damage.words(id(string))[%s] = %s
             faulthandler.sigsegv()
         def outer():
             inner()
@@ -115,7 +115,7 @@ def test_damaged_length(length):
         import sys, damage, faulthandler
         name = "n" * 1200
         def inner():
-            damage.words(id(name))[2] = %d
+            damage.words(id(name))[damage.HEAD] = %d
             faulthandler.sigsegv()
         def outer():
             inner()

@@ -4,6 +4,7 @@ import sys
 import tempfile
 
 WORD = ctypes.sizeof(ctypes.c_void_p)
+HEAD = object.__basicsize__ // WORD         # words; the last is the type
 libc = ctypes.CDLL(None)
 libc.mmap.restype = ctypes.c_size_t
 forbidden = libc.mmap(None, ctypes.c_size_t(4096), 0, 0x22, -1, 0)
@@ -25,7 +26,7 @@ def place(frame):
     """Where the interpreter keeps this frame."""
     if sys.version_info >= (3, 11):
         # Behind the head and the link to the frame object before.
-        return words(id(frame))[object.__basicsize__ // WORD + 1]
+        return words(id(frame))[HEAD + 1]
     return id(frame)
 
 
