@@ -766,7 +766,7 @@ faulthandler_enable(PyObject *module, PyObject *args, PyObject *kwargs)
         if (request.c_stack) {
             unwind_init();
         }
-        fatal_note_modules();
+        modules_note();
         stack_install();
         result = fatal_arm(&request);
     }

@@ -1,4 +1,7 @@
-/* code: code objects: their names, and the line of an instruction. */
+/* code: code objects: their names, and the line of an instruction.
+
+   Everything here may run inside a signal handler, between mem_begin() and
+   mem_end(). */
 
 #ifndef FAULTHANDLER_CODE_H
 #define FAULTHANDLER_CODE_H
@@ -13,7 +16,7 @@ struct code {
     uintptr_t at;
     uintptr_t name, filename, line_table;
     int first_line;
-    intptr_t first_traceable;   /* bytes; earlier is not yet in the body */
+    intptr_t first_traceable;   /* offset in bytes where the body begins */
     uintptr_t start;            /* of the instructions, from 3.11 on */
     uintptr_t copies;           /* of them, in free-threaded builds; or 0 */
     intptr_t length;            /* of the instructions, in bytes */
@@ -101,7 +104,7 @@ code_table_open(struct code_table *t, uintptr_t bytes)
     return 0;
 }
 
-/* The next byte, -1 at the end, or where it cannot be read and behind. */
+/* Return the next byte, or -1 at the end and where it cannot be read. */
 static int
 code_table_next(struct code_table *t)
 {
@@ -119,8 +122,8 @@ code_table_next(struct code_table *t)
     return t->block[t->used++];
 }
 
-/* A number in groups of six bits, the least significant first.  Returns -1
-   if it does not end, or has more groups than an int can hold. */
+/* Return a number that is stored in groups of six bits, the least significant
+   first, or -1 if it does not end or has more groups than an int can hold. */
 static int64_t
 code_table_varint(struct code_table *t)
 {
@@ -240,9 +243,9 @@ code_offset(const struct code *c, uintptr_t instr, size_t hint)
     return offset;
 }
 
-/* The line of the instruction at a byte offset, CODE_NO_LINE if it has none
-   or the table makes no sense.  Before the first instruction it is the line
-   of the definition. */
+/* Return the line of the instruction at a byte offset, or CODE_NO_LINE if it
+   has none or the table makes no sense.  Before the first instruction it is
+   the line of the definition. */
 static int
 code_line(const struct code *c, intptr_t offset)
 {

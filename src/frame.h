@@ -1,4 +1,7 @@
-/* frame: one thread's Python stack, from the newest frame to the oldest. */
+/* frame: one thread's Python stack, from the newest frame to the oldest.
+
+   Everything here may run inside a signal handler, between mem_begin() and
+   mem_end().  The thread may be running: what is read may be torn. */
 
 #ifndef FAULTHANDLER_FRAME_H
 #define FAULTHANDLER_FRAME_H
@@ -80,14 +83,14 @@ frame_read(uintptr_t at, struct frame *f)
     return 0;
 }
 
-/* Where the frame is in its code, in bytes. */
+/* Return where the frame is in its code, in bytes. */
 static intptr_t
 frame_offset(const struct frame *f, const struct code *c)
 {
     return code_offset(c, f->instr, f->copy);
 }
 
-/* The frame's line, CODE_NO_LINE if it has none. */
+/* Return the frame's line, or CODE_NO_LINE if it has none. */
 static int
 frame_line(const struct frame *f, const struct code *c)
 {
@@ -95,8 +98,8 @@ frame_line(const struct frame *f, const struct code *c)
                               : code_line(c, frame_offset(f, c));
 }
 
-/* Has it not begun its body yet?  The traceback module hides such frames,
-   and the trampoline of a specialised __init__ is one for ever. */
+/* Return whether the frame has not begun its body yet.  The traceback module
+   hides such frames.  The trampoline of a specialised __init__ is one. */
 static bool
 frame_is_incomplete(const struct frame *f, const struct code *c)
 {
@@ -105,8 +108,8 @@ frame_is_incomplete(const struct frame *f, const struct code *c)
            && offset >= -2 && offset < c->first_traceable;
 }
 
-/* The newest frame of a thread state, 0 if it has none.  Returns -1 if the
-   thread state cannot be read. */
+/* Find the newest frame of a thread state, 0 if it has none.  Returns -1 if
+   the thread state cannot be read. */
 static int
 frame_newest(uintptr_t tstate, uintptr_t *frame)
 {
@@ -268,9 +271,9 @@ frame_loops_begin(struct frame_loops *l, uintptr_t tstate)
     }
 }
 
-/* Lines already in the buffer that later frames repeat: recursion, and threads
-   that wait in the same place.  A line is known by all that it was made of,
-   so that another code object at the same address is not taken for it. */
+/* Lines that are in the buffer, for frames that repeat them: in a recursion,
+   and in threads that wait in the same place.  A line is found by all that it
+   was made of: another code object may have the same address later. */
 #define FRAME_LINES 128
 
 struct frame_line {
@@ -283,11 +286,11 @@ struct frame_memory {
     size_t flushes;
     uintptr_t filename;         /* the last one, and where it stands */
     size_t name, name_length;
-    bool unknown;               /* a ??? was written: it may have changed */
+    bool unknown;               /* a ??? was written in this stack */
     struct frame_line lines[FRAME_LINES];
 };
 
-/* Forget what no longer stands in the buffer. */
+/* Forget the lines if the buffer was sent since. */
 static void
 frame_memory_check(struct frame_memory *m, const struct out *o)
 {
@@ -298,8 +301,8 @@ frame_memory_check(struct frame_memory *m, const struct out *o)
     }
 }
 
-/* The place where a frame's line is kept, filled in but for what it is kept
-   for; *known tells whether that is there. */
+/* Return the place where a frame's line is kept.  *known tells whether it is
+   there; if not, all but its place in the buffer is filled in. */
 static struct frame_line *
 frame_memory_find(struct frame_memory *m, const struct frame *f,
                   const struct code *c, bool *known)
@@ -320,7 +323,7 @@ frame_memory_find(struct frame_memory *m, const struct frame *f,
     return line;
 }
 
-/* A file name with its quotes, or ???. */
+/* Write a file name with its quotes, or ???. */
 static void
 frame_write_filename(struct out *o, uintptr_t filename,
                      struct frame_memory *m)
@@ -343,7 +346,7 @@ frame_write_filename(struct out *o, uintptr_t filename,
     m->name_length = o->used - start;
 }
 
-/* One line of a traceback. */
+/* Write one line of a traceback. */
 static void
 frame_write(struct out *o, const struct frame *f, const struct code *c,
             struct frame_memory *m)

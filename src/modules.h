@@ -1,4 +1,7 @@
-/* modules: the extension modules that were imported. */
+/* modules: the extension modules that were imported.
+
+   modules_note() runs when a report that needs them is armed, with the GIL.
+   All else may run inside a signal handler. */
 
 #ifndef FAULTHANDLER_MODULES_H
 #define FAULTHANDLER_MODULES_H
@@ -10,15 +13,16 @@
 #include "request.h"
 #include "str.h"
 
-/* The main interpreter's sys.modules, and the names of the standard library's
-   modules, sorted.  Noted when a report that needs them is armed. */
+/* The main interpreter's sys.modules, and the sorted names of the standard
+   library's modules.  Written by modules_note() under state_lock, read by
+   handlers. */
 #define MODULES_NAME_SIZE 32
 static uintptr_t modules_dict;
 static char modules_library[512][MODULES_NAME_SIZE];
 static size_t modules_library_count;
 
-/* Is this str the name of a standard library module, or from 3.15 of one
-   inside its packages? */
+/* Return whether this str is the name of a module of the standard library, or
+   from 3.15 on of one inside its packages. */
 static bool
 modules_is_library(uintptr_t key)
 {
@@ -49,7 +53,7 @@ modules_is_library(uintptr_t key)
     return false;
 }
 
-/* Is it a module object, or one of a subclass? */
+/* Return whether an object is a module, or of a subclass. */
 static bool
 modules_is_module(const PyObject *object)
 {
@@ -65,7 +69,7 @@ modules_is_module(const PyObject *object)
     return false;
 }
 
-/* Is it a module made in C, one whose definition has methods? */
+/* Return whether a module was made in C: its definition has methods. */
 static bool
 modules_is_extension(uintptr_t at)
 {
@@ -137,15 +141,15 @@ modules_write(struct out *o)
 }
 
 static int
-fatal_compare_names(const void *a, const void *b)
+modules_compare(const void *a, const void *b)
 {
     return strcmp(a, b);
 }
 
-/* Note where sys.modules is, and what is the standard library's in it.  Names
-   that are too long to be one of its are left out. */
+/* Note where sys.modules is, and the names of the standard library's modules,
+   which are all short. */
 static void
-fatal_note_modules(void)
+modules_note(void)
 {
     PyObject *names = PySys_GetObject("stdlib_module_names");
     PyObject *iterator = names == NULL ? NULL : PyObject_GetIter(names);
@@ -166,7 +170,7 @@ fatal_note_modules(void)
     Py_XDECREF(iterator);
     PyErr_Clear();
     if (sorted != NULL) {
-        qsort(sorted, count, sizeof *sorted, fatal_compare_names);
+        qsort(sorted, count, sizeof *sorted, modules_compare);
         pthread_mutex_lock(&state_lock);
         memcpy(modules_library, sorted, count * sizeof *sorted);
         modules_library_count = count;

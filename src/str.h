@@ -1,4 +1,7 @@
-/* str: a str object as ASCII text. */
+/* str: write a str object as ASCII text.
+
+   Everything here may run inside a signal handler, between mem_begin() and
+   mem_end().  A str that cannot be read writes nothing. */
 
 #ifndef FAULTHANDLER_STR_H
 #define FAULTHANDLER_STR_H
@@ -15,7 +18,7 @@ struct str {
     size_t width;
 };
 
-/* Is this a subclass of str? */
+/* Return whether a type is a subclass of str. */
 static bool
 str_is_subclass(uintptr_t type)
 {
@@ -24,8 +27,8 @@ str_is_subclass(uintptr_t type)
            && (flags & Py_TPFLAGS_UNICODE_SUBCLASS);
 }
 
-/* Find a str object's characters, which one of a subclass keeps elsewhere.
-   Returns -1 if it is not one. */
+/* Find the characters of a str object: behind its head, or elsewhere if it is
+   of a subclass.  Returns -1 if there is no str at this address. */
 static int
 str_read(uintptr_t at, struct str *s)
 {
@@ -57,7 +60,7 @@ str_read(uintptr_t at, struct str *s)
     return 0;
 }
 
-/* Write a run of characters, all of which were read. */
+/* Write characters that were read. */
 static void
 str_write_block(struct out *o, const void *block, size_t n, size_t width)
 {
@@ -70,8 +73,8 @@ str_write_block(struct out *o, const void *block, size_t n, size_t width)
     }
 }
 
-/* Does a str that is cut end where it says?  Behind its characters stands a
-   zero: a damaged length would show what lies behind them. */
+/* Return whether a zero follows the last character.  If none does, the length
+   is damaged. */
 static bool
 str_ends(const struct str *s)
 {
@@ -82,8 +85,8 @@ str_ends(const struct str *s)
            && end == 0;
 }
 
-/* Write a str object as ASCII, at most max characters of it.  Returns -1,
-   with nothing written, if it is none or cannot be read. */
+/* Write at most max characters of a str object.  Returns -1, with nothing
+   written, if there is no str at this address or it cannot be read. */
 static int
 str_write_start(struct out *o, uintptr_t at, size_t max)
 {
@@ -96,7 +99,7 @@ str_write_start(struct out *o, uintptr_t at, size_t max)
     size_t left = cut ? max : (size_t)s.length;
     bool good = !cut || str_ends(&s);
     while (good && left > 0) {
-        /* With the last block comes the zero. */
+        /* The last block is read with the zero that follows it. */
         uint32_t block[STR_BLOCK / sizeof(uint32_t) + 1];
         size_t n = STR_BLOCK / s.width < left ? STR_BLOCK / s.width : left;
         size_t ends = n == left && !cut ? 1 : 0;

@@ -1,4 +1,7 @@
-/* thread: all threads of all interpreters, and which one is ours. */
+/* thread: all threads of all interpreters, and which one is ours.
+
+   Everything here may run inside a signal handler, between mem_begin() and
+   mem_end().  No lock is taken: the lists may change while they are read. */
 
 #ifndef FAULTHANDLER_THREAD_H
 #define FAULTHANDLER_THREAD_H
@@ -10,12 +13,12 @@
 #include "platform.h"
 #include "str.h"
 
-/* As many threads as one report can list, whatever max_threads says. */
+/* One report can list as many threads, whatever max_threads says. */
 #define THREAD_LIST_MAX 4096
 #define THREAD_RETRIES 3
 
-/* Room that keeps a usual thread's block together in the buffer, so that it
-   can be taken back and read again. */
+/* A usual thread's block fits into as much room in the buffer: there it can be
+   taken back and read again. */
 #define THREAD_BLOCK_ROOM (16 * 1024)
 
 struct thread {
@@ -120,8 +123,8 @@ thread_list_interpreter(struct thread_list *list, uintptr_t interp)
     }
 }
 
-/* Is this interpreter linked, or may it be behind a damaged link?  The one
-   that armed a watchdog may have ended, and its memory be something else. */
+/* Return whether this interpreter is in the list, or may be behind a damaged
+   link.  The one that armed a watchdog may have ended since. */
 static bool
 thread_may_be_interpreter(uintptr_t wanted)
 {
@@ -134,8 +137,8 @@ thread_may_be_interpreter(uintptr_t wanted)
     return interp != 0;
 }
 
-/* List all threads, those of one interpreter first.  No lock is taken: the
-   lists may change meanwhile, then they are read again. */
+/* List all threads, those of one interpreter first.  A list that changed while
+   it was read is read again. */
 static void
 thread_list_fill(struct thread_list *list, uintptr_t first)
 {
@@ -173,7 +176,8 @@ thread_list_fill(struct thread_list *list, uintptr_t first)
     }
 }
 
-/* Is this state the calling thread's, as far as it tells itself? */
+/* Read a thread state, and return whether it says that it is the calling
+   thread's. */
 static bool
 thread_is_mine(uintptr_t at, struct thread *t)
 {
@@ -181,11 +185,11 @@ thread_is_mine(uintptr_t at, struct thread *t)
            && t->ident == (uintptr_t)pthread_self();
 }
 
-/* Find the calling thread's state.  3.8 to 3.11 know only who holds the GIL,
-   3.12+ lose the thread's own state after a subinterpreter, and a state may
-   have been freed by another thread: every answer is checked against the
-   list, or against the other one.  Returns false in a thread that Python
-   does not know. */
+/* Find the calling thread's state.  Returns false in a thread that Python does
+   not know.  CPython has two answers, and neither is enough: 3.8 to 3.11 say
+   who holds the GIL, 3.12 and newer forget the thread's own state after a
+   subinterpreter, and another thread may have freed the state.  So an answer
+   must be in the list, or agree with the other one. */
 static bool
 thread_find_current(const struct thread_list *list, struct thread *t)
 {
@@ -204,8 +208,8 @@ thread_find_current(const struct thread_list *list, struct thread *t)
         && thread_read(candidates[0], t) == 0) {
         return true;
     }
-    /* One thread may own a state in several interpreters: prefer the one
-       that has frames. */
+    /* A thread may own a state in several interpreters: prefer the one that
+       has frames. */
     bool found = false;
     for (size_t i = 0; i < list->count; i++) {
         struct thread mine;
@@ -219,9 +223,9 @@ thread_find_current(const struct thread_list *list, struct thread *t)
     return found;
 }
 
-/* Is this a state without frames that is no thread of its own?  A new one has
-   no number yet, or until 3.11 its creator's; and creating a subinterpreter
-   leaves one behind. */
+/* Return whether a state has no frames and is no thread of its own.  A new
+   thread has the identity 0, or up to 3.11 its creator's.  Creating a
+   subinterpreter leaves such a state behind, too. */
 static bool
 thread_is_shadow(const struct thread_list *list, size_t i,
                  const struct thread *t)
@@ -247,7 +251,7 @@ thread_is_shadow(const struct thread_list *list, size_t i,
     return false;
 }
 
-/* Is the garbage collector at work in this thread's interpreter? */
+/* Return whether the garbage collector works in this thread's interpreter. */
 static bool
 thread_is_collecting(const struct thread *t)
 {
@@ -257,8 +261,8 @@ thread_is_collecting(const struct thread *t)
            && collecting == 1;
 }
 
-/* Decode one character of UTF-8; a byte that is none stands for itself.
-   Returns how many bytes it took. */
+/* Decode one character of UTF-8.  A byte that begins none stands for itself.
+   Returns the number of bytes. */
 static size_t
 thread_decode(const unsigned char *text, uint32_t *c)
 {
@@ -276,12 +280,12 @@ thread_decode(const unsigned char *text, uint32_t *c)
     return n;
 }
 
-/* How much is shown of a type's name and of an exception's message. */
+/* As many characters are shown of a type's name and of a message. */
 #define THREAD_TYPE_MAX 100
 #define THREAD_MESSAGE_MAX 200
 
-/* Write the name of a type, as it calls itself.  Returns -1, with nothing
-   written, if this is no type that can be read. */
+/* Write the name of an exception's type.  Returns -1, with nothing written, if
+   there is no such type at this address. */
 static int
 thread_write_type(struct out *o, uintptr_t type)
 {
@@ -310,7 +314,7 @@ thread_write_type(struct out *o, uintptr_t type)
     return n == 0 ? -1 : 0;
 }
 
-/* Is it a str, or can that not be told? */
+/* Return whether an object is a str, or cannot be read. */
 static bool
 thread_may_be_str(uintptr_t at)
 {
@@ -321,9 +325,9 @@ thread_may_be_str(uintptr_t at)
                || str_is_subclass(type));
 }
 
-/* The message of an exception: the first of its arguments, or the second where
-   the first is a number, as OSError has it.  0 if there is none.  Returns -1
-   if they cannot be read. */
+/* Find the message of an exception: its first argument, or the second where
+   the first is no str, as in OSError.  It is 0 if there is none.  Returns -1
+   if the arguments cannot be read. */
 static int
 thread_find_message(uintptr_t exception, uintptr_t *message)
 {
@@ -348,8 +352,8 @@ thread_find_message(uintptr_t exception, uintptr_t *message)
 }
 
 /* Write a line about an exception: its type, and its message where that is a
-   str.  The value may be what an exception is still to be made of, of this
-   type. */
+   str.  Up to 3.11 the value may be no exception yet, but what one of this
+   type will be made of. */
 static void
 thread_write_exception(struct out *o, const char *what, uintptr_t type,
                        uintptr_t value)
@@ -376,8 +380,9 @@ thread_write_exception(struct out *o, const char *what, uintptr_t type,
     out_char(o, '\n');
 }
 
-/* The exception that a thread is handling, the last of those that a handler of
-   another has met; 0 if there is none.  Returns -1 if that cannot be read. */
+/* Find the exception that a thread is handling: the newest in the chain of
+   those that are being handled.  It is 0 if there is none.  Returns -1 if the
+   chain cannot be read. */
 static int
 thread_find_handled(const struct thread *t, uintptr_t *value)
 {
@@ -399,7 +404,7 @@ thread_find_handled(const struct thread *t, uintptr_t *value)
 }
 
 /* Write the exceptions of a thread: the one that it is handling, and the one
-   on its way to a handler. */
+   that is on its way to a handler. */
 static void
 thread_write_exceptions(struct out *o, const struct thread *t)
 {
@@ -421,9 +426,9 @@ thread_write_exceptions(struct out *o, const struct thread *t)
     }
 }
 
-/* Write " [name]".  The report of 1.0 is ASCII; the standard library's module
-   writes names as they are, of which only control characters, that would
-   forge lines, are escaped here. */
+/* Write " [name]".  The report of 1.0 is ASCII.  The standard library's module
+   writes names as they are; here control characters are escaped all the same,
+   because they could forge lines. */
 static void
 thread_write_name(struct out *o, const char *name, bool ascii_only)
 {
@@ -452,10 +457,10 @@ struct thread_note {
 static pthread_key_t thread_note_key;
 static bool thread_note_key_made;
 
-/* The name of the calling thread, "" where it has none.  Only from 3.14 on
-   does Python tell the kernel, which keeps 15 bytes of it: the whole name
-   was noted when the thread started.  A name that was given to the kernel
-   since is newer. */
+/* Get the name of the calling thread, "" where it has none.  The whole name
+   was noted when the thread started.  Python tells it the kernel from 3.14 on,
+   and the kernel keeps 15 bytes.  Where the kernel has another name, that one
+   is newer. */
 static void
 thread_get_name(char name[THREAD_NAME_SIZE])
 {
@@ -571,8 +576,8 @@ thread_write_context(struct out *o, uintptr_t ident)
 }
 
 /* Write a thread's header.  program is the name that threads have by default,
-   which is no news; NULL in the standard library's report, which shows what
-   the running Python shows. */
+   which is not shown.  It is NULL in the standard library's report, which
+   shows the names that the running Python shows. */
 static void
 thread_write_header(struct out *o, const char *title, uintptr_t ident,
                     pid_t native, const char *program)
@@ -591,8 +596,8 @@ thread_write_header(struct out *o, const char *title, uintptr_t ident,
     out_text(o, " (most recent call first):\n");
 }
 
-/* Write the stack of a thread that may be running: what changed while it was
-   read is taken back and read again. */
+/* Write the stack of a thread that may be running.  A stack that changed while
+   it was read is taken back and read again. */
 static void
 thread_write_stack(struct out *o, uintptr_t at, bool show_oldest,
                    int retries, struct frame_memory *m)
