@@ -85,13 +85,6 @@ cpython_untag(uintptr_t reference)
     return reference & ~(uintptr_t)CPYTHON_FRAME_TAGS;
 }
 
-/* Return the type of an object whose head was copied. */
-static inline uintptr_t
-cpython_type_of(const PyObject *head)
-{
-    return (uintptr_t)Py_TYPE(head);
-}
-
 /* Return the reference count of an object whose head was copied, or -1 if no
    live object can have it.  Immortal objects have more than INT32_MAX. */
 static inline int64_t
