@@ -433,7 +433,7 @@ report_find_states(const struct report *r, uintptr_t *states)
 static void
 report_mixed_stack(struct report *r)
 {
-    uintptr_t states[MIXED_STATES];
+    uintptr_t states[MIXED_STATES] = {0};
     bool mixes = !CPYTHON_FRAME_OBJECTS && cpython.frames_known;
     size_t count = mixes ? report_find_states(r, states) : 0;
     out_room(&r->out, OUT_LINE_MAX);
