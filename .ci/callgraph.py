@@ -56,12 +56,15 @@ def call(reason, since=(3, 0), until=(3, 99), stack=OUTSIDE_STACK, only=(),
 # Is the file built with libbacktrace?
 LIBBACKTRACE = os.environ.get("CALLGRAPH_LIBBACKTRACE") == "1"
 
+# What the linker calls the function that lists the loaded objects.
+LIST_OBJECTS = "__real_dl_iterate_phdr" if LIBBACKTRACE else "dl_iterate_phdr"
+
 # Functions that run in a thread of our own, without the GIL.
 THREADS = ["later_run"]
 
 # Functions that run in a child process, on a stack of its own, which may end
 # there without harm.
-CHILD = ["on_child_fault"]
+CHILD = ["native_take_lock", "on_child_fault"]
 if LIBBACKTRACE:
     CHILD += ["__wrap_dl_iterate_phdr", "symbol_on_error", "symbol_on_line",
               "symbol_on_symbol", "symbol_search"]
@@ -158,6 +161,14 @@ CALLS = {
                               only=["on_user_signal", "on_older_signal"]),
     "write": call("on the list"),
 }
+CALLS.update({
+    "clone": call("a bare system call"),
+    "getppid": call("on the list", only=CHILD),
+    "getrusage": call("a bare system call"),
+    "kill": call("on the list"),
+    "waitpid": call("on the list"),
+    LIST_OBJECTS: call("in the child", only=CHILD),
+})
 if LIBBACKTRACE:
     CALLS.update({
         "__cxa_demangle": call("in the child", only=CHILD),
@@ -165,14 +176,9 @@ if LIBBACKTRACE:
         "backtrace_create_state": call("in the child", only=CHILD),
         "backtrace_pcinfo": call("in the child", only=CHILD),
         "backtrace_syminfo": call("in the child", only=CHILD),
-        "clone": call("a bare system call"),
-        "getppid": call("on the list", only=CHILD),
-        "getrusage": call("a bare system call"),
-        "kill": call("on the list"),
         "pread": call("a bare system call", only=CHILD),
         "strnlen": call("on the list; only on libbacktrace's text",
                         only=CHILD),
-        "waitpid": call("on the list"),
     })
 
 # Who a call through a pointer can reach: {"caller": ["target", ...]}.  The
@@ -182,14 +188,15 @@ INDIRECT = {
     "unwind_on_frame": ["_Unwind_GetCFA", "_Unwind_GetIPInfo"],
     "platform_find_object": ["_dl_find_object"],
     "platform_open_lifted": ["out_open_both", "platform_open_to_read"],
+    LIST_OBJECTS: ["native_on_object"],
     "unwind_is_first": ["_Unwind_FindEnclosingFunction"],
     "unwind_stack": ["_Unwind_Backtrace"],
     "report_step": [
         "report_activities", "report_c_stack", "report_cause",
         "report_context", "report_current", "report_exceptions",
         "report_find_current", "report_flush", "report_list_threads",
-        "report_mixed_stack", "report_modules", "report_objects",
-        "report_registers",
+        "report_mixed_stack", "report_modules",
+        "report_objects", "report_registers",
         "report_thread_marks", "report_threads", "report_title",
         "report_note"],
     "stack_on_spare": ["fatal_handle", "user_report"],
