@@ -382,7 +382,7 @@ native_loader_is_held(void)
     if (platform_unwinds_without_lock()) {
         return false;
     }
-    char stack[8 * 1024] __attribute__((aligned(16)));
+    char stack[4 * 1024] __attribute__((aligned(16)));
     pid_t parent = getpid();
     pid_t child = child_start(native_take_lock, stack, sizeof stack, &parent);
     int64_t until = platform_now() + NATIVE_LOCK_NS;
