@@ -13,7 +13,8 @@ from details import (
     FILL, FREED, NOWHERE, NO_ADDRESS, ODD, REGISTERS, START, dies,
     split_registers)
 from helpers import (
-    CHILDREN, PYTHON, X86_64, block, compiler, crash, python, run, write_file)
+    CHILDREN, PYTHON, X86_64, block, compiler, crash, python, run,
+    what_is_missing, write_file)
 
 
 CHECK_ALIGNMENT = "9c810c24000004009d"      # sets EFLAGS.AC
@@ -204,7 +205,8 @@ def seen_by_objdump(text):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not X86_64, reason="needs machine code of x86-64")
-@pytest.mark.skipif(not shutil.which("objdump"), reason="needs objdump")
+@pytest.mark.skipif(not shutil.which("objdump") or what_is_missing(),
+                    reason="needs objdump and a compiler")
 def test_operands_of_a_library():
     """The registers of all operands in a large library, as objdump has
     them."""

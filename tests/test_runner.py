@@ -113,16 +113,17 @@ def test_module_under_test():
     assert re.search(r"^True .*faulthandler\..*so\n$", child.out)
 
 
-def test_missing_packages():
+def test_missing_packages(tmp_path):
     """One line names the package to install."""
-    with unittest.mock.patch.object(shutil, "which", return_value=None):
-        assert what_is_missing() == ("a C compiler is missing: "
-                                     "install the package gcc")
-    with unittest.mock.patch.object(sysconfig, "get_path",
-                                    return_value="/nowhere"):
+    with unittest.mock.patch.object(
+            sysconfig, "get_path", return_value=str(tmp_path)), \
+            unittest.mock.patch.object(shutil, "which", return_value=None):
         assert what_is_missing() == ("Python.h is missing: "
                                      "install the package "
                                      "python3-dev")
+        (tmp_path / "Python.h").write_text("")
+        assert what_is_missing() == ("a C compiler is missing: "
+                                     "install the package gcc")
 
 
 def test_same_python():
