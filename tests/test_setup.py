@@ -262,3 +262,36 @@ def test_long_description(checkout):
          archive], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT, universal_newlines=True, timeout=120)
     assert result.returncode == 0, result.stdout
+
+
+# ---- The C file by itself --------------------------------------------------
+
+@needs_compiler
+@pytest.mark.parametrize("minor, options, sentence", [
+    (16, [], "this CPython is newer than those that faulthandler was tested "
+     "with: build with FAULTHANDLER_UNTESTED=1 to use it nevertheless"),
+    (13, ["-DPy_GIL_DISABLED=1"],
+     "faulthandler supports free-threaded CPython from 3.14 on"),
+    (7, [], "faulthandler needs CPython 3.8 or newer"),
+], ids=["3.16", "3.13t", "3.7"])
+def test_compiler_refuses(tmp_path, minor, options, sentence):
+    """Without setup.py the compiler says the same."""
+    headers = tmp_path / "include"
+    headers.mkdir()
+    for folder in {sysconfig.get_path("include"),
+                   sysconfig.get_path("platinclude")}:
+        for name in os.listdir(folder):
+            os.symlink(os.path.join(folder, name), str(headers / name))
+    version = headers / "patchlevel.h"
+    text = re.sub(r"(#define PY_MINOR_VERSION\s+)\d+", r"\g<1>%d" % minor,
+                  version.read_text(encoding="utf-8"))
+    version.unlink()
+    version.write_text(text, encoding="utf-8")
+    compiler = sysconfig.get_config_var("CC").split()[0]
+    result = subprocess.run(
+        [compiler, "-fsyntax-only", "-Wfatal-errors", "-std=gnu11",
+         "-D_GNU_SOURCE", "-I", str(headers)] + options + ["faulthandler.c"],
+        cwd=TOP, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, universal_newlines=True, timeout=120)
+    assert re.findall(r"error: (?:#error )?\"?(.*?)\"?$", result.stdout,
+                      re.MULTILINE)[:1] == [sentence]
