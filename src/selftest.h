@@ -113,7 +113,7 @@ static bool
 selftest_other_agrees(const struct thread_list *list,
                       const struct thread *mine)
 {
-    struct frame_walk w;
+    struct frame_walk w = {.next = 0};      /* where there is no thread */
     struct thread t;
     enum frame_walk_result result = FRAME_WALK_END;
     for (size_t i = 0; i < list->count && result != FRAME_WALK_ON; i++) {
