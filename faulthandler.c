@@ -553,18 +553,18 @@ fatal_arm(struct request *request)
     }
     struct request *before = atomic_load(&fatal_request);
     struct request *slot = fatal_slot();
-    file_close_sink(&slot->sink);
+    sink_close(&slot->sink);
     *slot = *request;
     int result = fatal_install();
     int error = errno;
     if (result == 0) {
         atomic_store(&fatal_request, slot);
         if (before != NULL && atomic_load(&fatal_claim) == 0) {
-            file_close_sink(&before->sink);
+            sink_close(&before->sink);
         }
     }
     else {
-        file_close_sink(&slot->sink);
+        sink_close(&slot->sink);
     }
     pthread_mutex_unlock(&state_lock);
     errno = error;
@@ -595,7 +595,7 @@ fatal_disarm(void)
     /* A crash that is being reported needs both, file and handlers. */
     bool crashing = atomic_load(&fatal_claim) != 0;
     if (request != NULL && !crashing) {
-        file_close_sink(&request->sink);
+        sink_close(&request->sink);
     }
     pthread_mutex_unlock(&state_lock);
     if (request == NULL) {
@@ -718,14 +718,14 @@ static int
 fatal_resolve(PyObject *file, bool is_option, struct sink *sink,
               PyObject **keep)
 {
-    if (file_resolve(file, sink, keep) == 0) {
+    if (sink_resolve(file, sink, keep) == 0) {
         return 0;
     }
     if (!is_option || !PyErr_ExceptionMatches(PyExc_OSError)) {
         return -1;
     }
     PyErr_Clear();
-    return file_resolve(NULL, sink, keep);
+    return sink_resolve(NULL, sink, keep);
 }
 
 static PyObject *
@@ -761,7 +761,7 @@ faulthandler_enable(PyObject *module, PyObject *args, PyObject *kwargs)
     else {
         request.sink = sink;
         request.all_threads = all_threads;
-        request.max_threads = file_max_threads(max_threads);
+        request.max_threads = request_max_threads(max_threads);
         request.details = details;
         if (request.c_stack) {
             unwind_init();
@@ -775,7 +775,7 @@ faulthandler_enable(PyObject *module, PyObject *args, PyObject *kwargs)
         Py_XDECREF(keep);
         return NULL;
     }
-    file_keep(&state->fatal_file, keep);
+    sink_keep(&state->fatal_file, keep);
     Py_RETURN_NONE;
 }
 
@@ -794,7 +794,7 @@ faulthandler_disable(PyObject *module, PyObject *args)
     struct module_state *state = PyModule_GetState(module);
     (void)args;
     bool was_armed = fatal_disarm();
-    file_keep(&state->fatal_file, NULL);
+    sink_keep(&state->fatal_file, NULL);
     return PyBool_FromLong(was_armed);
 }
 
@@ -1170,7 +1170,7 @@ module_exec(PyObject *module)
         module_at_exit_set = Py_AtExit(module_at_exit) == 0;
     }
     if (atomic_load(&fatal_request) == NULL) {
-        file_standard_error(&sink);
+        sink_standard_error(&sink);
         if (fatal_arm_original(&sink) < 0) {
             PyErr_SetFromErrno(PyExc_OSError);
             return -1;
@@ -1219,28 +1219,28 @@ module_free(void *module)
     module_clear(module);
 }
 
-#define MODULE_KEYWORDS(name) \
-    {#name, (PyCFunction)(void (*)(void))faulthandler_##name, \
-     METH_VARARGS | METH_KEYWORDS, faulthandler_##name##_doc}
+#define MODULE_KEYWORDS(name, function) \
+    {#name, (PyCFunction)(void (*)(void))function, \
+     METH_VARARGS | METH_KEYWORDS, function##_doc}
 #define MODULE_POSITIONAL(name) \
     {#name, faulthandler_##name, METH_VARARGS, faulthandler_##name##_doc}
 #define MODULE_PLAIN(name, function) \
     {#name, faulthandler_##function, METH_NOARGS, faulthandler_##name##_doc}
 
 static PyMethodDef module_methods[] = {
-    MODULE_KEYWORDS(enable),
+    MODULE_KEYWORDS(enable, faulthandler_enable),
     MODULE_PLAIN(disable, disable),
     MODULE_PLAIN(isenabled, is_enabled),
     MODULE_PLAIN(is_enabled, is_enabled),
-    MODULE_KEYWORDS(dump_traceback),
-    MODULE_KEYWORDS(dump_c_stack),
-    MODULE_KEYWORDS(dump_traceback_later),
-    MODULE_PLAIN(cancel_dump_traceback_later, cancel_dump_traceback_later),
-    MODULE_KEYWORDS(register),
-    {"unregister", faulthandler_unregister, METH_O,
-     faulthandler_unregister_doc},
+    MODULE_KEYWORDS(dump_traceback, dump_traceback),
+    MODULE_KEYWORDS(dump_c_stack, dump_c_stack),
+    MODULE_KEYWORDS(dump_traceback_later, later_dump_traceback),
+    {"cancel_dump_traceback_later", later_cancel, METH_NOARGS,
+     later_cancel_doc},
+    MODULE_KEYWORDS(register, user_register),
+    {"unregister", user_unregister, METH_O, user_unregister_doc},
     {"context", faulthandler_context, METH_O, faulthandler_context_doc},
-    MODULE_KEYWORDS(sigsegv),
+    MODULE_KEYWORDS(sigsegv, faulthandler_sigsegv),
     MODULE_PLAIN(sigfpe, sigfpe),
     MODULE_PLAIN(sigbus, sigbus),
     MODULE_PLAIN(sigill, sigill),

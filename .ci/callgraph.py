@@ -199,9 +199,9 @@ INDIRECT = {
         "report_objects", "report_registers",
         "report_thread_marks", "report_threads", "report_title",
         "report_note"],
-    "stack_on_spare": ["fatal_handle", "user_report"],
+    "stack_on_spare": ["fatal_handle", "on_user_report"],
     "fatal_call_older": ["the older handler"],
-    "user_chain": ["the older handler"],
+    "on_user_chain": ["the older handler"],
 }
 if LIBBACKTRACE:
     INDIRECT["__wrap_dl_iterate_phdr"] = ["a callback of libbacktrace"]

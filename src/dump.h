@@ -80,7 +80,7 @@ dump_report(const struct request *request, enum report_kind kind,
     return 0;
 }
 
-PyDoc_STRVAR(faulthandler_dump_traceback_doc,
+PyDoc_STRVAR(dump_traceback_doc,
 "dump_traceback($module, /, file=None, all_threads=True, *,\n"
 "               max_threads=100)\n"
 "--\n"
@@ -93,7 +93,7 @@ PyDoc_STRVAR(faulthandler_dump_traceback_doc,
 "MemoryError.");
 
 static PyObject *
-faulthandler_dump_traceback(PyObject *module, PyObject *args,
+dump_traceback(PyObject *module, PyObject *args,
                             PyObject *kwargs)
 {
     static char *names[] = {"file", "all_threads", "max_threads", NULL};
@@ -105,13 +105,13 @@ faulthandler_dump_traceback(PyObject *module, PyObject *args,
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|Op$n:dump_traceback",
                                      names, &file, &all_threads,
                                      &max_threads)
-        || file_resolve(file, &request.sink, &keep) < 0) {
+        || sink_resolve(file, &request.sink, &keep) < 0) {
         return NULL;
     }
     request.all_threads = all_threads;
-    request.max_threads = file_max_threads(max_threads);
+    request.max_threads = request_max_threads(max_threads);
     int result = dump_report(&request, REPORT_DUMP, 0);
-    file_close_sink(&request.sink);
+    sink_close(&request.sink);
     Py_XDECREF(keep);
     if (result < 0) {
         return NULL;
@@ -119,7 +119,7 @@ faulthandler_dump_traceback(PyObject *module, PyObject *args,
     Py_RETURN_NONE;
 }
 
-PyDoc_STRVAR(faulthandler_dump_c_stack_doc,
+PyDoc_STRVAR(dump_c_stack_doc,
 "dump_c_stack($module, /, file=None)\n"
 "--\n"
 "\n"
@@ -131,7 +131,7 @@ PyDoc_STRVAR(faulthandler_dump_c_stack_doc,
 "MemoryError.");
 
 static PyObject *
-faulthandler_dump_c_stack(PyObject *module, PyObject *args, PyObject *kwargs)
+dump_c_stack(PyObject *module, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"file", NULL};
     PyObject *file = NULL, *keep;
@@ -140,12 +140,12 @@ faulthandler_dump_c_stack(PyObject *module, PyObject *args, PyObject *kwargs)
     uintptr_t from = (uintptr_t)__builtin_return_address(0);
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|O:dump_c_stack", names,
                                      &file)
-        || file_resolve(file, &request.sink, &keep) < 0) {
+        || sink_resolve(file, &request.sink, &keep) < 0) {
         return NULL;
     }
     unwind_init();
     int result = dump_report(&request, REPORT_C_STACK, from);
-    file_close_sink(&request.sink);
+    sink_close(&request.sink);
     Py_XDECREF(keep);
     if (result < 0) {
         return NULL;

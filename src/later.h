@@ -43,7 +43,7 @@ static void
 later_release(struct later_job *job)
 {
     if (atomic_fetch_sub(&job->owners, 1) == 1) {
-        file_close_sink(&job->request.sink);
+        sink_close(&job->request.sink);
         pthread_cond_destroy(&job->changed);
         pthread_mutex_destroy(&job->lock);
         munmap(job, sizeof *job);
@@ -58,7 +58,7 @@ later_forget(void)
     struct later_job *job = later_current;
     later_current = NULL;
     if (job != NULL) {
-        file_close_sink(&job->request.sink);
+        sink_close(&job->request.sink);
         munmap(job, sizeof *job);
     }
 }
@@ -238,7 +238,7 @@ later_parse_timeout(PyObject *timeout)
     return whole / 1000 + (whole % 1000 != 0);
 }
 
-PyDoc_STRVAR(faulthandler_dump_traceback_later_doc,
+PyDoc_STRVAR(later_dump_traceback_doc,
 "dump_traceback_later($module, /, timeout, repeat=False, file=None,\n"
 "                     exit=False, *, max_threads=100)\n"
 "--\n"
@@ -253,7 +253,7 @@ PyDoc_STRVAR(faulthandler_dump_traceback_later_doc,
 "thread can be started, and what enable() raises for file.");
 
 static PyObject *
-faulthandler_dump_traceback_later(PyObject *module, PyObject *args,
+later_dump_traceback(PyObject *module, PyObject *args,
                                   PyObject *kwargs)
 {
     static char *names[] = {"timeout", "repeat", "file", "exit",
@@ -270,12 +270,12 @@ faulthandler_dump_traceback_later(PyObject *module, PyObject *args,
         return NULL;
     }
     int64_t microseconds = later_parse_timeout(timeout);
-    if (microseconds < 0 || file_resolve(file, &sink, &keep) < 0) {
+    if (microseconds < 0 || sink_resolve(file, &sink, &keep) < 0) {
         return NULL;
     }
     struct later_job *job = later_new_job();
     if (job == NULL) {
-        file_close_sink(&sink);
+        sink_close(&sink);
         Py_XDECREF(keep);
         return PyErr_NoMemory();
     }
@@ -286,7 +286,7 @@ faulthandler_dump_traceback_later(PyObject *module, PyObject *args,
     job->interp = (uintptr_t)PyThreadState_Get()->interp;
     job->request.sink = sink;
     job->request.all_threads = true;
-    job->request.max_threads = file_max_threads(max_threads);
+    job->request.max_threads = request_max_threads(max_threads);
     later_format_title(job, microseconds);
     int error = later_start(job);
     if (error != 0) {
@@ -300,11 +300,11 @@ faulthandler_dump_traceback_later(PyObject *module, PyObject *args,
     Py_BEGIN_ALLOW_THREADS
     later_replace(job);
     Py_END_ALLOW_THREADS
-    file_keep(&state->later_file, keep);
+    sink_keep(&state->later_file, keep);
     Py_RETURN_NONE;
 }
 
-PyDoc_STRVAR(faulthandler_cancel_dump_traceback_later_doc,
+PyDoc_STRVAR(later_cancel_doc,
 "cancel_dump_traceback_later($module, /)\n"
 "--\n"
 "\n"
@@ -312,14 +312,14 @@ PyDoc_STRVAR(faulthandler_cancel_dump_traceback_later_doc,
 "None, within a second.");
 
 static PyObject *
-faulthandler_cancel_dump_traceback_later(PyObject *module, PyObject *args)
+later_cancel(PyObject *module, PyObject *args)
 {
     struct module_state *state = PyModule_GetState(module);
     (void)args;
     Py_BEGIN_ALLOW_THREADS
     later_replace(NULL);
     Py_END_ALLOW_THREADS
-    file_keep(&state->later_file, NULL);
+    sink_keep(&state->later_file, NULL);
     Py_RETURN_NONE;
 }
 

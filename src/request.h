@@ -22,6 +22,13 @@ struct request {
     size_t max_threads;
 };
 
+/* Threads to be shown: 0 means the default, as in 3.15. */
+static size_t
+request_max_threads(Py_ssize_t max_threads)
+{
+    return max_threads == 0 ? 100 : max_threads < 0 ? 1 : (size_t)max_threads;
+}
+
 /* One writer at a time, over all kinds of reports. */
 static atomic_int report_door;
 

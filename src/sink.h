@@ -21,7 +21,7 @@ struct module_state {
    open is accepted, as the standard library's module does, and means
    nowhere. */
 static void
-file_make_sink(int fd, bool is_stderr, struct sink *sink)
+sink_from_descriptor(int fd, bool is_stderr, struct sink *sink)
 {
     memset(sink, 0, offsetof(struct sink, folder));
     sink->copy = -1;
@@ -38,7 +38,7 @@ file_make_sink(int fd, bool is_stderr, struct sink *sink)
 
 /* Close our duplicate, unless somebody closed it and has its number now. */
 static void
-file_close_sink(struct sink *sink)
+sink_close(struct sink *sink)
 {
     struct platform_file now;
     if (sink->kind == SINK_COPY && out_is_file(sink->copy, sink, &now)) {
@@ -50,7 +50,7 @@ file_close_sink(struct sink *sink)
 /* An argument as a C int, with the newest release's words on every version.
    Returns 0, or -1 with an exception. */
 static int
-file_parse_int(PyObject *argument, int *value)
+sink_parse_int(PyObject *argument, int *value)
 {
     int overflow;
     PyObject *index = PyNumber_Index(argument);
@@ -70,10 +70,10 @@ file_parse_int(PyObject *argument, int *value)
 
 /* The descriptor of an int argument.  Returns -1 with an exception. */
 static int
-file_from_int(PyObject *file)
+sink_int_descriptor(PyObject *file)
 {
     int fd;
-    if (file_parse_int(file, &fd) < 0) {
+    if (sink_parse_int(file, &fd) < 0) {
         return -1;
     }
     if (PyBool_Check(file)
@@ -92,7 +92,7 @@ file_from_int(PyObject *file)
 /* The descriptor of an object with fileno(), which is flushed first so that
    the report stands where it belongs.  Returns -1 with an exception. */
 static int
-file_from_object(PyObject *file)
+sink_object_descriptor(PyObject *file)
 {
     PyObject *number = PyObject_CallMethod(file, "fileno", NULL);
     if (number == NULL) {
@@ -116,7 +116,7 @@ file_from_object(PyObject *file)
 /* Is this argument a path?  An object that is a file and has a path too is a
    file, as it is for the standard library's module. */
 static bool
-file_is_path(PyObject *file)
+sink_is_path(PyObject *file)
 {
     return PyUnicode_Check(file) || PyBytes_Check(file)
            || (PyObject_HasAttrString((PyObject *)Py_TYPE(file), "__fspath__")
@@ -126,7 +126,7 @@ file_is_path(PyObject *file)
 /* Undo %% in a folder's name, which can hold no other code: it has to be there
    now.  Returns -1 with an exception. */
 static int
-file_fill_folder(char *folder)
+sink_fill_folder(char *folder)
 {
     char *to = folder;
     for (const char *from = folder; *from != '\0'; from++) {
@@ -144,7 +144,7 @@ file_fill_folder(char *folder)
 /* How long a file's name gets at the most, -1 with an exception if it has a
    code that is not known. */
 static int
-file_name_length(const char *name)
+sink_name_length(const char *name)
 {
     int n = 0;
     for (; *name != '\0' && n < PATH_MAX; name++) {
@@ -163,7 +163,7 @@ file_name_length(const char *name)
 
 /* Take a path apart.  Returns 0, an error number, or -1 with an exception. */
 static int
-file_split_path(const char *path, struct sink *sink)
+sink_split_path(const char *path, struct sink *sink)
 {
     const char *slash = strrchr(path, '/');
     const char *name = slash == NULL ? path : slash + 1;
@@ -174,7 +174,7 @@ file_split_path(const char *path, struct sink *sink)
     if (*name == '\0' || strcmp(name, ".") == 0 || strcmp(name, "..") == 0) {
         return EISDIR;
     }
-    int longest = file_name_length(name);
+    int longest = sink_name_length(name);
     if (longest < 0) {
         return -1;
     }
@@ -185,12 +185,12 @@ file_split_path(const char *path, struct sink *sink)
     memcpy(sink->folder, path, n);
     strcpy(sink->folder + n, n == 0 ? "." : "");
     strcpy(sink->name, name);
-    return file_fill_folder(sink->folder);
+    return sink_fill_folder(sink->folder);
 }
 
 /* Could a report be written there now?  Returns 0 or an error number. */
 static int
-file_try_folder(const struct sink *sink, int folder)
+sink_try_folder(const struct sink *sink, int folder)
 {
     struct platform_file around, file;
     char name[NAME_MAX + 1];
@@ -225,7 +225,7 @@ file_try_folder(const struct sink *sink, int folder)
 /* Make a folder's path absolute and free of symbolic links, as it is now, and
    see that a file can be written there.  Returns 0 or an error number. */
 static int
-file_pin_folder(struct sink *sink)
+sink_pin_folder(struct sink *sink)
 {
     char resolved[PATH_MAX];
     if (realpath(sink->folder, resolved) == NULL) {
@@ -236,7 +236,7 @@ file_pin_folder(struct sink *sink)
     if (folder < 0) {
         return errno;
     }
-    int error = file_try_folder(sink, folder);
+    int error = sink_try_folder(sink, folder);
     close(folder);
     return error;
 }
@@ -245,7 +245,7 @@ file_pin_folder(struct sink *sink)
    write, but what would stand in the way now is told now.  Returns -1 with an
    exception. */
 static int
-file_from_path(PyObject *file, struct sink *sink)
+sink_from_path(PyObject *file, struct sink *sink)
 {
     PyObject *bytes = NULL, *path = PyOS_FSPath(file);
     int error = -1;
@@ -263,11 +263,11 @@ file_from_path(PyObject *file, struct sink *sink)
         PyErr_SetString(PyExc_ValueError, "file: embedded null byte");
     }
     else if (text != NULL) {
-        error = file_split_path(text, sink);
+        error = sink_split_path(text, sink);
     }
     if (error == 0) {
         Py_BEGIN_ALLOW_THREADS
-        error = file_pin_folder(sink);
+        error = sink_pin_folder(sink);
         Py_END_ALLOW_THREADS
     }
     if (error > 0) {
@@ -283,7 +283,7 @@ file_from_path(PyObject *file, struct sink *sink)
    now.  *keep gets a new reference to what is to be kept alive, or NULL.
    Returns -1 with an exception. */
 static int
-file_resolve(PyObject *file, struct sink *sink, PyObject **keep)
+sink_resolve(PyObject *file, struct sink *sink, PyObject **keep)
 {
     bool is_default = file == NULL || file == Py_None;
     int fd;
@@ -297,28 +297,28 @@ file_resolve(PyObject *file, struct sink *sink, PyObject **keep)
             return -1;
         }
     }
-    if (!is_default && file_is_path(file)) {
-        return file_from_path(file, sink);
+    if (!is_default && sink_is_path(file)) {
+        return sink_from_path(file, sink);
     }
     if (PyLong_Check(file)) {
-        fd = file_from_int(file);
+        fd = sink_int_descriptor(file);
     }
     else {
         Py_INCREF(file);        /* fileno() may replace sys.stderr */
-        fd = file_from_object(file);
+        fd = sink_object_descriptor(file);
         *keep = file;
     }
     if (fd < 0) {
         Py_CLEAR(*keep);
         return -1;
     }
-    file_make_sink(fd, is_default && fd == STDERR_FILENO, sink);
+    sink_from_descriptor(fd, is_default && fd == STDERR_FILENO, sink);
     return 0;
 }
 
 /* Keep a file object in place of the one before it.  Steals the reference. */
 static void
-file_keep(PyObject **slot, PyObject *file)
+sink_keep(PyObject **slot, PyObject *file)
 {
     PyObject *before = *slot;
     *slot = file;
@@ -329,20 +329,13 @@ file_keep(PyObject **slot, PyObject *file)
    was closed at start-up.  Python then leaves sys.__stderr__ None, and what
    has the number now is somebody's file.  Never fails. */
 static void
-file_standard_error(struct sink *sink)
+sink_standard_error(struct sink *sink)
 {
     PyObject *file = PySys_GetObject("__stderr__");
     memset(sink, 0, offsetof(struct sink, folder));
     if (file != NULL && file != Py_None) {
-        file_make_sink(STDERR_FILENO, true, sink);
+        sink_from_descriptor(STDERR_FILENO, true, sink);
     }
-}
-
-/* Threads to be shown: 0 means the default, as in 3.15. */
-static size_t
-file_max_threads(Py_ssize_t max_threads)
-{
-    return max_threads == 0 ? 100 : max_threads < 0 ? 1 : (size_t)max_threads;
 }
 
 #endif

@@ -35,7 +35,7 @@ static struct report_memory user_memory;
 /* Say that there is no report, since another one takes too long.  Its buffer
    is not ours to use. */
 static void
-user_skip(const struct request *request)
+on_user_skip(const struct request *request)
 {
     char text[] = USER_SKIPPED;
     struct out o = {
@@ -48,14 +48,14 @@ user_skip(const struct request *request)
 
 /* Write the report. */
 __attribute__((noinline)) static void
-user_report(void *argument)
+on_user_report(void *argument)
 {
     const struct request *request = argument;
     struct mem_session session;
     struct report r;
     mem_begin(&session);
     if (!report_enter()) {
-        user_skip(request);
+        on_user_skip(request);
     }
     else {
         memset(&r, 0, sizeof r);
@@ -72,7 +72,7 @@ user_report(void *argument)
 /* Let the default action happen, then be there again: it may have stopped
    the process only for a while. */
 static void
-user_chain_default(int signum, const struct sigaction *previous)
+on_user_chain_default(int signum, const struct sigaction *previous)
 {
     struct sigaction ours;
     sigset_t one, mask;
@@ -87,7 +87,7 @@ user_chain_default(int signum, const struct sigaction *previous)
 
 /* Call the handler that was there before, as the kernel would have. */
 static void
-user_chain(int signum, siginfo_t *info, void *context,
+on_user_chain(int signum, siginfo_t *info, void *context,
            struct user_signal *user)
 {
     struct sigaction previous = user->previous;
@@ -96,7 +96,7 @@ user_chain(int signum, siginfo_t *info, void *context,
         return;
     }
     if (previous.sa_handler == SIG_DFL) {
-        user_chain_default(signum, &previous);
+        on_user_chain_default(signum, &previous);
         return;
     }
     if (previous.sa_flags & (int)SA_RESETHAND) {
@@ -113,14 +113,11 @@ user_chain(int signum, siginfo_t *info, void *context,
     pthread_sigmask(SIG_SETMASK, &mask, NULL);
 }
 
-/* Whose handler before ours is being called, in which frame: that handler may
-   be one that chains to ours, registered again above it. */
-struct user_chained {
-    int signum;
-    const void *context;
-    uintptr_t frame;
-};
-THREAD_LOCAL struct user_chained user_chained;
+/* Stands in the link of the signal's ucontext while the older handler runs.
+   That handler may chain to ours, where ours was registered again above it.
+   Not a thread-local variable: an older handler that leaves by a jump would
+   leave that set, while the kernel writes each signal's ucontext anew. */
+static ucontext_t user_chained;
 
 /* The handler of registered signals. */
 static void
@@ -129,25 +126,23 @@ on_user_signal(int signum, siginfo_t *info, void *context)
     int saved_errno = errno;
     struct user_signal *user = &user_signals[signum];
     struct user_request *request = atomic_load(&user->active);
-    struct user_chained outer = user_chained;
-    uintptr_t frame = (uintptr_t)__builtin_frame_address(0);
-    if (outer.signum == signum && outer.context == context
-        && frame < outer.frame) {
+    ucontext_t *uc = context, *link = uc->uc_link;
+    if (link == &user_chained) {
         return;
     }
     if (request != NULL && !stack_is_small(context)) {
-        user_report(&request->request);
+        on_user_report(&request->request);
     }
     else if (request != NULL
-             && !stack_call_on_spare(&stack_user_spare, user_report,
+             && !stack_call_on_spare(&stack_user_spare, on_user_report,
                                      &request->request)) {
-        user_skip(&request->request);
+        on_user_skip(&request->request);
     }
     errno = saved_errno;
     if (request != NULL && request->chain) {
-        user_chained = (struct user_chained) {signum, context, frame};
-        user_chain(signum, info, context, user);
-        user_chained = outer;
+        uc->uc_link = &user_chained;
+        on_user_chain(signum, info, context, user);
+        uc->uc_link = link;
     }
 }
 
@@ -157,7 +152,7 @@ static int
 user_parse_signal(PyObject *argument)
 {
     int signum;
-    if (file_parse_int(argument, &signum) < 0) {
+    if (sink_parse_int(argument, &signum) < 0) {
         return -1;
     }
     if (fault_find(signum) != NULL) {
@@ -201,7 +196,7 @@ user_close_sinks(struct user_signal *user)
         if (pthread_mutex_trylock(&state_lock) == 0) {
             for (size_t i = 0; i < 2; i++) {
                 if (&user->slots[i] != atomic_load(&user->active)) {
-                    file_close_sink(&user->slots[i].request.sink);
+                    sink_close(&user->slots[i].request.sink);
                 }
             }
             pthread_mutex_unlock(&state_lock);
@@ -248,7 +243,7 @@ user_arm(int signum, struct user_request *request)
     }
     pthread_mutex_unlock(&state_lock);
     if (result < 0) {
-        file_close_sink(&slot->request.sink);
+        sink_close(&slot->request.sink);
     }
     else if (before != NULL) {
         user_close_sinks(user);
@@ -257,7 +252,7 @@ user_arm(int signum, struct user_request *request)
     return result;
 }
 
-PyDoc_STRVAR(faulthandler_register_doc,
+PyDoc_STRVAR(user_register_doc,
 "register($module, /, signum, file=None, all_threads=True, chain=False, *,\n"
 "         max_threads=100)\n"
 "--\n"
@@ -273,7 +268,7 @@ PyDoc_STRVAR(faulthandler_register_doc,
 "if it cannot be handled, and what enable() raises for file.");
 
 static PyObject *
-faulthandler_register(PyObject *module, PyObject *args, PyObject *kwargs)
+user_register(PyObject *module, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"signum", "file", "all_threads", "chain",
                             "max_threads", NULL};
@@ -286,12 +281,12 @@ faulthandler_register(PyObject *module, PyObject *args, PyObject *kwargs)
                                      &number, &file, &all_threads, &chain,
                                      &max_threads)
         || (signum = user_parse_signal(number)) < 0
-        || file_resolve(file, &sink, &keep) < 0) {
+        || sink_resolve(file, &sink, &keep) < 0) {
         return NULL;
     }
     struct user_request request = {
         .request = {.sink = sink, .all_threads = all_threads,
-                    .max_threads = file_max_threads(max_threads)},
+                    .max_threads = request_max_threads(max_threads)},
         .chain = chain,
     };
     if (user_arm(signum, &request) < 0) {
@@ -299,11 +294,11 @@ faulthandler_register(PyObject *module, PyObject *args, PyObject *kwargs)
         Py_XDECREF(keep);
         return NULL;
     }
-    file_keep(&state->user_files[signum], keep);
+    sink_keep(&state->user_files[signum], keep);
     Py_RETURN_NONE;
 }
 
-PyDoc_STRVAR(faulthandler_unregister_doc,
+PyDoc_STRVAR(user_unregister_doc,
 "unregister($module, signum, /)\n"
 "--\n"
 "\n"
@@ -313,7 +308,7 @@ PyDoc_STRVAR(faulthandler_unregister_doc,
 "signum is out of range.");
 
 static PyObject *
-faulthandler_unregister(PyObject *module, PyObject *number)
+user_unregister(PyObject *module, PyObject *number)
 {
     struct module_state *state = PyModule_GetState(module);
     int signum = user_parse_signal(number);
@@ -331,7 +326,7 @@ faulthandler_unregister(PyObject *module, PyObject *number)
     if (active != NULL) {
         user_close_sinks(user);
     }
-    file_keep(&state->user_files[signum], NULL);
+    sink_keep(&state->user_files[signum], NULL);
     return PyBool_FromLong(active != NULL);
 }
 
