@@ -107,6 +107,7 @@ static pid_t fatal_pid;                             /* of this process */
 #define FATAL_TIMER_AGAIN_MS 250
 #define FATAL_WAIT_NS INT64_C(12000000000)
 #define FATAL_POLL_NS 5000000
+#define FATAL_READERS_NS INT64_C(2000000000)
 
 static struct report_memory fatal_memory;
 
@@ -576,7 +577,7 @@ fatal_arm(struct request *request)
 static bool
 fatal_wait_readers(void)
 {
-    int64_t until = platform_now() + OUT_STALL_NS;
+    int64_t until = platform_now() + FATAL_READERS_NS;
     mem_close_direct();
     Py_BEGIN_ALLOW_THREADS
     while (mem_direct_is_used() && platform_now() < until) {

@@ -181,7 +181,7 @@ mixed_write(struct out *o, const struct native_stack *stack,
     m->total = m->shown;
     symbol_forget();
     mixed_pass(m, states);      /* asks */
-    if (!o->failed) {
+    if (!out_has_failed(o)) {
         symbol_look_up(until);
     }
     m->writes = true;

@@ -9,32 +9,38 @@
 #include "platform.h"
 #include "mem.h"
 
-/* A place that a report goes to.  The descriptor is our own duplicate; the
-   file's identity tells whether its number still means that file.  A path is
-   kept as text: a descriptor of its folder would be closed by a program that
-   makes a daemon of itself, and would still mean a folder that was removed
-   and made again. */
+/* A place that a report can go to.  A path is kept as text: a descriptor of its
+   folder would be closed by a program that makes a daemon of itself, and would
+   still mean a folder that was removed and made again. */
 struct sink {
-    enum { SINK_NOWHERE, SINK_STDERR, SINK_COPY, SINK_PATH } kind;
+    enum {
+        SINK_NOWHERE,
+        SINK_STDERR,            /* descriptor 2, redirected or not */
+        SINK_COPY,              /* our duplicate of a file or terminal */
+        SINK_NUMBER,            /* a pipe or socket: never duplicated for */
+        SINK_PATH,              /* long, so that its reader sees the end */
+    } kind;
     int copy;                   /* our duplicate, SINK_COPY */
-    int given;                  /* the number it was duplicated from */
-    struct platform_file file;
+    int given;                  /* the descriptor that was given */
+    bool remote;                /* its file system has a server: may hang */
+    struct platform_file file;  /* what the descriptor meant */
     char folder[PATH_MAX];      /* SINK_PATH: absolute, no symbolic links */
     char name[NAME_MAX + 1];    /* of the file, with %p, %t and %% in it */
 };
 
-/* One buffer per report, flushed at the ends of lines and, where the report
-   fits, once.  A line never exceeds OUT_LINE_MAX: names are cut at 500
-   characters of at most 10 bytes each. */
+/* A line never exceeds OUT_LINE_MAX: names are cut at 500 characters of at
+   most 10 bytes each. */
 #define OUT_NAME_MAX 500
 #define OUT_LINE_MAX (2 * OUT_NAME_MAX * 10 + 256)
 #define OUT_SIZE (64 * 1024)
 
-/* How long a sink may take nothing, and how long a report may take. */
-#define OUT_STALL_NS INT64_C(2000000000)
+/* How long a report may take, and how many slices of time a place may take
+   nothing, of a cancelled report fewer.  Slices are counted, not time: while
+   the process is stopped its reader may be stopped too. */
 #define OUT_TOTAL_NS INT64_C(6000000000)
-#define OUT_CANCEL_NS INT64_C(300000000)
-#define OUT_SLICE_NS INT64_C(50000000)
+#define OUT_SLICE_MS 50
+#define OUT_STALL_SLICES 40
+#define OUT_CANCEL_SLICES 6
 
 /* How a descriptor is written to without blocking for good.  O_NONBLOCK is
    no choice: it belongs to the open file, which others share. */
@@ -46,17 +52,32 @@ enum out_way {
     OUT_SMALL,                  /* after poll(), no more than a pipe takes */
 };
 
+/* One place of a report, and how far the report got there. */
+struct out_place {
+    const struct sink *sink;    /* NULL: there is none */
+    int fd;                     /* valid once opened */
+    bool opened;                /* opened and way are set */
+    bool mine;                  /* fd is to be closed with the report */
+    bool busy;                  /* still set: the timer broke a write */
+    bool begun;                 /* something was written */
+    bool failed;                /* given up */
+    enum out_way way;
+    struct platform_file file;  /* what fd means */
+    size_t limit;               /* of one write, for sockets with packets */
+    size_t sent;                /* how much of the buffer */
+    int64_t deadline;           /* of this flush */
+};
+
+#define OUT_PLACES 2
+
+/* The text of one report, on its way.  Only the thread that writes the report
+   uses it. */
 struct out {
     char *text;
     size_t size, used;
-    size_t sent;                /* the timer may break a flush */
-    size_t flushes;             /* changes when offsets into text die */
+    size_t flushes;             /* changes when text was sent or taken back */
     const char *own;            /* the first text, where it may grow */
-    bool failed;                /* the sink was given up */
-    bool opened;                /* its path was, for this report: */
-    int fd;                     /* -1 if it cannot be */
-    struct platform_file file;
-    const struct sink *sink;
+    struct out_place places[OUT_PLACES];
     const atomic_bool *cancelled;
     int64_t deadline;           /* of the whole report */
 };
@@ -160,9 +181,18 @@ out_open_folder(const char *path)
     return folder;
 }
 
-/* May a report be appended to a file that was there?  A directory for
-   everybody is where others plant files: a second name of a file that they
-   want damaged, or a file of theirs that they can read. */
+/* Can others put files into this folder?  Those who own it or may write it
+   can, also where the sticky bit keeps them from removing ours. */
+static bool
+out_folder_is_shared(const struct platform_file *folder)
+{
+    return (folder->mode & (S_IWGRP | S_IWOTH)) != 0
+           || (folder->owner != geteuid() && folder->owner != 0);
+}
+
+/* May a report be appended to a file that was there?  In a shared folder others
+   plant files: a second name of a file that they want damaged, or a file of
+   theirs that they can read. */
 static bool
 out_may_append(const struct platform_file *folder,
                const struct platform_file *file)
@@ -171,7 +201,7 @@ out_may_append(const struct platform_file *folder,
         && !S_ISCHR(file->mode)) {
         return false;
     }
-    return !(folder->mode & S_IWOTH)
+    return !out_folder_is_shared(folder)
            || (file->owner == geteuid() && file->links == 1);
 }
 
@@ -233,52 +263,6 @@ out_open_path(const struct sink *sink)
     return platform_open_lifted(out_open_both, sink);
 }
 
-/* The descriptor of a report's own file, which the first piece opens. */
-static int
-out_path_descriptor(struct out *o, struct platform_file *now)
-{
-    if (!o->opened) {
-        o->fd = out_open_path(o->sink);
-        o->opened = true;
-        if (platform_identify(o->fd, &o->file) < 0) {
-            o->fd = -1;
-        }
-    }
-    return platform_identify(o->fd, now) == 0
-           && platform_is_same(now, &o->file) ? o->fd : -1;
-}
-
-/* The last piece is written. */
-static void
-out_close(struct out *o)
-{
-    struct platform_file now;
-    if (o->opened && platform_identify(o->fd, &now) == 0
-        && platform_is_same(&now, &o->file)) {
-        close(o->fd);
-    }
-    o->opened = false;
-}
-
-/* The descriptor of a report's sink and what kind of file it is, -1 when there
-   is none (any more): nowhere is better than somebody else's file. */
-static int
-out_descriptor(struct out *o, struct platform_file *now)
-{
-    const struct sink *sink = o->sink;
-    switch (sink->kind) {
-    case SINK_STDERR:
-        return out_is_standard_error(sink, now) ? STDERR_FILENO : -1;
-    case SINK_COPY:
-        return out_is_file(sink->copy, sink, now) ? sink->copy
-               : out_is_file(sink->given, sink, now) ? sink->given : -1;
-    case SINK_PATH:
-        return out_path_descriptor(o, now);
-    default:
-        return -1;
-    }
-}
-
 /* Open the same file anew, so that O_NONBLOCK is ours alone.  Fails for
    sockets, and where /proc is not there or forbids it. */
 static int
@@ -298,157 +282,217 @@ out_is_terminal(const struct platform_file *file)
                || (file->driver >= 136 && file->driver <= 143));
 }
 
-/* Choose the way, and replace *fd where it has to be reopened. */
-static enum out_way
-out_choose_way(int *fd, const struct platform_file *file)
+/* Is it a file that a write never waits for long? */
+static bool
+out_is_plain(const struct platform_file *file)
 {
-    if (S_ISREG(file->mode) || S_ISBLK(file->mode)
-        || (S_ISCHR(file->mode) && file->driver == 1)) {
-        return OUT_PLAIN;       /* 1: /dev/null, /dev/full and such */
+    return S_ISREG(file->mode) || S_ISBLK(file->mode)
+           || (S_ISCHR(file->mode) && file->driver == 1);   /* /dev/null */
+}
+
+/* Use another descriptor of the same file, which is to be closed. */
+static void
+out_replace(struct out_place *p, int fd)
+{
+    if (p->mine) {
+        close(p->fd);
     }
-    if (S_ISSOCK(file->mode)) {
-        return OUT_SOCKET;
+    p->fd = fd;
+    p->mine = true;
+}
+
+/* Choose the way.  A pipe or socket is duplicated for the time of the report:
+   another thread may close the number and open its own file meanwhile. */
+static void
+out_choose_way(struct out_place *p)
+{
+    p->way = S_ISSOCK(p->file.mode) ? OUT_SOCKET
+             : S_ISFIFO(p->file.mode) ? OUT_NOWAIT : OUT_PLAIN;
+    if (out_is_plain(&p->file)) {
+        return;
     }
-    if (S_ISFIFO(file->mode)) {
-        return OUT_NOWAIT;
+    int fd = p->way != OUT_PLAIN ? fcntl(p->fd, F_DUPFD_CLOEXEC, 3)
+             : out_is_terminal(&p->file) ? out_reopen(p->fd) : -1;
+    if (p->way == OUT_PLAIN) {
+        p->way = fd >= 0 ? OUT_REOPENED : OUT_SMALL;
     }
-    int mine = out_is_terminal(file) ? out_reopen(*fd) : -1;
-    if (mine < 0) {
-        return OUT_SMALL;
+    if (fd >= 0) {
+        out_replace(p, fd);
     }
-    *fd = mine;
-    return OUT_REOPENED;
+}
+
+/* Find the descriptor of a place.  Returns -1 when there is none (any more):
+   nowhere is better than somebody else's file. */
+static int
+out_descriptor(struct out_place *p)
+{
+    const struct sink *sink = p->sink;
+    switch (sink->kind) {
+    case SINK_STDERR:
+        return out_is_standard_error(sink, &p->file) ? STDERR_FILENO : -1;
+    case SINK_COPY:
+        return out_is_file(sink->copy, sink, &p->file) ? sink->copy
+               : out_is_file(sink->given, sink, &p->file) ? sink->given : -1;
+    case SINK_NUMBER:
+        return out_is_file(sink->given, sink, &p->file) ? sink->given : -1;
+    case SINK_PATH: {
+        int fd = out_open_path(sink);
+        p->mine = fd >= 0;
+        return platform_identify(fd, &p->file) == 0 ? fd : -1;
+    }
+    default:
+        return -1;
+    }
+}
+
+/* Does the place's descriptor still mean its file?  A program may close all
+   that it has. */
+static bool
+out_is_open(const struct out_place *p)
+{
+    struct platform_file now;
+    return platform_identify(p->fd, &now) == 0
+           && platform_is_same(&now, &p->file);
+}
+
+/* Open a place, or see that it still is. */
+static bool
+out_open(struct out_place *p)
+{
+    if (p->opened) {
+        return out_is_open(p);
+    }
+    p->opened = true;
+    p->limit = SIZE_MAX;
+    p->fd = out_descriptor(p);
+    if (p->fd < 0) {
+        return false;
+    }
+    out_choose_way(p);
+    /* The number may have changed before it was duplicated. */
+    return !p->mine || out_is_open(p);
+}
+
+/* The report is written: close what was opened for it. */
+static void
+out_close(struct out *o)
+{
+    for (size_t i = 0; i < OUT_PLACES; i++) {
+        struct out_place *p = &o->places[i];
+        if (p->opened && p->mine && out_is_open(p)) {
+            close(p->fd);
+        }
+        p->opened = p->mine = false;
+    }
 }
 
 /* Write some of n bytes.  Returns what was taken, or -1 with errno. */
 static ssize_t
-out_write_some(int *fd, enum out_way *way, const char *text, size_t n)
+out_write_some(struct out_place *p, const char *text, size_t n)
 {
-    ssize_t put;
-    switch (*way) {
-    case OUT_NOWAIT:
-        put = platform_write_nowait(*fd, text, n);
+    if (p->way == OUT_NOWAIT) {
+        ssize_t put = platform_write_nowait(p->fd, text, n);
         if (put >= 0 || errno == EAGAIN || errno == EINTR
             || errno == EPIPE) {
             return put;
         }
         /* Too old a kernel, or a sandbox, which may say anything. */
-        int mine = out_reopen(*fd);
-        *way = mine < 0 ? OUT_SMALL : OUT_REOPENED;
-        *fd = mine < 0 ? *fd : mine;
-        return out_write_some(fd, way, text, n);
-    case OUT_SOCKET:
-        return send(*fd, text, n, MSG_DONTWAIT);
-    case OUT_SMALL:
-        return write(*fd, text, n < 512 ? n : 512);
-    default:
-        return write(*fd, text, n);
+        int fd = out_reopen(p->fd);
+        p->way = fd < 0 ? OUT_SMALL : OUT_REOPENED;
+        if (fd >= 0) {
+            out_replace(p, fd);
+        }
     }
+    if (p->way == OUT_SOCKET) {
+        return send(p->fd, text, n, MSG_DONTWAIT);
+    }
+    return write(p->fd, text, p->way == OUT_SMALL && n > 512 ? 512 : n);
 }
 
-/* Cancelled: nothing more is written, but of a report that has begun the
-   rest, as long as somebody reads it. */
+/* Was the report cancelled?  Then nothing more is written, but of a report that
+   has begun the rest, as long as somebody reads it. */
 static bool
 out_is_cancelled(const struct out *o)
 {
     return o->cancelled != NULL && *o->cancelled;
 }
 
-/* Nothing of it was written, and nothing is to be. */
+/* Was the report cancelled before anything of it was written here? */
 static bool
-out_is_unwanted(const struct out *o)
+out_is_unwanted(const struct out *o, const struct out_place *p)
 {
-    return out_is_cancelled(o) && o->sent == 0;
+    return out_is_cancelled(o) && !p->begun;
 }
 
-/* Wait until the descriptor takes bytes.  Returns false when it did not for
-   OUT_STALL_NS, when the report is out of time, or when it was cancelled: in
-   slices, within one of which that is noticed. */
+/* Wait until a place takes bytes.  Returns false when it does not for too
+   long, when the time is over, when the report was cancelled, or when the
+   descriptor means something else by now. */
 static bool
-out_wait(struct out *o, int fd)
+out_wait(struct out *o, struct out_place *p)
 {
-    int64_t waited = 0;
-    for (;;) {
-        struct pollfd poller = {.fd = fd, .events = POLLOUT};
-        int64_t begin = platform_now(), left = OUT_STALL_NS - waited;
-        left = left < o->deadline - begin ? left : o->deadline - begin;
-        /* A sink that is ready is taken also when the time is over. */
-        int64_t slice = left <= 0 ? 0
-                        : left < OUT_SLICE_NS ? left : OUT_SLICE_NS;
-        int ready = poll(&poller, 1, (int)((slice + 999999) / 1000000));
+    for (int slices = 0; slices < OUT_STALL_SLICES; slices++) {
+        struct pollfd poller = {.fd = p->fd, .events = POLLOUT};
+        bool over = platform_now() >= p->deadline;
+        /* A place that is ready is taken also when the time is over. */
+        int ready = poll(&poller, 1, over ? 0 : OUT_SLICE_MS);
         if (ready > 0 || (ready < 0 && errno != EINTR)) {
-            return true;        /* an error is write()'s to report */
+            /* An error is write()'s to report. */
+            return !out_is_unwanted(o, p) && out_is_open(p);
         }
-        if (left <= 0
-            || (out_is_cancelled(o) && waited > OUT_CANCEL_NS)) {
+        if (over
+            || (out_is_cancelled(o) && slices >= OUT_CANCEL_SLICES)) {
             return false;
         }
-        waited += platform_waited(begin);
     }
+    return false;
 }
 
-/* Wait, and see that the number still means the same file: while we waited
-   another thread may have closed it and opened its own. */
-static bool
-out_wait_for(struct out *o, int fd, const struct platform_file *file)
-{
-    struct platform_file now;
-    return out_wait(o, fd) && !out_is_unwanted(o)
-           && platform_identify(fd, &now) == 0
-           && platform_is_same(&now, file);
-}
-
-/* How much to send at once: all, or whole lines of what a packet holds. */
+/* Return how much to send at once: all, or whole lines of what a packet
+   holds. */
 static size_t
-out_part(const struct out *o, size_t limit)
+out_part(const struct out *o, const struct out_place *p)
 {
-    size_t left = o->used - o->sent;
-    if (left <= limit) {
+    size_t left = o->used - p->sent;
+    if (left <= p->limit) {
         return left;
     }
-    size_t n = limit;
-    while (n > 1 && o->text[o->sent + n - 1] != '\n') {
+    size_t n = p->limit;
+    while (n > 1 && o->text[p->sent + n - 1] != '\n') {
         n--;
     }
-    return n > 1 ? n : limit;
+    return n > 1 ? n : p->limit;
 }
 
-/* Write all of it, or give the sink up. */
+/* Write all of the buffer to one place, or give the place up. */
 static void
-out_write_all(struct out *o, int fd, const struct platform_file *file)
+out_write_all(struct out *o, struct out_place *p)
 {
-    int original = fd;
-    size_t limit = SIZE_MAX;
-    enum out_way way = out_choose_way(&fd, file);
-    while (o->sent < o->used && !o->failed) {
-        if (way == OUT_SMALL && !out_wait_for(o, fd, file)) {
-            o->failed = true;
-            break;
+    while (p->sent < o->used && !p->failed) {
+        if (p->way == OUT_SMALL && !out_wait(o, p)) {
+            p->failed = true;
+            return;
         }
-        size_t n = out_part(o, limit);
-        ssize_t put = out_write_some(&fd, &way, o->text + o->sent, n);
+        size_t n = out_part(o, p);
+        ssize_t put = out_write_some(p, o->text + p->sent, n);
         if (put > 0) {
-            o->sent += (size_t)put;
+            p->sent += (size_t)put;
+            p->begun = true;
         }
         else if (put < 0 && errno == EAGAIN) {
-            o->failed = !out_wait_for(o, fd, file);
+            p->failed = !out_wait(o, p);
         }
         else if (put < 0 && errno == EMSGSIZE && n > 512) {
-            limit = n / 2;
+            p->limit = n / 2;
         }
-        else if (put == 0 || errno != EINTR || platform_now() > o->deadline) {
-            o->failed = true;
+        else if (put == 0 || errno != EINTR || platform_now() > p->deadline) {
+            p->failed = true;
         }
-    }
-    if (fd != original) {
-        close(fd);
     }
 }
 
-/* A closed pipe, a full quota of bytes or a background terminal answer with
-   a signal that would change how the process dies.  They are blocked during
-   a report; the ones that we caused, which come with an error, are taken
-   back. */
+/* Take back the signals that our writes caused, which come with an error: of a
+   closed pipe, a full quota of bytes, a terminal in the background.  They are
+   blocked during a report, and would change how the process dies. */
 static void
 out_take_back(const sigset_t *before)
 {
@@ -464,24 +508,79 @@ out_take_back(const sigset_t *before)
     }
 }
 
-/* Send the buffer on its way. */
+/* Send one place what it does not have yet.  It is given up where the timer had
+   to break a write to it. */
 static void
-out_flush(struct out *o)
+out_send(struct out *o, struct out_place *p, int places)
 {
-    struct platform_file file;
-    o->failed |= out_is_unwanted(o);
-    int fd = o->failed || o->sent == o->used ? -1
-             : out_descriptor(o, &file);
-    if (fd >= 0) {
-        sigset_t before;
+    sigset_t before;
+    int64_t now = platform_now();
+    p->failed |= p->busy || out_is_unwanted(o, p);
+    if (p->failed || p->sent == o->used) {
+        return;
+    }
+    p->busy = true;
+    p->deadline = now + (o->deadline - now) / places;
+    p->failed = !out_open(p);
+    if (!p->failed) {
         sigpending(&before);
-        out_write_all(o, fd, &file);
-        if (o->failed) {
+        out_write_all(o, p);
+        if (p->failed) {
             out_take_back(&before);
         }
     }
+    p->busy = false;
+}
+
+/* Send the buffer on its way, to a place that may hang last: its time is not
+   taken from the other one. */
+static void
+out_send_all(struct out *o, bool remote_too)
+{
+    int places = 0;
+    for (size_t i = 0; i < OUT_PLACES; i++) {
+        const struct out_place *p = &o->places[i];
+        places += p->sink != NULL && !p->failed;
+    }
+    for (int remote = 0; remote <= remote_too; remote++) {
+        for (size_t i = 0; i < OUT_PLACES; i++) {
+            struct out_place *p = &o->places[i];
+            if (p->sink != NULL && p->sink->remote == remote) {
+                out_send(o, p, places > 1 ? places-- : 1);
+            }
+        }
+    }
     o->flushes++;
-    o->used = o->sent = 0;
+}
+
+/* Send what there is before something risky.  A place that may hang gets all of
+   the report at its end. */
+static void
+out_hurry(struct out *o)
+{
+    out_send_all(o, false);
+}
+
+/* Send the buffer to every place, and begin it anew. */
+static void
+out_flush(struct out *o)
+{
+    out_send_all(o, true);
+    o->used = 0;
+    for (size_t i = 0; i < OUT_PLACES; i++) {
+        o->places[i].sent = 0;
+    }
+}
+
+/* Does nobody take the report any more? */
+static bool
+out_has_failed(const struct out *o)
+{
+    bool failed = true;
+    for (size_t i = 0; i < OUT_PLACES; i++) {
+        failed &= o->places[i].sink == NULL || o->places[i].failed;
+    }
+    return failed;
 }
 
 /* Double a buffer: a mapping takes the first one's place, then grows.

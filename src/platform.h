@@ -123,18 +123,6 @@ platform_now(void)
     return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
-/* How long it has been since then.  Of a time that this thread stood still, on
-   a busy machine or in a stopped process, little is counted: what it waits for
-   stood still as well. */
-#define PLATFORM_STILL_NS 100000000
-
-static int64_t
-platform_waited(int64_t since)
-{
-    int64_t took = platform_now() - since;
-    return took < PLATFORM_STILL_NS ? took : PLATFORM_STILL_NS;
-}
-
 static void
 platform_sleep(int64_t nanoseconds)
 {

@@ -18,8 +18,10 @@
 #include "request.h"
 #include "thread.h"
 
-/* How long one report waits for another that is being written. */
-#define REPORT_DOOR_NS INT64_C(2500000000)
+/* How often one report asks for the door while another is being written, 1 ms
+   apart.  Not a time: while the process is stopped the other one stands still
+   as well. */
+#define REPORT_DOOR_TRIES 2500
 
 /* The module's version as a number, and the running Python's as text, noted
    at import. */
@@ -57,6 +59,12 @@ report_flush(struct report *r)
     out_flush(&r->out);
 }
 
+static void
+report_hurry(struct report *r)
+{
+    out_hurry(&r->out);
+}
+
 /* Run a step of a report with a way back: a fault inside it, or the timer,
    leaves a mark, and the next step runs. */
 static void
@@ -66,7 +74,8 @@ report_step(struct report *r, void (*step)(struct report *), const char *what)
     struct mem_session *session = mem_here;
     sigjmp_buf *outer = session->recover;
     sigjmp_buf *outer_step = session->step;
-    if (session->late && step != report_flush) {
+    if (session->late && step != report_flush
+        && step != report_hurry) {
         return;
     }
     if (sigsetjmp(here, 0) == 0) {
@@ -475,12 +484,12 @@ static void
 report_write(struct report *r)
 {
     const struct request *request = r->request;
-    r->out.used = r->out.sent = 0;
+    r->out.used = 0;
     r->out.flushes = 1;
     r->lines->flushes = 0;      /* of an earlier report */
-    r->out.failed = false;
     r->out.deadline = platform_now() + OUT_TOTAL_NS;
-    r->out.sink = &request->sink;
+    memset(r->out.places, 0, sizeof r->out.places);
+    r->out.places[0].sink = &request->sink;
     r->has_current = false;
     r->list->count = 0;
     r->list->full = false;
@@ -524,7 +533,7 @@ report_write(struct report *r)
     if (request->c_stack) {
         /* Unwinding is the riskiest: what we have goes out first. */
         struct cpu_place place = cpu_get_place(r->context);
-        report_step(r, report_flush, "output");
+        report_step(r, report_hurry, "output");
         report_step(r, request->mixed ? report_mixed_stack : report_c_stack,
                     "C stack");
         symbol_forget();        /* also where the step was broken off */
@@ -545,15 +554,13 @@ report_write(struct report *r)
 static bool
 report_enter(void)
 {
-    int64_t waited = 0;
     int self = platform_thread_id();
-    for (;;) {
-        int64_t begin = platform_now();
+    for (int tries = 0; tries < REPORT_DOOR_TRIES; ) {
         int holder = 0;
         if (atomic_compare_exchange_strong(&report_door, &holder, self)) {
             return true;
         }
-        if (holder == self || waited > REPORT_DOOR_NS) {
+        if (holder == self) {
             return false;
         }
         if (platform_thread_is_gone(holder)) {
@@ -561,8 +568,9 @@ report_enter(void)
             continue;
         }
         platform_sleep(1000000);
-        waited += platform_waited(begin);
+        tries++;
     }
+    return false;
 }
 
 static void

@@ -17,9 +17,17 @@ struct module_state {
     PyObject *user_files[NSIG];
 };
 
-/* Make a sink of a descriptor.  An open one is duplicated; one that is not
-   open is accepted, as the standard library's module does, and means
-   nowhere. */
+/* Is this a file that is duplicated?  Not a pipe or socket: its reader would not
+   see the end when the program closes it.  Nor a device, but for terminals and
+   those like /dev/null. */
+static bool
+sink_is_duplicated(const struct platform_file *file)
+{
+    return out_is_plain(file) || out_is_terminal(file);
+}
+
+/* Make a sink of a descriptor.  One that is not open is accepted, as the
+   standard library's module does, and means nowhere. */
 static void
 sink_from_descriptor(int fd, bool is_stderr, struct sink *sink)
 {
@@ -30,8 +38,9 @@ sink_from_descriptor(int fd, bool is_stderr, struct sink *sink)
         sink->kind = SINK_NOWHERE;
         return;
     }
-    sink->kind = is_stderr ? SINK_STDERR : SINK_COPY;
-    if (!is_stderr) {
+    sink->kind = is_stderr ? SINK_STDERR
+                 : sink_is_duplicated(&sink->file) ? SINK_COPY : SINK_NUMBER;
+    if (sink->kind == SINK_COPY) {
         sink->copy = fcntl(fd, F_DUPFD_CLOEXEC, 3);
     }
 }

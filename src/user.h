@@ -30,6 +30,8 @@ static struct user_signal {
 
 static struct report_memory user_memory;
 
+/* How long it may take to say that there is no report. */
+#define USER_SKIP_NS INT64_C(2000000000)
 #define USER_SKIPPED "<traceback skipped: another report is being written>\n"
 
 /* Say that there is no report, since another one takes too long.  Its buffer
@@ -40,7 +42,8 @@ on_user_skip(const struct request *request)
     char text[] = USER_SKIPPED;
     struct out o = {
         .text = text, .size = sizeof text, .used = sizeof text - 1,
-        .sink = &request->sink, .deadline = platform_now() + OUT_STALL_NS,
+        .places = {{.sink = &request->sink}},
+        .deadline = platform_now() + USER_SKIP_NS,
     };
     out_flush(&o);
     out_close(&o);
