@@ -39,6 +39,7 @@
    src/code.h       code objects: names and lines
    src/frame.h      one Python stack
    src/thread.h     all threads, and which one is ours
+   src/task.h       what a thread or task is about: context
    src/map.h        the mappings of this process
    src/fault.h      the signal table, and why one came
    src/child.h      a function run in a copy of this process
@@ -57,7 +58,6 @@
    src/dump.h       dump_traceback, dump_c_stack
    src/later.h      dump_traceback_later
    src/user.h       register, unregister
-   src/task.h       context
    src/selftest.h   the comparison with the interpreter's own words at import
    faulthandler.c   the handler, enable, disable, crashes, the module
 */
@@ -72,6 +72,7 @@
 #include "src/code.h"
 #include "src/frame.h"
 #include "src/thread.h"
+#include "src/task.h"
 #include "src/map.h"
 #include "src/fault.h"
 #include "src/child.h"
@@ -92,7 +93,6 @@
 #include "src/dump.h"
 #include "src/later.h"
 #include "src/user.h"
-#include "src/task.h"
 #include "src/selftest.h"
 
 /* ==== 17. Fatal signals ==== */
@@ -1098,7 +1098,6 @@ module_after_fork(void)
     atomic_store(&dump_memory_used, false);
     atomic_store(&stack_fatal_spare.thread, 0);
     atomic_store(&stack_user_spare.thread, 0);
-    context_after_fork();
 }
 
 /* Note the code of the functions that print a traceback and abort. */
@@ -1135,8 +1134,6 @@ module_init_process(void)
         strncpy(report_python, Py_GetVersion(), sizeof report_python - 1);
         report_python[strcspn(report_python, " ")] = '\0';
         stack_init();
-        context_key_made = pthread_key_create(&context_key,
-                                              context_on_exit) == 0;
         pthread_atfork(NULL, NULL, module_after_fork);
         module_note_printers();
         native_init();
@@ -1155,6 +1152,19 @@ module_at_exit(void)
 }
 
 
+/* Add the context variable to the module. */
+static int
+module_add_context(PyObject *module)
+{
+    PyObject *variable = task_variable();
+    if (variable == NULL
+        || PyModule_AddObject(module, "context", variable) < 0) {
+        Py_XDECREF(variable);
+        return -1;
+    }
+    return 0;
+}
+
 /* Importing arms, unless something has: the settings of an earlier enable()
    stay. */
 static int
@@ -1163,7 +1173,8 @@ module_exec(PyObject *module)
     struct sink sink;
     if (module_init_process() < 0
         || PyModule_AddIntConstant(module, "version",
-                                   FAULTHANDLER_VERSION) < 0) {
+                                   FAULTHANDLER_VERSION) < 0
+        || module_add_context(module) < 0) {
         return -1;
     }
     if (!module_at_exit_set
@@ -1240,7 +1251,6 @@ static PyMethodDef module_methods[] = {
      later_cancel_doc},
     MODULE_KEYWORDS(register, user_register),
     {"unregister", user_unregister, METH_O, user_unregister_doc},
-    {"context", faulthandler_context, METH_O, faulthandler_context_doc},
     MODULE_KEYWORDS(sigsegv, faulthandler_sigsegv),
     MODULE_PLAIN(sigfpe, sigfpe),
     MODULE_PLAIN(sigbus, sigbus),

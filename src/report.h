@@ -16,6 +16,7 @@
 #include "platform.h"
 #include "register.h"
 #include "request.h"
+#include "task.h"
 #include "thread.h"
 
 /* How often one report asks for the door while another is being written, 1 ms
@@ -180,16 +181,10 @@ report_cause(struct report *r)
     fault_write_cause(&r->out, r->info, r->context);
 }
 
-/* What the thread that dies said it is about. */
-static void
-report_note(struct report *r)
-{
-    thread_write_context(&r->out, (uintptr_t)pthread_self());
-}
 
 /* Which thread of which process it was, of which Python, and when. */
 static void
-report_context(struct report *r)
+report_origin(struct report *r)
 {
     struct out *o = &r->out;
     int64_t start, now;
@@ -222,6 +217,15 @@ report_context(struct report *r)
     out_char(o, '.');
     out_decimal(o, FAULTHANDLER_VERSION & 255);
     out_char(o, '\n');
+}
+
+/* What the thread that dies is about. */
+static void
+report_context(struct report *r)
+{
+    if (r->has_current) {
+        task_write_context(&r->out, &r->current);
+    }
 }
 
 /* The exceptions of the thread that dies. */
@@ -349,7 +353,7 @@ report_thread(struct report *r, size_t i, bool first)
                         t.ident, t.native,
                         r->request->original ? r->program : NULL);
     if (r->request->details) {
-        thread_write_context(&r->out, t.ident);
+        task_write_context(&r->out, &t);
     }
     if (is_current) {
         report_collecting(r, &t);
@@ -502,12 +506,12 @@ report_write(struct report *r)
     report_step(r, report_title, "title");
     if (request->details) {
         report_step(r, report_cause, "cause");
-        report_step(r, report_context, "context");
-        report_step(r, report_note, "note");
+        report_step(r, report_origin, "origin");
     }
     report_step(r, report_list_threads, "list of threads");
     report_step(r, report_find_current, "search for the thread");
     if (request->details) {
+        report_step(r, report_context, "context");
         report_step(r, report_exceptions, "exceptions");
         report_step(r, report_activities, "activities");
     }

@@ -1,149 +1,305 @@
-/* task: what a thread says that it is about. */
+/* task: what a thread or task is about, as faulthandler.context says it.
+
+   A context variable, so that it follows what contexts follow: asyncio tasks,
+   asyncio.to_thread(), greenlets.  Reports find its value in the thread state,
+   at crash time and by mem_read() only.  A context keeps its variables in a
+   tree, a hash array mapped trie, of three kinds of nodes:
+
+       thread state -> context -> trie -> node -> node -> the value
+
+   Each level takes five bits of the variable's hash.  In a bitmap node the
+   bits say which children there are, an array node has room for all 32, and in
+   a collision node all hashes are the same.  Nodes never change once they are
+   made; of a running thread they may be freed. */
 
 #ifndef FAULTHANDLER_TASK_H
 #define FAULTHANDLER_TASK_H
 
+#include "cpython.h"
+#include "mem.h"
+#include "out.h"
 #include "platform.h"
+#include "str.h"
 #include "thread.h"
 
-/* A note is changed by its own thread only, without a lock: the sequence tells
-   a reader, who may be a handler in another thread or in the middle of this
-   one's change, that it is odd or not what it was. */
+#define TASK_NAME "faulthandler.context"
+#define TASK_VALUE_MAX 200      /* characters that are shown */
+#define TASK_LEVELS 9
+#define TASK_COLLISIONS_MAX 100
 
-THREAD_LOCAL struct thread_context *context_mine;
+/* The same in all versions from 3.8 to 3.15. */
+#define TASK_CONTEXT_VARS (sizeof(PyObject) + sizeof(void *))
+#define TASK_TRIE_ROOT sizeof(PyObject)
+#define TASK_ARRAY_CHILDREN sizeof(PyObject)
+#define TASK_BITMAP_BITS sizeof(PyVarObject)
+#define TASK_PAIRS (sizeof(PyVarObject) + sizeof(void *))
 
-static pthread_key_t context_key;
-static bool context_key_made;
-static atomic_int context_free;             /* notes that nobody has */
+/* The variable of one interpreter.  Made when the interpreter imports the
+   module, under state_lock, and never freed: a handler may be looking.  Of an
+   interpreter that ended it stays, until another one gets its address. */
+struct task_variable {
+    struct task_variable *next;
+    atomic_uintptr_t interp;    /* 0 while the others are changed */
+    uintptr_t at;
+    uint32_t hash;              /* as the trie uses it */
+};
 
-/* Set the text of a note, None for no text. */
-static void
-context_write(struct thread_context *note, PyObject *text, Py_ssize_t length)
+static _Atomic(struct task_variable *) task_variables;
+
+/* Find an interpreter's variable.  Returns NULL if it has none. */
+static struct task_variable *
+task_find_variable(uintptr_t interp)
 {
-    unsigned sequence = atomic_load_explicit(&note->sequence,
-                                             memory_order_relaxed) | 1;
-    atomic_store_explicit(&note->sequence, sequence, memory_order_relaxed);
-    atomic_thread_fence(memory_order_release);
-    note->width = 0;
-    if (text != Py_None) {
-        note->cut = length > THREAD_CONTEXT_MAX;
-        note->length = (uint16_t)(note->cut ? THREAD_CONTEXT_MAX : length);
-        note->width = (uint8_t)PyUnicode_KIND(text);
-        memcpy(note->text, PyUnicode_DATA(text),
-               (size_t)note->length * note->width);
+    struct task_variable *v = atomic_load(&task_variables);
+    while (v != NULL && atomic_load(&v->interp) != interp) {
+        v = v->next;
     }
-    atomic_store_explicit(&note->sequence, sequence + 1,
-                          memory_order_release);
+    return v;
 }
 
-/* A thread ends: its note is the next one's. */
-static void
-context_on_exit(void *argument)
+/* Is this the name of the node's type?  Its address is not exported. */
+static bool
+task_is_named(uintptr_t type_name, const char *name)
 {
-    struct thread_context *note = argument;
-    context_mine = NULL;
-    context_write(note, Py_None, 0);
-    atomic_store(&note->ident, 0);
-    atomic_fetch_add(&context_free, 1);
+    char text[32];
+    size_t n = strlen(name) + 1;
+    return mem_read(text, type_name, n) == 0 && memcmp(text, name, n) == 0;
 }
 
-/* A child of fork() has this thread only.  Another one of it may get the
-   identity of one that is gone. */
-static void
-context_after_fork(void)
-{
-    struct thread_context *note = atomic_load(&thread_contexts);
-    int count = 0;
-    for (; note != NULL; note = note->next) {
-        if (note != context_mine) {
-            atomic_store(&note->ident, 0);
-            note->width = 0;
-            count++;
-        }
-    }
-    atomic_store(&context_free, count);
-}
-
-/* Find a note that is free, or make one.  Returns NULL if there is no
-   memory. */
-static struct thread_context *
-context_take(void)
-{
-    uintptr_t self = (uintptr_t)pthread_self();
-    struct thread_context *note = NULL;
-    if (atomic_load(&context_free) > 0) {
-        note = atomic_load(&thread_contexts);
-    }
-    for (; note != NULL; note = note->next) {
-        uintptr_t nobody = 0;
-        if (atomic_compare_exchange_strong(&note->ident, &nobody, self)) {
-            atomic_fetch_sub(&context_free, 1);
-            return note;
-        }
-    }
-    note = PyMem_RawCalloc(1, sizeof *note);
-    if (note != NULL) {
-        atomic_init(&note->ident, self);
-        note->next = atomic_load(&thread_contexts);
-        while (!atomic_compare_exchange_weak(&thread_contexts, &note->next,
-                                             note)) {
-        }
-    }
-    return note;
-}
-
-/* Give the calling thread a note.  Returns -1 with an exception. */
+/* Find a key among the pairs of a collision node. */
 static int
-context_begin(void)
+task_search_pairs(uintptr_t node, uintptr_t key, uintptr_t *value)
 {
-    struct thread_context *note = context_key_made ? context_take() : NULL;
-    if (note == NULL || pthread_setspecific(context_key, note) != 0) {
-        if (note != NULL) {
-            context_on_exit(note);
-        }
-        PyErr_NoMemory();
+    PyVarObject head;
+    uintptr_t pair[2];
+    if (mem_read(&head, node, sizeof head) < 0
+        || head.ob_size < 0 || head.ob_size / 2 > TASK_COLLISIONS_MAX) {
         return -1;
     }
-    context_mine = note;
+    for (size_t i = 0; i < (size_t)head.ob_size / 2; i++) {
+        if (mem_read(pair, node + TASK_PAIRS + i * sizeof pair,
+                     sizeof pair) < 0) {
+            return -1;
+        }
+        if (pair[0] == key) {
+            *value = pair[1];
+            return 1;
+        }
+    }
     return 0;
 }
 
-PyDoc_STRVAR(faulthandler_context_doc,
-"context($module, text, /)\n"
-"--\n"
-"\n"
-"Say what this thread is about; returns what it said before, or None.\n"
-"\n"
-"text is a str of which the first 200 characters are kept: a request's id,\n"
-"the name of a test.  A report with details shows it with this thread until\n"
-"another call changes it; None takes it away.  Raises TypeError for\n"
-"anything else, and MemoryError.");
-
-static PyObject *
-faulthandler_context(PyObject *module, PyObject *text)
+/* Take one step down from *node.  Returns 1 with the value when it was found,
+   0 with the next node, or with 0 where there is none, -1 if the node cannot
+   be read. */
+static int
+task_step(uintptr_t *node, const struct task_variable *v, int shift,
+          uintptr_t *value)
 {
-    PyObject *before = Py_None;
-    (void)module;
-    if (text != Py_None && !PyUnicode_Check(text)) {
-        return PyErr_Format(PyExc_TypeError, "context() argument must be str "
-                            "or None, not %.100s", Py_TYPE(text)->tp_name);
+    uintptr_t type, name, pair[2];
+    uint32_t bits, place = v->hash >> shift & 31;
+    if (mem_word(*node + offsetof(PyObject, ob_type), &type) < 0
+        || mem_word(type + offsetof(PyTypeObject, tp_name), &name) < 0) {
+        return -1;
     }
-    Py_ssize_t length = text == Py_None ? 0 : PyUnicode_GetLength(text);
-    if (length < 0 || (context_mine == NULL && context_begin() < 0)) {
-        return NULL;
+    if (task_is_named(name, "hamt_array_node")) {
+        return mem_word(*node + TASK_ARRAY_CHILDREN + place * sizeof *node,
+                        node);
     }
-    struct thread_context *note = context_mine;
-    if (note->width == 0) {
-        Py_INCREF(before);
+    if (task_is_named(name, "hamt_collision_node")) {
+        int found = task_search_pairs(*node, v->at, value);
+        *node = 0;
+        return found;
     }
-    else {
-        before = PyUnicode_FromKindAndData(note->width, note->text,
-                                           note->length);
+    if (!task_is_named(name, "hamt_bitmap_node")
+        || mem_read(&bits, *node + TASK_BITMAP_BITS, sizeof bits) < 0) {
+        return -1;
     }
-    if (before != NULL) {
-        context_write(note, text, length);
+    uint32_t below = bits & ((1u << place) - 1);
+    uintptr_t at = *node + TASK_PAIRS
+                   + (size_t)__builtin_popcount(below) * sizeof pair;
+    *node = 0;
+    if (!(bits >> place & 1)) {
+        return 0;
     }
-    return before;
+    if (mem_read(pair, at, sizeof pair) < 0) {
+        return -1;
+    }
+    *value = pair[1];
+    *node = pair[0] == 0 ? pair[1] : 0;
+    return pair[0] == v->at;
+}
+
+/* Find the value of a thread's variable.  Returns 1, 0 if it has none, -1 if
+   it cannot be read. */
+static int
+task_find_value(const struct thread *t, const struct task_variable *v,
+                uintptr_t *value)
+{
+    uintptr_t context, type, trie, node;
+    if (mem_word(t->at + offsetof(PyThreadState, context), &context) < 0) {
+        return -1;
+    }
+    if (context == 0) {
+        return 0;
+    }
+    if (mem_word(context + offsetof(PyObject, ob_type), &type) < 0
+        || type != (uintptr_t)&PyContext_Type
+        || mem_word(context + TASK_CONTEXT_VARS, &trie) < 0
+        || mem_word(trie + TASK_TRIE_ROOT, &node) < 0) {
+        return -1;
+    }
+    for (int level = 0; level < TASK_LEVELS; level++) {
+        /* Behind the seventh level the hash is used up: only a collision
+           node can be there. */
+        int found = task_step(&node, v, level < 7 ? 5 * level : 30, value);
+        if (found != 0 || node == 0) {
+            return found;
+        }
+    }
+    return -1;
+}
+
+/* Write an int of up to 64 bits, or <int>.  Returns -1 if it cannot be
+   read. */
+static int
+task_write_int(struct out *o, uintptr_t at)
+{
+    intptr_t head;
+    uint32_t digits[3] = {0};   /* of 30 bits */
+    if (mem_read(&head, at + sizeof(PyObject), sizeof head) < 0) {
+        return -1;
+    }
+    bool negative = CPYTHON_INT_HAS_TAG ? (head & 3) == 2 : head < 0;
+    size_t n = CPYTHON_INT_HAS_TAG ? (size_t)head >> 3
+               : (size_t)(negative ? -head : head);
+    if (n > 3) {
+        out_text(o, "<int>");
+        return 0;
+    }
+    if (mem_read(digits, at + sizeof(PyVarObject), n * sizeof *digits) < 0) {
+        return -1;
+    }
+    if (digits[2] > 15) {
+        out_text(o, "<int>");
+        return 0;
+    }
+    out_text(o, negative ? "-" : "");
+    out_decimal(o, (uint64_t)digits[2] << 60 | (uint64_t)digits[1] << 30
+                   | digits[0]);
+    return 0;
+}
+
+/* Write a value: a str or an int, else the name of its type.  Returns -1 if it
+   cannot be read. */
+static int
+task_write_value(struct out *o, uintptr_t value)
+{
+    uintptr_t type;
+    size_t start = o->used;
+    if (mem_word(value + offsetof(PyObject, ob_type), &type) < 0) {
+        return -1;
+    }
+    if (type == (uintptr_t)&PyLong_Type) {
+        return task_write_int(o, value);
+    }
+    if (type == (uintptr_t)&PyUnicode_Type || str_is_subclass(type)) {
+        return str_write_start(o, value, TASK_VALUE_MAX);
+    }
+    out_char(o, '<');
+    if (thread_write_type_name(o, type) < 0) {
+        o->used = start;
+        return -1;
+    }
+    out_char(o, '>');
+    return 0;
+}
+
+/* Write the line of a thread's context.  None where the variable was not set,
+   or is None or "". */
+static void
+task_write_context(struct out *o, const struct thread *t)
+{
+    static const char before[] = "  context: ";
+    const struct task_variable *v = task_find_variable(t->interp);
+    int found = 0;
+    out_room(o, OUT_LINE_MAX);
+    size_t start = o->used;
+    /* Again where the thread runs, and has changed its context meanwhile. */
+    for (int tries = 0; v != NULL && tries <= THREAD_RETRIES; tries++) {
+        uintptr_t value = 0;
+        o->used = start;
+        found = task_find_value(t, v, &value);
+        if (found == 0 || (found > 0 && value == (uintptr_t)Py_None)) {
+            return;
+        }
+        out_text(o, before);
+        if (found > 0 && task_write_value(o, value) == 0) {
+            break;
+        }
+        found = -1;
+    }
+    if (found < 0) {
+        out_text(o, "???");
+    }
+    if (found == 0 || o->used == start + sizeof before - 1) {
+        o->used = start;
+        return;
+    }
+    out_char(o, '\n');
+}
+
+/* ---- The interpreter may be asked below: importing ---------------------- */
+
+/* Note an interpreter's variable where handlers find it.  Returns -1 if there
+   is no memory. */
+static int
+task_publish(uintptr_t interp, PyObject *variable, Py_hash_t hash)
+{
+    struct task_variable *v = task_find_variable(interp);
+    uint32_t folded = (uint32_t)hash ^ (uint32_t)((uint64_t)hash >> 32);
+    bool fresh = v == NULL;
+    if (fresh && (v = PyMem_RawCalloc(1, sizeof *v)) == NULL) {
+        return -1;
+    }
+    atomic_store(&v->interp, 0);
+    v->at = (uintptr_t)variable;
+    v->hash = folded == UINT32_MAX ? UINT32_MAX - 1 : folded;
+    atomic_store(&v->interp, interp);
+    if (fresh) {
+        v->next = atomic_load(&task_variables);
+        while (!atomic_compare_exchange_weak(&task_variables, &v->next, v)) {
+        }
+    }
+    return 0;
+}
+
+/* Return the interpreter's variable, a new reference, or NULL with an
+   exception.  Made once: its dict keeps it until the interpreter ends, also
+   where the module is imported again. */
+static PyObject *
+task_variable(void)
+{
+    PyInterpreterState *interp = PyThreadState_Get()->interp;
+    PyObject *dict = PyInterpreterState_GetDict(interp);
+    PyObject *variable = dict == NULL ? NULL
+                         : PyDict_GetItemString(dict, TASK_NAME);
+    if (variable != NULL) {
+        Py_INCREF(variable);
+        return variable;
+    }
+    variable = PyContextVar_New(TASK_NAME, Py_None);
+    Py_hash_t hash = variable == NULL ? -1 : PyObject_Hash(variable);
+    if (hash == -1) {
+        Py_CLEAR(variable);
+    }
+    else if (dict == NULL
+             || PyDict_SetItemString(dict, TASK_NAME, variable) < 0
+             || task_publish((uintptr_t)interp, variable, hash) < 0) {
+        Py_CLEAR(variable);
+        PyErr_NoMemory();
+    }
+    return variable;
 }
 
 #endif

@@ -284,19 +284,15 @@ thread_decode(const unsigned char *text, uint32_t *c)
 #define THREAD_TYPE_MAX 100
 #define THREAD_MESSAGE_MAX 200
 
-/* Write the name of an exception's type.  Returns -1, with nothing written, if
-   there is no such type at this address. */
+/* Write the name of a type, as it calls itself.  Returns -1, with nothing
+   written, if it cannot be read or is empty. */
 static int
-thread_write_type(struct out *o, uintptr_t type)
+thread_write_type_name(struct out *o, uintptr_t type)
 {
-    uintptr_t name, flags, size;
+    uintptr_t name;
     unsigned char text[THREAD_TYPE_MAX + 1];
     size_t n = 0;
-    if (mem_word(type + offsetof(PyTypeObject, tp_name), &name) < 0
-        || mem_word(type + offsetof(PyTypeObject, tp_flags), &flags) < 0
-        || mem_word(type + offsetof(PyTypeObject, tp_basicsize), &size) < 0
-        || !(flags & Py_TPFLAGS_BASE_EXC_SUBCLASS)
-        || size < sizeof(PyBaseExceptionObject)) {
+    if (mem_word(type + offsetof(PyTypeObject, tp_name), &name) < 0) {
         return -1;
     }
     do {
@@ -314,7 +310,21 @@ thread_write_type(struct out *o, uintptr_t type)
     return n == 0 ? -1 : 0;
 }
 
-/* Return whether an object is a str, or cannot be read. */
+/* The same of the type of an exception.  Returns -1 if it is none. */
+static int
+thread_write_type(struct out *o, uintptr_t type)
+{
+    uintptr_t flags, size;
+    if (mem_word(type + offsetof(PyTypeObject, tp_flags), &flags) < 0
+        || mem_word(type + offsetof(PyTypeObject, tp_basicsize), &size) < 0
+        || !(flags & Py_TPFLAGS_BASE_EXC_SUBCLASS)
+        || size < sizeof(PyBaseExceptionObject)) {
+        return -1;
+    }
+    return thread_write_type_name(o, type);
+}
+
+/* Is it a str, or can that not be told? */
 static bool
 thread_may_be_str(uintptr_t at)
 {
@@ -483,96 +493,6 @@ thread_get_name(char name[THREAD_NAME_SIZE])
     size_t n = strlen(best);
     memcpy(name, best, n < THREAD_NAME_SIZE ? n : THREAD_NAME_SIZE - 1);
     name[n < THREAD_NAME_SIZE ? n : THREAD_NAME_SIZE - 1] = '\0';
-}
-
-/* What context() says of a thread.  Made when a thread first says something,
-   given to another one when it ends, never freed: a handler may be looking.
-   The text is kept as it is in a str, not escaped: that would cost more than
-   the call may, and make it hard to give back. */
-#define THREAD_CONTEXT_MAX 200
-#define THREAD_CONTEXT_TRIES 10
-
-struct thread_context {
-    struct thread_context *next;        /* of all that were ever made */
-    atomic_uintptr_t ident;     /* whose it is, as in Thread.ident; 0: free */
-    atomic_uint sequence;       /* odd while the text is being changed */
-    uint8_t width;              /* bytes a character, 0: no text */
-    bool cut;                   /* the text was longer */
-    uint16_t length;
-    uint32_t text[THREAD_CONTEXT_MAX];
-};
-
-static _Atomic(struct thread_context *) thread_contexts;
-
-/* Find the note of the thread with this identity.  Returns 0 if there is
-   none. */
-static uintptr_t
-thread_find_context(uintptr_t ident)
-{
-    struct mem_chain chain = {0, 0, 0};
-    uintptr_t owner, at = (uintptr_t)atomic_load(&thread_contexts);
-    while (at != 0 && ident != 0 && mem_chain_step(&chain, at) == 0
-           && mem_word(at + offsetof(struct thread_context, ident),
-                       &owner) == 0) {
-        if (owner == ident) {
-            return at;
-        }
-        if (mem_word(at + offsetof(struct thread_context, next), &at) < 0) {
-            return 0;
-        }
-    }
-    return 0;
-}
-
-/* Copy a note that may be changing.  Returns -1 if it did not hold still: its
-   thread was stopped in the middle of a change, or died there. */
-static int
-thread_read_context(uintptr_t at, struct thread_context *note)
-{
-    const uintptr_t sequence = at + offsetof(struct thread_context, sequence);
-    for (int i = 0; i < THREAD_CONTEXT_TRIES; i++) {
-        unsigned before = 1, after;
-        if (i > 0) {
-            platform_sleep(20000);
-        }
-        if (mem_read(&before, sequence, sizeof before) < 0) {
-            return -1;
-        }
-        atomic_thread_fence(memory_order_acquire);
-        if (mem_read(note, at, sizeof *note) < 0) {
-            return -1;
-        }
-        atomic_thread_fence(memory_order_acquire);
-        if (before % 2 == 0
-            && mem_read(&after, sequence, sizeof after) == 0
-            && after == before) {
-            return 0;
-        }
-    }
-    return -1;
-}
-
-/* Write the line with what a thread said of itself, if it did. */
-static void
-thread_write_context(struct out *o, uintptr_t ident)
-{
-    struct thread_context note;
-    uintptr_t at = thread_find_context(ident);
-    bool good = at != 0 && thread_read_context(at, &note) == 0;
-    if (at == 0 || (good && (note.width == 0 || note.length == 0
-                             || note.ident != ident))) {
-        return;                 /* the last: its thread has just ended */
-    }
-    out_room(o, OUT_LINE_MAX);
-    out_text(o, "  context: ");
-    if (good && note.length <= THREAD_CONTEXT_MAX && note.width <= 4) {
-        str_write_block(o, note.text, note.length, note.width);
-        out_text(o, note.cut ? "..." : "");
-    }
-    else {
-        out_text(o, "???");
-    }
-    out_char(o, '\n');
 }
 
 /* Write a thread's header.  program is the name that threads have by default,

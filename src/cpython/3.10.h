@@ -41,8 +41,9 @@
 #define CPYTHON_LINES CPYTHON_LINES_310
 #define CPYTHON_LINE_TABLE offsetof(PyCodeObject, co_linetable)
 
-/* Dicts and modules. */
+/* Dicts, ints and modules. */
 #define CPYTHON_KEYS_LOG2 0
+#define CPYTHON_INT_HAS_TAG 0
 #define CPYTHON_MODULE_DEF (sizeof(PyObject) + sizeof(PyObject *))
 #define CPYTHON_MODULE_DEF_FLAG CPYTHON_UNKNOWN
 
