@@ -546,7 +546,7 @@ static int
 fatal_arm(struct request *request)
 {
     pthread_mutex_lock(&state_lock);
-    if (fatal_slot()->sink.kind != SINK_NOWHERE) {
+    if (sink_is_any_open(fatal_slot())) {
         /* Left open for a crash, which may still be reported from it. */
         pthread_mutex_unlock(&state_lock);
         fatal_wait_crash();
@@ -554,18 +554,18 @@ fatal_arm(struct request *request)
     }
     struct request *before = atomic_load(&fatal_request);
     struct request *slot = fatal_slot();
-    sink_close(&slot->sink);
+    sink_close_all(slot);
     *slot = *request;
     int result = fatal_install();
     int error = errno;
     if (result == 0) {
         atomic_store(&fatal_request, slot);
         if (before != NULL && atomic_load(&fatal_claim) == 0) {
-            sink_close(&before->sink);
+            sink_close_all(before);
         }
     }
     else {
-        sink_close(&slot->sink);
+        sink_close_all(slot);
     }
     pthread_mutex_unlock(&state_lock);
     errno = error;
@@ -596,7 +596,7 @@ fatal_disarm(void)
     /* A crash that is being reported needs both, file and handlers. */
     bool crashing = atomic_load(&fatal_claim) != 0;
     if (request != NULL && !crashing) {
-        sink_close(&request->sink);
+        sink_close_all(request);
     }
     pthread_mutex_unlock(&state_lock);
     if (request == NULL) {
@@ -619,22 +619,24 @@ fatal_disarm(void)
     return true;
 }
 
-/* Arm with the report of 1.0, on standard error.  What importing does. */
+/* Did the last disable() take away the report of 1.0? */
+static atomic_bool fatal_took_original;
+
+/* Arm with the report of 1.0, as importing does.  Returns -1 with errno. */
 static int
-fatal_arm_original(const struct sink *sink)
+fatal_arm_original(struct request *request)
 {
-    struct request request = {
-        .sink = *sink, .original = true, .all_threads = true,
-        .max_threads = 100,
-    };
+    request->original = request->all_threads = true;
+    request->c_stack = false;
+    request->max_threads = 100;
     stack_install();
-    return fatal_arm(&request);
+    return fatal_arm(request);
 }
 
-/* The options of PYTHONFAULTHANDLER are the defaults of what a call of
-   enable() does not give.  The module that read them keeps them as a dict; it
-   is not there in a Python that was started without it.  Returns a new dict
-   of keywords, or NULL with an exception. */
+/* Return the keywords of enable() with the options of PYTHONFAULTHANDLER, which
+   are the defaults of what a call does not give: a new dict, or NULL with an
+   exception.  The module that read the options keeps them as a dict; a Python
+   that was started without it has none. */
 static PyObject *
 fatal_add_options(PyObject *args, PyObject *kwargs)
 {
@@ -663,27 +665,31 @@ fatal_add_options(PyObject *args, PyObject *kwargs)
 PyDoc_STRVAR(faulthandler_enable_doc,
 "enable($module, /, file=None, all_threads=True,\n"
 "       c_stack=" CPYTHON_C_STACK_DEFAULT_TEXT ", *,\n"
-"       max_threads=100, details=False)\n"
+"       max_threads=100, details=False, copy=None)\n"
 "--\n"
 "\n"
 "Arm the handlers of fatal signals; returns None.\n"
 "\n"
-"Called without arguments, a crash prints the report of faulthandler 1.0\n"
-"to sys.stderr, which is what importing the module does.  Called with any\n"
-"argument, it prints that of the standard library's module to file: an\n"
-"object with fileno(), a descriptor, a path, or None for sys.stderr.\n"
-"all_threads says whether the other threads are shown, at most max_threads\n"
-"of them (0: 100), c_stack whether the C stack is: False, True, or\n"
-"\"mixed\" for one stack of C and Python frames (before Python 3.11: of C\n"
-"frames), with function, file and line.  With details, the lines under the\n"
-"title say what was wrong, and in which thread of which process.\n"
+"A crash then writes the standard library's report to file: an object with\n"
+"fileno(), a descriptor, a path, or None for sys.stderr.  all_threads: all\n"
+"threads are shown, at most max_threads of them (0: 100).  c_stack: the C\n"
+"stack is shown, or with \"mixed\" one stack of C and Python frames (before\n"
+"Python 3.11: of C frames), with function, file and line.\n"
+"details: lines under the title say what was wrong, in which thread of\n"
+"which process, and when, and threads show their context.  copy: a second\n"
+"place that gets the same bytes, given like file; None for none.\n"
+"\n"
+"Called without arguments after disable(), it brings back what disable()\n"
+"took away: the report of faulthandler 1.0 where importing had armed it,\n"
+"else the standard library's.\n"
 "\n"
 "The file of a path is opened when there is something to write.  A new one\n"
 "can be read by this user only; to one that is there the report is\n"
 "appended.  In the file's name %p becomes the process id, %t the time in\n"
 "seconds since 1970, %% a percent sign.  The folder must be there and take\n"
-"new files; the file must not be a symbolic link, nor, in a folder that\n"
-"everybody can write, somebody else's.\n"
+"new files.  The file must not be a symbolic link; in a folder that belongs\n"
+"to another user, or that others can write, it must belong to this user and\n"
+"have one name.\n"
 "\n"
 "Options in the environment variable PYTHONFAULTHANDLER are the defaults of\n"
 "these arguments.\n"
@@ -693,7 +699,7 @@ PyDoc_STRVAR(faulthandler_enable_doc,
 "OSError if no file can be written at the path, or if a handler cannot be\n"
 "installed.");
 
-/* What c_stack= asks for.  Returns -1 with an exception. */
+/* Parse c_stack.  Returns 0, or -1 with an exception. */
 static int
 fatal_parse_c_stack(PyObject *argument, struct request *request)
 {
@@ -712,71 +718,132 @@ fatal_parse_c_stack(PyObject *argument, struct request *request)
     return truth < 0 ? -1 : 0;
 }
 
-/* The sink of enable().  A path from the environment that was good at start-up
-   and is not any more does not make the program's own call fail: then it is
-   standard error. */
-static int
-fatal_resolve(PyObject *file, bool is_option, struct sink *sink,
-              PyObject **keep)
+/* A call of enable(): its arguments, with those that are options. */
+struct fatal_call {
+    PyObject *args, *kwargs;    /* borrowed */
+    PyObject *file, *copy;      /* borrowed; NULL: not given */
+    PyObject *keep_file, *keep_copy;    /* new references, or NULL */
+    struct request request;
+};
+
+/* Was this argument given by the call itself?  file is the only one of those
+   asked for that has a position. */
+static bool
+fatal_is_given(const struct fatal_call *call, const char *name)
 {
-    if (sink_resolve(file, sink, keep) == 0) {
-        return 0;
+    return (strcmp(name, "file") == 0 && PyTuple_GET_SIZE(call->args) > 0)
+           || (call->kwargs != NULL
+               && PyDict_GetItemString(call->kwargs, name) != NULL);
+}
+
+/* Was it an OSError for a path of the environment?  That was good at start-up,
+   and is not any more: the program's own call does not fail by it. */
+static bool
+fatal_forgives(const struct fatal_call *call, const char *name)
+{
+    bool forgives = !fatal_is_given(call, name)
+                    && PyErr_ExceptionMatches(PyExc_OSError);
+    if (forgives) {
+        PyErr_Clear();
     }
-    if (!is_option || !PyErr_ExceptionMatches(PyExc_OSError)) {
+    return forgives;
+}
+
+/* Find the places of the report: the default is standard error and no copy.
+   Returns 0, or -1 with an exception and nothing open. */
+static int
+fatal_find_places(struct fatal_call *call)
+{
+    struct request *request = &call->request;
+    call->keep_file = call->keep_copy = NULL;
+    if (sink_resolve(call->file, "file", &request->sink,
+                     &call->keep_file) < 0
+        && (!fatal_forgives(call, "file")
+            || sink_resolve(NULL, "file", &request->sink,
+                            &call->keep_file) < 0)) {
         return -1;
     }
-    PyErr_Clear();
-    return sink_resolve(NULL, sink, keep);
+    if (call->copy == NULL || call->copy == Py_None) {
+        return 0;
+    }
+    if (sink_resolve(call->copy, "copy", &request->copy,
+                     &call->keep_copy) < 0) {
+        request->copy.kind = SINK_NOWHERE;
+        if (!fatal_forgives(call, "copy")) {
+            sink_close(&request->sink);
+            Py_CLEAR(call->keep_file);
+            return -1;
+        }
+        return 0;
+    }
+    Py_BEGIN_ALLOW_THREADS
+    sink_note_servers(request);
+    Py_END_ALLOW_THREADS
+    return 0;
+}
+
+/* Parse a call of enable() with all its keywords.  Returns 0, or -1 with an
+   exception and nothing open. */
+static int
+fatal_parse(struct fatal_call *call, PyObject *all)
+{
+    static char *names[] = {"file", "all_threads", "c_stack", "max_threads",
+                            "details", "copy", NULL};
+    PyObject *c_stack = NULL;
+    int all_threads = 1, details = 0;
+    Py_ssize_t max_threads = 100;
+    if (!PyArg_ParseTupleAndKeywords(call->args, all, "|OpO$npO:enable",
+                                     names, &call->file, &all_threads,
+                                     &c_stack, &max_threads, &details,
+                                     &call->copy)
+        || fatal_parse_c_stack(c_stack, &call->request) < 0
+        || fatal_find_places(call) < 0) {
+        return -1;
+    }
+    call->request.all_threads = all_threads;
+    call->request.max_threads = request_max_threads(max_threads);
+    call->request.details = details;
+    return 0;
+}
+
+/* Arm with the standard library's report.  Returns -1 with errno. */
+static int
+fatal_arm_library(struct request *request)
+{
+    if (request->c_stack) {
+        unwind_init();
+    }
+    modules_note();
+    stack_install();
+    return fatal_arm(request);
 }
 
 static PyObject *
 faulthandler_enable(PyObject *module, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"file", "all_threads", "c_stack", "max_threads",
-                            "details", NULL};
     struct module_state *state = PyModule_GetState(module);
-    PyObject *file = NULL, *c_stack = NULL, *keep;
-    struct request request = {.original = false};
-    int all_threads = 1, details = 0;
-    Py_ssize_t max_threads = 100;
-    struct sink sink;
+    struct fatal_call call;
+    memset(&call, 0, sizeof call);
+    call.args = args;
+    call.kwargs = kwargs;
     PyObject *all = fatal_add_options(args, kwargs);
-    bool is_option = PyTuple_GET_SIZE(args) == 0
-                     && (kwargs == NULL
-                         || PyDict_GetItemString(kwargs, "file") == NULL);
-    if (all == NULL
-        || !PyArg_ParseTupleAndKeywords(args, all, "|OpO$np:enable", names,
-                                        &file, &all_threads, &c_stack,
-                                        &max_threads, &details)
-        || fatal_parse_c_stack(c_stack, &request) < 0
-        || fatal_resolve(file, is_option, &sink, &keep) < 0) {
+    if (all == NULL || fatal_parse(&call, all) < 0) {
         Py_XDECREF(all);
         return NULL;
     }
     bool plain = PyTuple_GET_SIZE(args) == 0 && PyDict_GET_SIZE(all) == 0;
+    bool original = plain && atomic_load(&fatal_request) == NULL
+                    && atomic_load(&fatal_took_original);
     Py_DECREF(all);
-    int result;
-    if (plain) {
-        result = fatal_arm_original(&sink);
-    }
-    else {
-        request.sink = sink;
-        request.all_threads = all_threads;
-        request.max_threads = request_max_threads(max_threads);
-        request.details = details;
-        if (request.c_stack) {
-            unwind_init();
-        }
-        modules_note();
-        stack_install();
-        result = fatal_arm(&request);
-    }
-    if (result < 0) {
+    if ((original ? fatal_arm_original(&call.request)
+                  : fatal_arm_library(&call.request)) < 0) {
         PyErr_SetFromErrno(PyExc_OSError);
-        Py_XDECREF(keep);
+        Py_XDECREF(call.keep_file);
+        Py_XDECREF(call.keep_copy);
         return NULL;
     }
-    sink_keep(&state->fatal_file, keep);
+    sink_keep(&state->fatal_file, call.keep_file);
+    sink_keep(&state->fatal_copy, call.keep_copy);
     Py_RETURN_NONE;
 }
 
@@ -794,8 +861,13 @@ faulthandler_disable(PyObject *module, PyObject *args)
 {
     struct module_state *state = PyModule_GetState(module);
     (void)args;
+    const struct request *request = atomic_load(&fatal_request);
+    if (request != NULL) {
+        atomic_store(&fatal_took_original, request->original);
+    }
     bool was_armed = fatal_disarm();
     sink_keep(&state->fatal_file, NULL);
+    sink_keep(&state->fatal_copy, NULL);
     return PyBool_FromLong(was_armed);
 }
 
@@ -1170,7 +1242,7 @@ module_add_context(PyObject *module)
 static int
 module_exec(PyObject *module)
 {
-    struct sink sink;
+    struct request request;
     if (module_init_process() < 0
         || PyModule_AddIntConstant(module, "version",
                                    FAULTHANDLER_VERSION) < 0
@@ -1182,8 +1254,9 @@ module_exec(PyObject *module)
         module_at_exit_set = Py_AtExit(module_at_exit) == 0;
     }
     if (atomic_load(&fatal_request) == NULL) {
-        sink_standard_error(&sink);
-        if (fatal_arm_original(&sink) < 0) {
+        memset(&request, 0, sizeof request);
+        sink_standard_error(&request.sink);
+        if (fatal_arm_original(&request) < 0) {
             PyErr_SetFromErrno(PyExc_OSError);
             return -1;
         }
@@ -1203,6 +1276,7 @@ module_traverse(PyObject *module, visitproc visit, void *arg)
         return 0;
     }
     Py_VISIT(state->fatal_file);
+    Py_VISIT(state->fatal_copy);
     Py_VISIT(state->later_file);
     for (int i = 0; i < NSIG; i++) {
         Py_VISIT(state->user_files[i]);
@@ -1218,6 +1292,7 @@ module_clear(PyObject *module)
         return 0;
     }
     Py_CLEAR(state->fatal_file);
+    Py_CLEAR(state->fatal_copy);
     Py_CLEAR(state->later_file);
     for (int i = 0; i < NSIG; i++) {
         Py_CLEAR(state->user_files[i]);

@@ -1,6 +1,7 @@
 /* dump: write a traceback now.
 
-   The GIL is held. */
+   Nothing here runs in a handler.  The GIL is held, or on a free-threaded build
+   the thread attached: other threads may dump at the same time. */
 
 #ifndef FAULTHANDLER_DUMP_H
 #define FAULTHANDLER_DUMP_H
@@ -13,11 +14,12 @@
 #include "sink.h"
 #include "unwind.h"
 
-/* Kept: a mapping of one's own costs more than the dump.  It is made when
-   another dump is using this one. */
+/* The memory of one dump, kept: a mapping of its own costs more than the dump.
+   Whoever sets dump_memory_used owns it; others make a mapping. */
 static struct report_memory dump_memory;
 static atomic_bool dump_memory_used;
 
+/* Return memory for a report, or NULL with an exception. */
 static struct report_memory *
 dump_take_memory(void)
 {
@@ -44,9 +46,9 @@ dump_give_memory(struct report_memory *memory)
     }
 }
 
-/* A report that the program asked for.  It is made with the GIL held, when
-   the threads stand still, and written with the GIL released, so that the
-   reader of a pipe may be another thread of this process. */
+/* Write a report.  It is made with the GIL held, when the threads stand still,
+   and written with the GIL released: the reader of a pipe may be another thread
+   of this process.  Returns 0, or -1 with an exception. */
 static int
 dump_report(const struct request *request, enum report_kind kind,
             uintptr_t from)
@@ -82,33 +84,37 @@ dump_report(const struct request *request, enum report_kind kind,
 
 PyDoc_STRVAR(dump_traceback_doc,
 "dump_traceback($module, /, file=None, all_threads=True, *,\n"
-"               max_threads=100)\n"
+"               max_threads=100, details=False)\n"
 "--\n"
 "\n"
 "Write the traceback of all threads, or of this one, to file.\n"
 "\n"
 "file is an object with fileno(), a descriptor, a path, or None for\n"
 "sys.stderr.  At most max_threads threads are shown (0: 100), this one\n"
-"always.  Returns None.  Raises what enable() raises for file, and\n"
+"always.  With details, the first line says which thread of which process\n"
+"it is, and when, and each thread has a line with its context, where one\n"
+"is set.  Returns None.  Raises what enable() raises for file, and\n"
 "MemoryError.");
 
 static PyObject *
 dump_traceback(PyObject *module, PyObject *args,
                             PyObject *kwargs)
 {
-    static char *names[] = {"file", "all_threads", "max_threads", NULL};
+    static char *names[] = {"file", "all_threads", "max_threads", "details",
+                            NULL};
     PyObject *file = NULL, *keep;
-    int all_threads = 1;
+    int all_threads = 1, details = 0;
     Py_ssize_t max_threads = 100;
     struct request request = {0};
     (void)module;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|Op$n:dump_traceback",
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|Op$np:dump_traceback",
                                      names, &file, &all_threads,
-                                     &max_threads)
-        || sink_resolve(file, &request.sink, &keep) < 0) {
+                                     &max_threads, &details)
+        || sink_resolve(file, "file", &request.sink, &keep) < 0) {
         return NULL;
     }
     request.all_threads = all_threads;
+    request.details = details;
     request.max_threads = request_max_threads(max_threads);
     int result = dump_report(&request, REPORT_DUMP, 0);
     sink_close(&request.sink);
@@ -140,7 +146,7 @@ dump_c_stack(PyObject *module, PyObject *args, PyObject *kwargs)
     uintptr_t from = (uintptr_t)__builtin_return_address(0);
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|O:dump_c_stack", names,
                                      &file)
-        || sink_resolve(file, &request.sink, &keep) < 0) {
+        || sink_resolve(file, "file", &request.sink, &keep) < 0) {
         return NULL;
     }
     unwind_init();

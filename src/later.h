@@ -240,7 +240,7 @@ later_parse_timeout(PyObject *timeout)
 
 PyDoc_STRVAR(later_dump_traceback_doc,
 "dump_traceback_later($module, /, timeout, repeat=False, file=None,\n"
-"                     exit=False, *, max_threads=100)\n"
+"                     exit=False, *, max_threads=100, details=False)\n"
 "--\n"
 "\n"
 "Write the traceback of all threads to file in timeout seconds.\n"
@@ -248,29 +248,32 @@ PyDoc_STRVAR(later_dump_traceback_doc,
 "repeat: again every timeout seconds, until cancelled.  exit: leave with\n"
 "_exit(1) after the first report.  A call replaces the one before it.  file\n"
 "is an object with fileno(), a descriptor, a path, which each report opens\n"
-"anew, or None for sys.stderr.  Returns None.  Raises ValueError if timeout\n"
-"is not positive, OverflowError if it is too large, RuntimeError if no\n"
-"thread can be started, and what enable() raises for file.");
+"anew, or None for sys.stderr.  At most max_threads threads are shown (0:\n"
+"100).  With details, a line under the title says which process it is, and\n"
+"when, and each thread has a line with its context, where one is set.\n"
+"Returns None.  Raises ValueError if timeout is not positive, OverflowError\n"
+"if it is too large, RuntimeError if no thread can be started, and what\n"
+"enable() raises for file.");
 
 static PyObject *
 later_dump_traceback(PyObject *module, PyObject *args,
                                   PyObject *kwargs)
 {
     static char *names[] = {"timeout", "repeat", "file", "exit",
-                            "max_threads", NULL};
+                            "max_threads", "details", NULL};
     struct module_state *state = PyModule_GetState(module);
     PyObject *timeout, *file = NULL, *keep;
-    int repeat = 0, exit_after = 0;
+    int repeat = 0, exit_after = 0, details = 0;
     Py_ssize_t max_threads = 100;
     struct sink sink;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs,
-                                     "O|pOp$n:dump_traceback_later", names,
+                                     "O|pOp$np:dump_traceback_later", names,
                                      &timeout, &repeat, &file, &exit_after,
-                                     &max_threads)) {
+                                     &max_threads, &details)) {
         return NULL;
     }
     int64_t microseconds = later_parse_timeout(timeout);
-    if (microseconds < 0 || sink_resolve(file, &sink, &keep) < 0) {
+    if (microseconds < 0 || sink_resolve(file, "file", &sink, &keep) < 0) {
         return NULL;
     }
     struct later_job *job = later_new_job();
@@ -286,6 +289,7 @@ later_dump_traceback(PyObject *module, PyObject *args,
     job->interp = (uintptr_t)PyThreadState_Get()->interp;
     job->request.sink = sink;
     job->request.all_threads = true;
+    job->request.details = details;
     job->request.max_threads = request_max_threads(max_threads);
     later_format_title(job, microseconds);
     int error = later_start(job);
@@ -308,8 +312,9 @@ PyDoc_STRVAR(later_cancel_doc,
 "cancel_dump_traceback_later($module, /)\n"
 "--\n"
 "\n"
-"Cancel the last call of dump_traceback_later(), if there is one; returns\n"
-"None, within a second.");
+"Cancel the last call of dump_traceback_later(), if there is one.\n"
+"\n"
+"Returns None, within a second.");
 
 static PyObject *
 later_cancel(PyObject *module, PyObject *args)

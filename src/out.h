@@ -508,6 +508,16 @@ out_take_back(const sigset_t *before)
     }
 }
 
+/* Is this place the file that the other one writes to?  Standard error may be
+   redirected to the file of the copy: one report is enough there. */
+static bool
+out_is_twice(const struct out *o, const struct out_place *p)
+{
+    const struct out_place *other = &o->places[p == &o->places[0]];
+    return other->sink != NULL && other->opened && !other->failed
+           && platform_is_same(&other->file, &p->file);
+}
+
 /* Send one place what it does not have yet.  It is given up where the timer had
    to break a write to it. */
 static void
@@ -521,7 +531,7 @@ out_send(struct out *o, struct out_place *p, int places)
     }
     p->busy = true;
     p->deadline = now + (o->deadline - now) / places;
-    p->failed = !out_open(p);
+    p->failed = !out_open(p) || out_is_twice(o, p);
     if (!p->failed) {
         sigpending(&before);
         out_write_all(o, p);

@@ -42,6 +42,7 @@
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <sys/uio.h>
+#include <sys/vfs.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <ucontext.h>
@@ -424,6 +425,33 @@ platform_write_nowait(int fd, const char *text, size_t n)
     struct iovec part = {.iov_base = (void *)(uintptr_t)text, .iov_len = n};
     return (ssize_t)syscall(SYS_pwritev2, fd, &part, 1L, -1L, -1L,
                             RWF_NOWAIT);
+}
+
+/* Is an open file on a file system that asks a server, which may be dead?  A
+   write to it may then hang for ever.  Asks the server: not for handlers. */
+static bool
+platform_is_remote(int fd)
+{
+    static const uint32_t remote[] = {
+        0x6969,                 /* NFS */
+        0x517B, 0xFF534D42, 0xFE534D42,         /* SMB, CIFS, SMB 2 */
+        0x65735546,             /* FUSE */
+        0x01021997,             /* 9p */
+        0x00C36400,             /* Ceph */
+        0x5346414F, 0x6B414653, /* AFS, kAFS */
+        0x0BD00BD0,             /* Lustre */
+        0x47504653,             /* GPFS */
+    };
+    struct statfs fs;
+    if (fstatfs(fd, &fs) < 0) {
+        return false;
+    }
+    for (size_t i = 0; i < sizeof remote / sizeof *remote; i++) {
+        if ((uint32_t)fs.f_type == remote[i]) {
+            return true;
+        }
+    }
+    return false;
 }
 
 /* Make the path of a file of /proc that has a number in it. */

@@ -182,22 +182,34 @@ report_cause(struct report *r)
 }
 
 
-/* Which thread of which process it was, of which Python, and when. */
+/* The thread part of the origin. */
+static void
+report_origin_thread(struct out *o)
+{
+    char name[THREAD_NAME_SIZE];
+    out_text(o, "thread ");
+    out_decimal(o, (uint64_t)platform_thread_id());
+    thread_get_name(name);
+    if (name[0] != '\0') {
+        thread_write_name(o, name, true);
+    }
+    out_text(o, " of ");
+}
+
+/* Which thread of which process it was, of which Python, and when.  A timeout
+   comes from a thread of ours, which is of no interest. */
 static void
 report_origin(struct report *r)
 {
     struct out *o = &r->out;
     int64_t start, now;
     struct timespec utc;
-    char name[THREAD_NAME_SIZE];
     out_room(o, OUT_LINE_MAX);
-    out_text(o, "  thread ");
-    out_decimal(o, (uint64_t)platform_thread_id());
-    thread_get_name(name);
-    if (name[0] != '\0') {
-        thread_write_name(o, name, true);
+    out_text(o, "  ");
+    if (r->kind != REPORT_LATER) {
+        report_origin_thread(o);
     }
-    out_text(o, " of process ");
+    out_text(o, "process ");
     out_decimal(o, (uint64_t)getpid());
     out_text(o, ", CPython ");
     out_text(o, report_python);
@@ -300,6 +312,9 @@ report_current(struct report *r)
         out_text(&r->out, cpython.frames_known ? FRAME_NONE
                                               : FRAME_UNREADABLE);
         return;
+    }
+    if (request->details && r->kind != REPORT_FATAL) {
+        task_write_context(&r->out, &r->current);
     }
     if (request->original || request->all_threads) {
         report_collecting(r, &r->current);
@@ -482,44 +497,66 @@ report_finish(struct report *r)
     out_close(&r->out);
 }
 
+/* Begin a report: nothing is written, nothing is known. */
+static void
+report_begin(struct report *r)
+{
+    struct out *o = &r->out;
+    o->used = 0;
+    o->flushes = 1;
+    r->lines->flushes = 0;      /* of an earlier report */
+    o->deadline = platform_now() + OUT_TOTAL_NS;
+    memset(o->places, 0, sizeof o->places);
+    o->places[0].sink = &r->request->sink;
+    if (r->request->copy.kind != SINK_NOWHERE) {
+        o->places[1].sink = &r->request->copy;
+    }
+    r->has_current = false;
+    r->list->count = 0;
+    r->list->full = false;
+    r->list->damaged = true;    /* until it is whole */
+}
+
+/* Write the title and the details under it, and list the threads. */
+static void
+report_head(struct report *r)
+{
+    bool details = r->request->details;
+    bool fatal = r->kind == REPORT_FATAL || r->kind == REPORT_DETAILS;
+    report_step(r, report_title, "title");
+    if (details && fatal) {
+        report_step(r, report_cause, "cause");
+    }
+    if (details) {
+        report_step(r, report_origin, "origin");
+    }
+    report_step(r, report_list_threads, "list of threads");
+    report_step(r, report_find_current, "search for the thread");
+    if (details && fatal) {
+        report_step(r, report_context, "context");
+        report_step(r, report_exceptions, "exceptions");
+        report_step(r, report_activities, "activities");
+    }
+    if (details && r->kind != REPORT_DETAILS) {
+        out_char(&r->out, '\n');
+    }
+}
+
 /* Write a report into its buffer, step by step, the riskiest last.  The
    caller finishes it. */
 static void
 report_write(struct report *r)
 {
     const struct request *request = r->request;
-    r->out.used = 0;
-    r->out.flushes = 1;
-    r->lines->flushes = 0;      /* of an earlier report */
-    r->out.deadline = platform_now() + OUT_TOTAL_NS;
-    memset(r->out.places, 0, sizeof r->out.places);
-    r->out.places[0].sink = &request->sink;
-    r->has_current = false;
-    r->list->count = 0;
-    r->list->full = false;
-    r->list->damaged = true;    /* until it is whole */
+    report_begin(r);
     if (r->kind == REPORT_C_STACK) {
         report_step(r, report_c_stack, "C stack");
         native_close(&r->stack);
         return;
     }
-    report_step(r, report_title, "title");
-    if (request->details) {
-        report_step(r, report_cause, "cause");
-        report_step(r, report_origin, "origin");
-    }
-    report_step(r, report_list_threads, "list of threads");
-    report_step(r, report_find_current, "search for the thread");
-    if (request->details) {
-        report_step(r, report_context, "context");
-        report_step(r, report_exceptions, "exceptions");
-        report_step(r, report_activities, "activities");
-    }
+    report_head(r);
     if (r->kind == REPORT_DETAILS) {
         return;
-    }
-    if (request->details) {
-        out_char(&r->out, '\n');
     }
     if (r->kind == REPORT_FATAL || !request->all_threads) {
         report_step(r, report_current, "traceback");

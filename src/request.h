@@ -14,6 +14,7 @@ static pthread_mutex_t state_lock = PTHREAD_MUTEX_INITIALIZER;
 /* What a report shows, and where it goes. */
 struct request {
     struct sink sink;
+    struct sink copy;           /* a second place, or SINK_NOWHERE */
     bool original;              /* the report of 1.0, not the library's */
     bool all_threads;
     bool c_stack;

@@ -1,6 +1,8 @@
 /* sink: a file argument, turned into a place that a report can be written to.
 
-   The GIL is held. */
+   Nothing here runs in a handler.  The GIL is held, or on a free-threaded build
+   the thread attached: every object that is used is owned.  `argument` is the
+   name of the argument, for messages: "file" or "copy". */
 
 #ifndef FAULTHANDLER_SINK_H
 #define FAULTHANDLER_SINK_H
@@ -10,9 +12,11 @@
 #include "request.h"
 
 /* What a module object owns: the file objects that it was given, kept alive
-   while they are in use, as the standard library's module does. */
+   while they are in use, as the standard library's module does.  Each pointer
+   is only ever exchanged, by sink_keep(). */
 struct module_state {
     PyObject *fatal_file;
+    PyObject *fatal_copy;
     PyObject *later_file;
     PyObject *user_files[NSIG];
 };
@@ -56,30 +60,63 @@ sink_close(struct sink *sink)
     sink->kind = SINK_NOWHERE;
 }
 
-/* An argument as a C int, with the newest release's words on every version.
-   Returns 0, or -1 with an exception. */
+/* Is one of a request's places still to be closed? */
+static bool
+sink_is_any_open(const struct request *request)
+{
+    return request->sink.kind != SINK_NOWHERE
+           || request->copy.kind != SINK_NOWHERE;
+}
+
+/* Close both places of a request. */
+static void
+sink_close_all(struct request *request)
+{
+    sink_close(&request->sink);
+    sink_close(&request->copy);
+}
+
+/* Note which of two places are on a file system with a server, which may be
+   dead when there is something to write: they come last.  No GIL. */
+static void
+sink_note_servers(struct request *request)
+{
+    struct sink *both[] = {&request->sink, &request->copy};
+    for (size_t i = 0; i < 2; i++) {
+        struct sink *sink = both[i];
+        int fd = sink->kind == SINK_PATH ? out_open_folder(sink->folder)
+                 : sink->kind == SINK_COPY ? sink->copy : STDERR_FILENO;
+        sink->remote = platform_is_remote(fd);
+        if (sink->kind == SINK_PATH && fd >= 0) {
+            close(fd);
+        }
+    }
+}
+
+/* Turn an argument into a C int, with the newest release's messages on every
+   version.  Returns 0, or -1 with an exception. */
 static int
-sink_parse_int(PyObject *argument, int *value)
+sink_parse_int(PyObject *number, int *value)
 {
     int overflow;
-    PyObject *index = PyNumber_Index(argument);
+    PyObject *index = PyNumber_Index(number);
     if (index == NULL) {
         return -1;
     }
-    long number = PyLong_AsLongAndOverflow(index, &overflow);
+    long wide = PyLong_AsLongAndOverflow(index, &overflow);
     Py_DECREF(index);
-    if (overflow != 0 || number > INT_MAX || number < INT_MIN) {
+    if (overflow != 0 || wide > INT_MAX || wide < INT_MIN) {
         PyErr_SetString(PyExc_OverflowError,
                         "Python int too large to convert to C int");
         return -1;
     }
-    *value = (int)number;
+    *value = (int)wide;
     return 0;
 }
 
-/* The descriptor of an int argument.  Returns -1 with an exception. */
+/* Return the descriptor that an int is, or -1 with an exception. */
 static int
-sink_int_descriptor(PyObject *file)
+sink_int_descriptor(PyObject *file, const char *argument)
 {
     int fd;
     if (sink_parse_int(file, &fd) < 0) {
@@ -91,17 +128,17 @@ sink_int_descriptor(PyObject *file)
         return -1;
     }
     if (fd < 0) {
-        PyErr_SetString(PyExc_ValueError,
-                        "file is not a valid file descriptor");
+        PyErr_Format(PyExc_ValueError, "%s is not a valid file descriptor",
+                     argument);
         return -1;
     }
     return fd;
 }
 
-/* The descriptor of an object with fileno(), which is flushed first so that
-   the report stands where it belongs.  Returns -1 with an exception. */
+/* Return the descriptor of an object with fileno(), or -1 with an exception.
+   The object is flushed first, so that the report stands where it belongs. */
 static int
-sink_object_descriptor(PyObject *file)
+sink_object_descriptor(PyObject *file, const char *argument)
 {
     PyObject *number = PyObject_CallMethod(file, "fileno", NULL);
     if (number == NULL) {
@@ -110,19 +147,19 @@ sink_object_descriptor(PyObject *file)
     long fd = PyLong_Check(number) ? PyLong_AsLong(number) : -1;
     Py_DECREF(number);
     if (fd < 0 || fd >= INT_MAX) {
-        PyErr_SetString(PyExc_RuntimeError,
-                        "file.fileno() is not a valid file descriptor");
+        PyErr_Format(PyExc_RuntimeError,
+                     "%s.fileno() is not a valid file descriptor", argument);
         return -1;
     }
     PyObject *flushed = PyObject_CallMethod(file, "flush", NULL);
     if (flushed == NULL) {
-        PyErr_Clear();          /* it may be of no use; the number is */
+        PyErr_Clear();          /* the number is good nevertheless */
     }
     Py_XDECREF(flushed);
     return (int)fd;
 }
 
-/* Is this argument a path?  An object that is a file and has a path too is a
+/* Is this argument a path?  An object that has both fileno() and a path is a
    file, as it is for the standard library's module. */
 static bool
 sink_is_path(PyObject *file)
@@ -132,16 +169,17 @@ sink_is_path(PyObject *file)
                && !PyObject_HasAttrString(file, "fileno"));
 }
 
-/* Undo %% in a folder's name, which can hold no other code: it has to be there
-   now.  Returns -1 with an exception. */
+/* Replace %% by % in the name of a folder.  Other codes cannot be in it: the
+   folder must be there now.  Returns 0, or -1 with an exception. */
 static int
-sink_fill_folder(char *folder)
+sink_fill_folder(char *folder, const char *argument)
 {
     char *to = folder;
     for (const char *from = folder; *from != '\0'; from++) {
         if (*from == '%' && *++from != '%') {
-            PyErr_SetString(PyExc_ValueError,
-                            "file: the folder's name can have no % but %%");
+            PyErr_Format(PyExc_ValueError,
+                         "%s: the folder's name can have no %% but %%%%",
+                         argument);
             return -1;
         }
         *to++ = *from;
@@ -150,18 +188,18 @@ sink_fill_folder(char *folder)
     return 0;
 }
 
-/* How long a file's name gets at the most, -1 with an exception if it has a
-   code that is not known. */
+/* Return how long a file's name gets at the most, or -1 with an exception if it
+   has a code that is not known. */
 static int
-sink_name_length(const char *name)
+sink_name_length(const char *name, const char *argument)
 {
     int n = 0;
     for (; *name != '\0' && n < PATH_MAX; name++) {
         n++;
         if (*name == '%' && *++name != '%') {
             if (*name != 'p' && *name != 't') {
-                PyErr_SetString(PyExc_ValueError,
-                                "file: after % must come p, t or %");
+                PyErr_Format(PyExc_ValueError,
+                             "%s: after %% must come p, t or %%", argument);
                 return -1;
             }
             n += 10;            /* digits, until the year 5138 */
@@ -170,9 +208,10 @@ sink_name_length(const char *name)
     return n;
 }
 
-/* Take a path apart.  Returns 0, an error number, or -1 with an exception. */
+/* Split a path into the sink's folder and name.  Returns 0, an error number, or
+   -1 with an exception. */
 static int
-sink_split_path(const char *path, struct sink *sink)
+sink_split_path(const char *path, const char *argument, struct sink *sink)
 {
     const char *slash = strrchr(path, '/');
     const char *name = slash == NULL ? path : slash + 1;
@@ -183,7 +222,7 @@ sink_split_path(const char *path, struct sink *sink)
     if (*name == '\0' || strcmp(name, ".") == 0 || strcmp(name, "..") == 0) {
         return EISDIR;
     }
-    int longest = sink_name_length(name);
+    int longest = sink_name_length(name, argument);
     if (longest < 0) {
         return -1;
     }
@@ -194,10 +233,11 @@ sink_split_path(const char *path, struct sink *sink)
     memcpy(sink->folder, path, n);
     strcpy(sink->folder + n, n == 0 ? "." : "");
     strcpy(sink->name, name);
-    return sink_fill_folder(sink->folder);
+    return sink_fill_folder(sink->folder, argument);
 }
 
-/* Could a report be written there now?  Returns 0 or an error number. */
+/* Try whether a report could be written into the folder now.  Returns 0 or an
+   error number. */
 static int
 sink_try_folder(const struct sink *sink, int folder)
 {
@@ -225,14 +265,14 @@ sink_try_folder(const struct sink *sink, int folder)
         error = errno;
     }
     else if (!varies) {
-        error = 0;              /* there, so the folder need not be written */
+        error = 0;              /* it is there: the folder may be read-only */
     }
     close(fd);
     return error;
 }
 
 /* Make a folder's path absolute and free of symbolic links, as it is now, and
-   see that a file can be written there.  Returns 0 or an error number. */
+   try whether a file can be written there.  Returns 0 or an error number. */
 static int
 sink_pin_folder(struct sink *sink)
 {
@@ -250,29 +290,38 @@ sink_pin_folder(struct sink *sink)
     return error;
 }
 
-/* Make a sink of a path.  Nothing is opened before there is something to
-   write, but what would stand in the way now is told now.  Returns -1 with an
+/* Return a path as bytes for the system, a new reference, or NULL with an
    exception. */
-static int
-sink_from_path(PyObject *file, struct sink *sink)
+static PyObject *
+sink_encode_path(PyObject *path, const char *argument)
 {
-    PyObject *bytes = NULL, *path = PyOS_FSPath(file);
+    PyObject *bytes = path;
+    if (PyUnicode_Check(path)) {
+        bytes = PyUnicode_EncodeFSDefault(path);
+    }
+    else {
+        Py_INCREF(path);
+    }
+    if (bytes != NULL && strlen(PyBytes_AS_STRING(bytes))
+                         != (size_t)PyBytes_GET_SIZE(bytes)) {
+        PyErr_Format(PyExc_ValueError, "%s: embedded null byte", argument);
+        Py_CLEAR(bytes);
+    }
+    return bytes;
+}
+
+/* Make a sink of a path.  The file is opened only when there is something to
+   write; what would prevent that now is an exception now.  Returns 0 or -1. */
+static int
+sink_from_path(PyObject *file, const char *argument, struct sink *sink)
+{
+    PyObject *path = PyOS_FSPath(file);
+    PyObject *bytes = path == NULL ? NULL : sink_encode_path(path, argument);
     int error = -1;
     memset(sink, 0, offsetof(struct sink, folder));
     sink->kind = SINK_PATH;
-    if (path != NULL && PyUnicode_Check(path)) {
-        bytes = PyUnicode_EncodeFSDefault(path);
-    }
-    else if (path != NULL) {
-        Py_INCREF(path);
-        bytes = path;
-    }
-    const char *text = bytes == NULL ? NULL : PyBytes_AS_STRING(bytes);
-    if (text != NULL && strlen(text) != (size_t)PyBytes_GET_SIZE(bytes)) {
-        PyErr_SetString(PyExc_ValueError, "file: embedded null byte");
-    }
-    else if (text != NULL) {
-        error = sink_split_path(text, sink);
+    if (bytes != NULL) {
+        error = sink_split_path(PyBytes_AS_STRING(bytes), argument, sink);
     }
     if (error == 0) {
         Py_BEGIN_ALLOW_THREADS
@@ -288,63 +337,87 @@ sink_from_path(PyObject *file, struct sink *sink)
     return error == 0 ? 0 : -1;
 }
 
-/* Make a sink of a file argument; NULL and None mean sys.stderr as it is
-   now.  *keep gets a new reference to what is to be kept alive, or NULL.
-   Returns -1 with an exception. */
+/* Return an attribute of sys, a new reference, or NULL without an exception.
+   Not PySys_GetObject(): nobody owns what it returns. */
+static PyObject *
+sink_get_sys(const char *name)
+{
+    PyObject *sys = PyImport_ImportModule("sys");
+    PyObject *value = sys == NULL ? NULL : PyObject_GetAttrString(sys, name);
+    Py_XDECREF(sys);
+    PyErr_Clear();
+    return value;
+}
+
+/* Make a sink of an open file: an int or an object with fileno().  Returns 0,
+   or -1 with an exception. */
 static int
-sink_resolve(PyObject *file, struct sink *sink, PyObject **keep)
+sink_from_file(PyObject *file, const char *argument, bool may_be_stderr,
+               struct sink *sink)
+{
+    int fd = PyLong_Check(file) ? sink_int_descriptor(file, argument)
+                                : sink_object_descriptor(file, argument);
+    if (fd < 0) {
+        return -1;
+    }
+    sink_from_descriptor(fd, may_be_stderr && fd == STDERR_FILENO, sink);
+    return 0;
+}
+
+/* Make a sink of an argument; NULL and None mean sys.stderr as it is now.  *keep
+   gets a new reference to what is to be kept alive, or NULL.  Returns 0, or -1
+   with an exception. */
+static int
+sink_resolve(PyObject *file, const char *argument, struct sink *sink,
+             PyObject **keep)
 {
     bool is_default = file == NULL || file == Py_None;
-    int fd;
     *keep = NULL;
     if (is_default) {
-        file = PySys_GetObject("stderr");
+        file = sink_get_sys("stderr");
         if (file == NULL || file == Py_None) {
             PyErr_SetString(PyExc_RuntimeError,
                             file == NULL ? "lost sys.stderr"
                                          : "sys.stderr is None");
+            Py_XDECREF(file);
             return -1;
         }
     }
-    if (!is_default && sink_is_path(file)) {
-        return sink_from_path(file, sink);
-    }
-    if (PyLong_Check(file)) {
-        fd = sink_int_descriptor(file);
+    else if (sink_is_path(file)) {
+        return sink_from_path(file, argument, sink);
     }
     else {
-        Py_INCREF(file);        /* fileno() may replace sys.stderr */
-        fd = sink_object_descriptor(file);
-        *keep = file;
+        Py_INCREF(file);
     }
-    if (fd < 0) {
-        Py_CLEAR(*keep);
+    if (sink_from_file(file, argument, is_default, sink) < 0) {
+        Py_DECREF(file);
         return -1;
     }
-    sink_from_descriptor(fd, is_default && fd == STDERR_FILENO, sink);
+    *keep = file;
     return 0;
 }
 
-/* Keep a file object in place of the one before it.  Steals the reference. */
+/* Keep a file object in place of the one before it.  Takes the reference
+   over. */
 static void
 sink_keep(PyObject **slot, PyObject *file)
 {
-    PyObject *before = *slot;
-    *slot = file;
+    PyObject *before = __atomic_exchange_n(slot, file, __ATOMIC_ACQ_REL);
     Py_XDECREF(before);
 }
 
-/* Standard error for a report that nobody configured: descriptor 2, unless it
-   was closed at start-up.  Python then leaves sys.__stderr__ None, and what
-   has the number now is somebody's file.  Never fails. */
+/* Make a sink of standard error for the report that importing arms: descriptor
+   2, unless it was closed at start-up.  Then sys.__stderr__ is None, and what
+   has the number now is another file.  Never fails. */
 static void
 sink_standard_error(struct sink *sink)
 {
-    PyObject *file = PySys_GetObject("__stderr__");
+    PyObject *file = sink_get_sys("__stderr__");
     memset(sink, 0, offsetof(struct sink, folder));
     if (file != NULL && file != Py_None) {
         sink_from_descriptor(STDERR_FILENO, true, sink);
     }
+    Py_XDECREF(file);
 }
 
 #endif

@@ -257,38 +257,42 @@ user_arm(int signum, struct user_request *request)
 
 PyDoc_STRVAR(user_register_doc,
 "register($module, /, signum, file=None, all_threads=True, chain=False, *,\n"
-"         max_threads=100)\n"
+"         max_threads=100, details=False)\n"
 "--\n"
 "\n"
 "Write the traceback of all threads, or of the one that gets it, to file\n"
 "whenever the signal signum comes.\n"
 "\n"
 "file is an object with fileno(), a descriptor, a path, which each report\n"
-"opens anew, or None for sys.stderr.  chain: then call the handler that was\n"
-"there before.  Where that is the default action, it happens: for most\n"
-"signals the process ends.  Returns None.  Raises RuntimeError for the\n"
-"signals that enable() arms, ValueError if signum is out of range, OSError\n"
-"if it cannot be handled, and what enable() raises for file.");
+"opens anew, or None for sys.stderr.  At most max_threads threads are shown\n"
+"(0: 100).  With details, the first line says which thread of which process\n"
+"got the signal, and when, and each thread has a line with its context,\n"
+"where one is set.  chain: then call the handler that was there before.\n"
+"Where that is the default action, it happens: for most signals the process\n"
+"ends.  Returns None.  Raises RuntimeError for the signals that enable()\n"
+"arms, ValueError if signum is out of range, OSError if it cannot be\n"
+"handled, and what enable() raises for file.");
 
 static PyObject *
 user_register(PyObject *module, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"signum", "file", "all_threads", "chain",
-                            "max_threads", NULL};
+                            "max_threads", "details", NULL};
     struct module_state *state = PyModule_GetState(module);
     PyObject *number, *file = NULL, *keep;
-    int signum, all_threads = 1, chain = 0;
+    int signum, all_threads = 1, chain = 0, details = 0;
     Py_ssize_t max_threads = 100;
     struct sink sink;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|Opp$n:register", names,
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|Opp$np:register", names,
                                      &number, &file, &all_threads, &chain,
-                                     &max_threads)
+                                     &max_threads, &details)
         || (signum = user_parse_signal(number)) < 0
-        || sink_resolve(file, &sink, &keep) < 0) {
+        || sink_resolve(file, "file", &sink, &keep) < 0) {
         return NULL;
     }
     struct user_request request = {
         .request = {.sink = sink, .all_threads = all_threads,
+                    .details = details,
                     .max_threads = request_max_threads(max_threads)},
         .chain = chain,
     };
