@@ -224,10 +224,6 @@ report_origin(struct report *r)
         out_decimal(o, (uint64_t)tenths % 10);
         out_text(o, " s");
     }
-    out_text(o, ", faulthandler ");
-    out_decimal(o, FAULTHANDLER_VERSION >> 8);
-    out_char(o, '.');
-    out_decimal(o, FAULTHANDLER_VERSION & 255);
     out_char(o, '\n');
 }
 
