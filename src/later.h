@@ -1,6 +1,7 @@
 /* later: the watchdog, which writes a traceback after a time.
 
-   The GIL is held, but in its own thread. */
+   Nothing here runs in a handler.  The GIL is held, but in the watchdog's own
+   thread, which never takes it. */
 
 #ifndef FAULTHANDLER_LATER_H
 #define FAULTHANDLER_LATER_H
@@ -15,30 +16,35 @@
 /* cancel_dump_traceback_later() waits this long for the thread to end. */
 #define LATER_JOIN_NS INT64_C(900000000)
 
-/* The least size of its stack.  The usual one has room for the thread-local
-   variables of all libraries, which are on it too. */
+/* The least size of the watchdog's stack.  The usual one has room for the
+   thread-local variables of all libraries, which are on it too. */
 #define LATER_STACK_SIZE (256 * 1024)
 
-/* 73 years: later than any clock gets when it is added to. */
+/* The longest interval, 73 years: the time of any clock plus it fits. */
 #define LATER_MAX_US (INT64_MAX / 4000)
 
-/* One armed watchdog.  Shared by its thread and by who armed it; the last
-   one frees it, so that neither has to wait for the other. */
+/* One armed watchdog.  It has two owners, its thread and later_current: the last
+   one to release it frees it, so that neither waits for the other.  Filled in
+   before the thread starts; afterwards only cancelled and done change, with the
+   lock held.  cancelled is read without it while a report is written. */
 struct later_job {
     atomic_int owners;
-    atomic_bool cancelled;
-    bool repeat, exit, done;
-    int64_t interval;
+    atomic_bool cancelled;      /* set by later_replace() */
+    bool done;                  /* set by the thread, at its end */
+    bool repeat, exit;
+    int64_t interval;           /* nanoseconds */
     char title[64];
-    uintptr_t interp;
+    uintptr_t interp;           /* the one that armed it: shown first */
     pthread_mutex_t lock;
-    pthread_cond_t changed;
+    pthread_cond_t changed;     /* cancelled or done */
     struct request request;
-    struct report_memory memory;
+    struct report_memory memory;        /* the thread's */
 };
 
-static struct later_job *later_current;     /* written under state_lock */
+/* The watchdog that is armed, or NULL.  Under state_lock. */
+static struct later_job *later_current;
 
+/* Give up one owner's share of a job. */
 static void
 later_release(struct later_job *job)
 {
@@ -50,8 +56,8 @@ later_release(struct later_job *job)
     }
 }
 
-/* In a child of fork(), whose watchdog has no thread: nobody else closes its
-   file. */
+/* Forget the watchdog in a child of fork(), where it has no thread: close its
+   file, which nobody else does. */
 static void
 later_forget(void)
 {
@@ -72,7 +78,7 @@ later_wait(struct later_job *job, int64_t until)
     pthread_cond_timedwait(&job->changed, &job->lock, &t);
 }
 
-/* Write the report.  No GIL: the threads run meanwhile. */
+/* Write the report.  The GIL is not held: the threads run meanwhile. */
 static void
 later_report(struct later_job *job)
 {
@@ -128,7 +134,7 @@ later_run(void *argument)
 
 /* Put a watchdog, or NULL, in place of the current one.  Tell that to end, and
    wait for it, but not for long: where it is stuck in a write it ends by
-   itself, on its own duplicate of the file.  No GIL. */
+   itself.  The GIL is not held. */
 static void
 later_replace(struct later_job *next)
 {
@@ -150,9 +156,26 @@ later_replace(struct later_job *next)
     later_release(job);
 }
 
-/* Allocate a job.  A mapping: its memory is touched only where it is used. */
+/* Format the title, "Timeout (0:00:05)!" and the end of the line, with
+   microseconds where there are any. */
+static void
+later_format_title(struct later_job *job, int64_t microseconds)
+{
+    int64_t s = microseconds / 1000000, us = microseconds % 1000000;
+    int n = PyOS_snprintf(job->title, sizeof job->title,
+                          "Timeout (%lld:%02d:%02d", (long long)(s / 3600),
+                          (int)(s / 60 % 60), (int)(s % 60));
+    if (us != 0) {
+        n += PyOS_snprintf(job->title + n, sizeof job->title - (size_t)n,
+                           ".%06d", (int)us);
+    }
+    PyOS_snprintf(job->title + n, sizeof job->title - (size_t)n, ")!\n");
+}
+
+/* Make a job, which takes the request's sink over.  Returns NULL if there is no
+   memory.  A mapping: its memory is touched only where it is used. */
 static struct later_job *
-later_new_job(void)
+later_new_job(const struct request *request, int64_t microseconds)
 {
     pthread_condattr_t attributes;
     struct later_job *job = mmap(NULL, sizeof *job, PROT_READ | PROT_WRITE,
@@ -166,6 +189,11 @@ later_new_job(void)
     pthread_cond_init(&job->changed, &attributes);
     pthread_condattr_destroy(&attributes);
     job->owners = 2;
+    job->interval = 1000 * (microseconds < LATER_MAX_US ? microseconds
+                                                        : LATER_MAX_US);
+    job->interp = (uintptr_t)PyThreadState_Get()->interp;
+    job->request = *request;
+    later_format_title(job, microseconds);
     return job;
 }
 
@@ -194,24 +222,8 @@ later_start(struct later_job *job)
     return error;
 }
 
-/* "Timeout (0:00:05)!" and the end of the line; with microseconds where
-   there are any. */
-static void
-later_format_title(struct later_job *job, int64_t microseconds)
-{
-    int64_t s = microseconds / 1000000, us = microseconds % 1000000;
-    int n = PyOS_snprintf(job->title, sizeof job->title,
-                          "Timeout (%lld:%02d:%02d", (long long)(s / 3600),
-                          (int)(s / 60 % 60), (int)(s % 60));
-    if (us != 0) {
-        n += PyOS_snprintf(job->title + n, sizeof job->title - (size_t)n,
-                           ".%06d", (int)us);
-    }
-    PyOS_snprintf(job->title + n, sizeof job->title - (size_t)n, ")!\n");
-}
-
-/* A timeout in seconds as microseconds, rounded up twice as Python does, since
-   the title tells them: 1.07 is 1.070001.  Returns -1 with an exception. */
+/* Turn a timeout in seconds into microseconds, or -1 with an exception.  Rounded
+   up twice, as Python does, since the title shows them: 1.07 is 1.070001. */
 static int64_t
 later_parse_timeout(PyObject *timeout)
 {
@@ -265,7 +277,7 @@ later_dump_traceback(PyObject *module, PyObject *args,
     PyObject *timeout, *file = NULL, *keep;
     int repeat = 0, exit_after = 0, details = 0;
     Py_ssize_t max_threads = 100;
-    struct sink sink;
+    struct request request = {.all_threads = true};
     if (!PyArg_ParseTupleAndKeywords(args, kwargs,
                                      "O|pOp$np:dump_traceback_later", names,
                                      &timeout, &repeat, &file, &exit_after,
@@ -273,25 +285,19 @@ later_dump_traceback(PyObject *module, PyObject *args,
         return NULL;
     }
     int64_t microseconds = later_parse_timeout(timeout);
-    if (microseconds < 0 || sink_resolve(file, "file", &sink, &keep) < 0) {
+    if (microseconds < 0 || sink_resolve(file, "file", &request.sink, &keep) < 0) {
         return NULL;
     }
-    struct later_job *job = later_new_job();
+    request.details = details;
+    request.max_threads = request_max_threads(max_threads);
+    struct later_job *job = later_new_job(&request, microseconds);
     if (job == NULL) {
-        sink_close(&sink);
+        sink_close(&request.sink);
         Py_XDECREF(keep);
         return PyErr_NoMemory();
     }
     job->repeat = repeat;
     job->exit = exit_after;
-    job->interval = 1000 * (microseconds < LATER_MAX_US ? microseconds
-                                                        : LATER_MAX_US);
-    job->interp = (uintptr_t)PyThreadState_Get()->interp;
-    job->request.sink = sink;
-    job->request.all_threads = true;
-    job->request.details = details;
-    job->request.max_threads = request_max_threads(max_threads);
-    later_format_title(job, microseconds);
     int error = later_start(job);
     if (error != 0) {
         job->owners = 1;

@@ -6,31 +6,35 @@
 #include "out.h"
 #include "platform.h"
 
-/* Handlers read it at any moment.  The Python half writes it holding
-   state_lock, which no handler ever takes, and publishes with one atomic
-   store what it has completely filled in. */
+/* Held while what handlers read is changed: requests, and which one is in use.
+   No handler takes it.  A request is filled in completely, then published with
+   one atomic store. */
 static pthread_mutex_t state_lock = PTHREAD_MUTEX_INITIALIZER;
 
-/* What a report shows, and where it goes. */
+/* What a report shows, and where it goes.  Nobody writes it while it is
+   published. */
 struct request {
     struct sink sink;
     struct sink copy;           /* a second place, or SINK_NOWHERE */
     bool original;              /* the report of 1.0, not the library's */
     bool all_threads;
     bool c_stack;
-    bool mixed;                 /* with the Python frames in it */
-    bool details;               /* why it died, in which thread */
+    bool mixed;                 /* the C stack has the Python frames in it */
+    bool details;               /* what was wrong, where, when; contexts */
     size_t max_threads;
 };
 
-/* Threads to be shown: 0 means the default, as in 3.15. */
+/* Return how many threads an argument asks for: 0 is the default, as in
+   3.15. */
 static size_t
 request_max_threads(Py_ssize_t max_threads)
 {
     return max_threads == 0 ? 100 : max_threads < 0 ? 1 : (size_t)max_threads;
 }
 
-/* One writer at a time, over all kinds of reports. */
+/* The number of the thread that writes a report, 0 if none does.  A thread takes
+   the door when it is 0, or when its holder has ended, and sets it to 0 when it
+   is done: report_enter() and report_leave(). */
 static atomic_int report_door;
 
 #endif

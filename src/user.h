@@ -1,6 +1,7 @@
 /* user: write a traceback whenever a signal comes.
 
-   The GIL is held, but in on_user_signal() and what it calls. */
+   The functions called on_* run in handlers.  In the others the GIL is held, or
+   on a free-threaded build the thread attached. */
 
 #ifndef FAULTHANDLER_USER_H
 #define FAULTHANDLER_USER_H
@@ -15,19 +16,24 @@
 #include "sink.h"
 #include "stack.h"
 
-/* What a signal prints.  Two slots a signal, so that the one in use is never
-   written. */
+/* What a signal prints, and whether the older handler is called then. */
 struct user_request {
     struct request request;
     bool chain;
 };
 
+/* The signals that are registered.  All is written under state_lock; handlers
+   read it.  A new request goes into the slot that is not active.  A handler may
+   still write a report from that slot: its file is closed, and the slot free,
+   only when the door was had.  previous is set before the handler is installed;
+   the handler itself changes it where it was to be used once. */
 static struct user_signal {
     _Atomic(struct user_request *) active;      /* NULL: not registered */
     struct user_request slots[2];
     struct sigaction previous;
 } user_signals[NSIG];
 
+/* Of the handler that has the door. */
 static struct report_memory user_memory;
 
 /* How long it may take to say that there is no report. */
@@ -72,8 +78,8 @@ on_user_report(void *argument)
     mem_end(&session);
 }
 
-/* Let the default action happen, then be there again: it may have stopped
-   the process only for a while. */
+/* Let the default action happen, then install our handler again: the action may
+   have stopped the process only for a while. */
 static void
 on_user_chain_default(int signum, const struct sigaction *previous)
 {
@@ -149,7 +155,7 @@ on_user_signal(int signum, siginfo_t *info, void *context)
     }
 }
 
-/* The number of a signal that can be registered.  Returns -1 with an
+/* Return the number of a signal that can be registered, or -1 with an
    exception. */
 static int
 user_parse_signal(PyObject *argument)
@@ -171,9 +177,9 @@ user_parse_signal(PyObject *argument)
     return signum;
 }
 
-/* The flags of our handler.  With chain the other handler decides whether
-   system calls are restarted, on which stack it runs and what it may
-   interrupt: it must find what it asked for. */
+/* Return the flags of our handler.  With chain they are the older handler's: it
+   decides whether system calls are restarted, on which stack it runs and what
+   it may interrupt. */
 static int
 user_flags(const struct sigaction *previous, bool chain)
 {
@@ -184,10 +190,10 @@ user_flags(const struct sigaction *previous, bool chain)
     return SA_RESTART | SA_ONSTACK;
 }
 
-/* Close the files of the slots that are not in use.  A handler in another
-   thread may be writing to one: reports of user signals hold the door.  Where
-   it is not to be had for long, the file stays open until the next call:
-   better than a report in the file that gets its number. */
+/* Close the files of the slots that are not active.  A handler in another thread
+   may be writing to one; it holds the door.  Where the door cannot be had for
+   long, the file stays open until the next call: otherwise the report could go
+   to another file that gets its number. */
 static void
 user_close_sinks(struct user_signal *user)
 {
@@ -195,7 +201,8 @@ user_close_sinks(struct user_signal *user)
     Py_BEGIN_ALLOW_THREADS
     mem_begin(&session);        /* no signal of our own meanwhile */
     if (report_enter()) {
-        /* Not to wait: its holder may be a handler that waits for us. */
+        /* Not a wait: a thread that holds it may be in a handler that waits
+           for the door. */
         if (pthread_mutex_trylock(&state_lock) == 0) {
             for (size_t i = 0; i < 2; i++) {
                 if (&user->slots[i] != atomic_load(&user->active)) {
@@ -220,8 +227,7 @@ user_arm(int signum, struct user_request *request)
     struct user_request *before = atomic_load(&user->active);
     struct user_request *slot = &user->slots[before == &user->slots[0]];
     int result = 0, error = 0;
-    /* The last file of this slot is still being written to, as long as a
-       report may take. */
+    /* Its last file may still be written to, as long as a report takes. */
     for (int tries = 0; tries < 3 && slot->request.sink.kind != SINK_NOWHERE;
          tries++) {
         pthread_mutex_unlock(&state_lock);
