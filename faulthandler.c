@@ -633,10 +633,10 @@ fatal_arm_original(struct request *request)
     return fatal_arm(request);
 }
 
-/* Return the keywords of enable() with the options of PYTHONFAULTHANDLER, which
-   are the defaults of what a call does not give: a new dict, or NULL with an
-   exception.  The module that read the options keeps them as a dict; a Python
-   that was started without it has none. */
+/* Return the keywords of enable() with the options of PYTHONFAULTHANDLER,
+   which are the defaults of what a call does not give: a new dict, or NULL
+   with an exception.  The module that read the options keeps them as a
+   dict; a Python that was started without it has none. */
 static PyObject *
 fatal_add_options(PyObject *args, PyObject *kwargs)
 {

@@ -158,7 +158,8 @@ CALLS = {
     "syscall": call("a bare system call"),
     "the older handler": call("the user asked for it, or the kernel would"
                               " have called it", stack=0,
-                              only=["on_user_signal", "on_older_signal"]),
+                              only=["on_user_signal", "on_user_chain",
+                                    "on_older_signal"]),
     "write": call("on the list"),
 }
 CALLS.update({
@@ -194,11 +195,11 @@ INDIRECT = {
     "report_step": [
         "report_activities", "report_c_stack", "report_cause",
         "report_context", "report_current", "report_exceptions",
-        "report_find_current", "report_flush", "report_list_threads",
+        "report_find_current", "report_flush", "report_hurry",
+        "report_list_threads",
         "report_mixed_stack", "report_modules",
-        "report_objects", "report_registers",
-        "report_thread_marks", "report_threads", "report_title",
-        "report_note"],
+        "report_objects", "report_origin", "report_registers",
+        "report_thread_marks", "report_threads", "report_title"],
     "stack_on_spare": ["fatal_handle", "on_user_report"],
     "fatal_call_older": ["the older handler"],
     "on_user_chain": ["the older handler"],
@@ -218,8 +219,6 @@ NOT_CALLED = {
 
 # How many activations of a function can be on the stack at once.
 RECURSION = {
-    # Once more, after another way to write was chosen.
-    "out_write_some": 2,
 }
 
 # The C library's names for large files, as the source calls them.

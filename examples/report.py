@@ -8,7 +8,7 @@ import faulthandler
 
 def serve(served):
     """Another thread, which waits."""
-    faulthandler.context("GET /orders/17")
+    faulthandler.context.set("GET /orders/17")
     with served:
         served.notify()
         served.wait()
@@ -25,7 +25,7 @@ def read(address):
 def main():
     """Start a thread and crash under a comparison that sort() calls."""
     faulthandler.enable(c_stack="mixed", details=True)
-    faulthandler.context("nightly report")
+    faulthandler.context.set("nightly report")
     served = threading.Condition()
     with served:
         threading.Thread(target=serve, args=(served,),

@@ -1,7 +1,7 @@
 /* dump: write a traceback now.
 
-   Nothing here runs in a handler.  The GIL is held, or on a free-threaded build
-   the thread attached: other threads may dump at the same time. */
+   Nothing here runs in a handler.  The GIL is held, or on a free-threaded
+   build the thread attached: other threads may dump at the same time. */
 
 #ifndef FAULTHANDLER_DUMP_H
 #define FAULTHANDLER_DUMP_H
@@ -46,9 +46,9 @@ dump_give_memory(struct report_memory *memory)
     }
 }
 
-/* Write a report.  It is made with the GIL held, when the threads stand still,
-   and written with the GIL released: the reader of a pipe may be another thread
-   of this process.  Returns 0, or -1 with an exception. */
+/* Write a report.  It is made with the GIL held, when the threads stand
+   still, and written with the GIL released: the reader of a pipe may be
+   another thread of this process.  Returns 0, or -1 with an exception. */
 static int
 dump_report(const struct request *request, enum report_kind kind,
             uintptr_t from)

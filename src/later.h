@@ -23,10 +23,11 @@
 /* The longest interval, 73 years: the time of any clock plus it fits. */
 #define LATER_MAX_US (INT64_MAX / 4000)
 
-/* One armed watchdog.  It has two owners, its thread and later_current: the last
-   one to release it frees it, so that neither waits for the other.  Filled in
-   before the thread starts; afterwards only cancelled and done change, with the
-   lock held.  cancelled is read without it while a report is written. */
+/* One armed watchdog.  It has two owners, its thread and later_current: the
+   last one to release it frees it, so that neither waits for the other.
+   Filled in before the thread starts; afterwards only cancelled and done
+   change, with the lock held.  cancelled is read without it while a report
+   is written. */
 struct later_job {
     atomic_int owners;
     atomic_bool cancelled;      /* set by later_replace() */
@@ -172,8 +173,8 @@ later_format_title(struct later_job *job, int64_t microseconds)
     PyOS_snprintf(job->title + n, sizeof job->title - (size_t)n, ")!\n");
 }
 
-/* Make a job, which takes the request's sink over.  Returns NULL if there is no
-   memory.  A mapping: its memory is touched only where it is used. */
+/* Make a job, which takes the request's sink over.  Returns NULL if there
+   is no memory.  A mapping: its memory is touched only where it is used. */
 static struct later_job *
 later_new_job(const struct request *request, int64_t microseconds)
 {
@@ -222,8 +223,9 @@ later_start(struct later_job *job)
     return error;
 }
 
-/* Turn a timeout in seconds into microseconds, or -1 with an exception.  Rounded
-   up twice, as Python does, since the title shows them: 1.07 is 1.070001. */
+/* Turn a timeout in seconds into microseconds, or -1 with an exception.
+   Rounded up twice, as Python does, since the title shows them: 1.07 is
+   1.070001. */
 static int64_t
 later_parse_timeout(PyObject *timeout)
 {
@@ -285,7 +287,8 @@ later_dump_traceback(PyObject *module, PyObject *args,
         return NULL;
     }
     int64_t microseconds = later_parse_timeout(timeout);
-    if (microseconds < 0 || sink_resolve(file, "file", &request.sink, &keep) < 0) {
+    if (microseconds < 0
+        || sink_resolve(file, "file", &request.sink, &keep) < 0) {
         return NULL;
     }
     request.details = details;

@@ -9,9 +9,9 @@
 #include "platform.h"
 #include "mem.h"
 
-/* A place that a report can go to.  A path is kept as text: a descriptor of its
-   folder would be closed by a program that makes a daemon of itself, and would
-   still mean a folder that was removed and made again. */
+/* A place that a report can go to.  A path is kept as text: a descriptor of
+   its folder would be closed by a program that makes a daemon of itself,
+   and would still mean a folder that was removed and made again. */
 struct sink {
     enum {
         SINK_NOWHERE,
@@ -190,9 +190,9 @@ out_folder_is_shared(const struct platform_file *folder)
            || (folder->owner != geteuid() && folder->owner != 0);
 }
 
-/* May a report be appended to a file that was there?  In a shared folder others
-   plant files: a second name of a file that they want damaged, or a file of
-   theirs that they can read. */
+/* May a report be appended to a file that was there?  In a shared folder
+   others plant files: a second name of a file that they want damaged, or a
+   file of theirs that they can read. */
 static bool
 out_may_append(const struct platform_file *folder,
                const struct platform_file *file)
@@ -409,8 +409,8 @@ out_write_some(struct out_place *p, const char *text, size_t n)
     return write(p->fd, text, p->way == OUT_SMALL && n > 512 ? 512 : n);
 }
 
-/* Was the report cancelled?  Then nothing more is written, but of a report that
-   has begun the rest, as long as somebody reads it. */
+/* Was the report cancelled?  Then nothing more is written, but of a report
+   that has begun the rest, as long as somebody reads it. */
 static bool
 out_is_cancelled(const struct out *o)
 {
@@ -518,8 +518,8 @@ out_is_twice(const struct out *o, const struct out_place *p)
            && platform_is_same(&other->file, &p->file);
 }
 
-/* Send one place what it does not have yet.  It is given up where the timer had
-   to break a write to it. */
+/* Send one place what it does not have yet.  It is given up where the timer
+   had to break a write to it. */
 static void
 out_send(struct out *o, struct out_place *p, int places)
 {
@@ -563,8 +563,8 @@ out_send_all(struct out *o, bool remote_too)
     o->flushes++;
 }
 
-/* Send what there is before something risky.  A place that may hang gets all of
-   the report at its end. */
+/* Send what there is before something risky.  A place that may hang gets
+   all of the report at its end. */
 static void
 out_hurry(struct out *o)
 {

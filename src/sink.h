@@ -1,8 +1,8 @@
 /* sink: a file argument, turned into a place that a report can be written to.
 
-   Nothing here runs in a handler.  The GIL is held, or on a free-threaded build
-   the thread attached: every object that is used is owned.  `argument` is the
-   name of the argument, for messages: "file" or "copy". */
+   Nothing here runs in a handler.  The GIL is held, or on a free-threaded
+   build the thread attached: every object that is used is owned.
+   `argument` is the name of the argument, for messages: "file" or "copy". */
 
 #ifndef FAULTHANDLER_SINK_H
 #define FAULTHANDLER_SINK_H
@@ -21,9 +21,9 @@ struct module_state {
     PyObject *user_files[NSIG];
 };
 
-/* Is this a file that is duplicated?  Not a pipe or socket: its reader would not
-   see the end when the program closes it.  Nor a device, but for terminals and
-   those like /dev/null. */
+/* Is this a file that is duplicated?  Not a pipe or socket: its reader
+   would not see the end when the program closes it.  Nor a device, but for
+   terminals and those like /dev/null. */
 static bool
 sink_is_duplicated(const struct platform_file *file)
 {
@@ -188,8 +188,8 @@ sink_fill_folder(char *folder, const char *argument)
     return 0;
 }
 
-/* Return how long a file's name gets at the most, or -1 with an exception if it
-   has a code that is not known. */
+/* Return how long a file's name gets at the most, or -1 with an exception
+   if it has a code that is not known. */
 static int
 sink_name_length(const char *name, const char *argument)
 {
@@ -208,8 +208,8 @@ sink_name_length(const char *name, const char *argument)
     return n;
 }
 
-/* Split a path into the sink's folder and name.  Returns 0, an error number, or
-   -1 with an exception. */
+/* Split a path into the sink's folder and name.  Returns 0, an error
+   number, or -1 with an exception. */
 static int
 sink_split_path(const char *path, const char *argument, struct sink *sink)
 {
@@ -364,9 +364,9 @@ sink_from_file(PyObject *file, const char *argument, bool may_be_stderr,
     return 0;
 }
 
-/* Make a sink of an argument; NULL and None mean sys.stderr as it is now.  *keep
-   gets a new reference to what is to be kept alive, or NULL.  Returns 0, or -1
-   with an exception. */
+/* Make a sink of an argument; NULL and None mean sys.stderr as it is now.
+   *keep gets a new reference to what is to be kept alive, or NULL.
+   Returns 0, or -1 with an exception. */
 static int
 sink_resolve(PyObject *file, const char *argument, struct sink *sink,
              PyObject **keep)

@@ -89,6 +89,17 @@ task_search_pairs(uintptr_t node, uintptr_t key, uintptr_t *value)
     return 0;
 }
 
+/* Return how many bits are set. */
+static size_t
+task_count_bits(uint32_t bits)
+{
+    size_t count = 0;
+    for (; bits != 0; bits &= bits - 1) {
+        count++;
+    }
+    return count;
+}
+
 /* Take one step down from *node.  Returns 1 with the value when it was found,
    0 with the next node, or with 0 where there is none, -1 if the node cannot
    be read. */
@@ -116,8 +127,7 @@ task_step(uintptr_t *node, const struct task_variable *v, int shift,
         return -1;
     }
     uint32_t below = bits & ((1u << place) - 1);
-    uintptr_t at = *node + TASK_PAIRS
-                   + (size_t)__builtin_popcount(below) * sizeof pair;
+    uintptr_t at = *node + TASK_PAIRS + task_count_bits(below) * sizeof pair;
     *node = 0;
     if (!(bits >> place & 1)) {
         return 0;

@@ -1,7 +1,7 @@
 /* user: write a traceback whenever a signal comes.
 
-   The functions called on_* run in handlers.  In the others the GIL is held, or
-   on a free-threaded build the thread attached. */
+   The functions called on_* run in handlers.  In the others the GIL is
+   held, or on a free-threaded build the thread attached. */
 
 #ifndef FAULTHANDLER_USER_H
 #define FAULTHANDLER_USER_H
@@ -22,11 +22,12 @@ struct user_request {
     bool chain;
 };
 
-/* The signals that are registered.  All is written under state_lock; handlers
-   read it.  A new request goes into the slot that is not active.  A handler may
-   still write a report from that slot: its file is closed, and the slot free,
-   only when the door was had.  previous is set before the handler is installed;
-   the handler itself changes it where it was to be used once. */
+/* The signals that are registered.  All is written under state_lock;
+   handlers read it.  A new request goes into the slot that is not active.
+   A handler may still write a report from that slot: its file is closed,
+   and the slot free, only when the door was had.  previous is set before
+   the handler is installed; the handler itself changes it where it was to
+   be used once. */
 static struct user_signal {
     _Atomic(struct user_request *) active;      /* NULL: not registered */
     struct user_request slots[2];
@@ -78,8 +79,8 @@ on_user_report(void *argument)
     mem_end(&session);
 }
 
-/* Let the default action happen, then install our handler again: the action may
-   have stopped the process only for a while. */
+/* Let the default action happen, then install our handler again: the action
+   may have stopped the process only for a while. */
 static void
 on_user_chain_default(int signum, const struct sigaction *previous)
 {
@@ -177,9 +178,9 @@ user_parse_signal(PyObject *argument)
     return signum;
 }
 
-/* Return the flags of our handler.  With chain they are the older handler's: it
-   decides whether system calls are restarted, on which stack it runs and what
-   it may interrupt. */
+/* Return the flags of our handler.  With chain they are the older
+   handler's: it decides whether system calls are restarted, on which stack
+   it runs and what it may interrupt. */
 static int
 user_flags(const struct sigaction *previous, bool chain)
 {
@@ -190,10 +191,10 @@ user_flags(const struct sigaction *previous, bool chain)
     return SA_RESTART | SA_ONSTACK;
 }
 
-/* Close the files of the slots that are not active.  A handler in another thread
-   may be writing to one; it holds the door.  Where the door cannot be had for
-   long, the file stays open until the next call: otherwise the report could go
-   to another file that gets its number. */
+/* Close the files of the slots that are not active.  A handler in another
+   thread may be writing to one; it holds the door.  Where the door cannot
+   be had for long, the file stays open until the next call: otherwise the
+   report could go to another file that gets its number. */
 static void
 user_close_sinks(struct user_signal *user)
 {

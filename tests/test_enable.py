@@ -110,9 +110,41 @@ def test_enable_again():
         faulthandler.enable()
         faulthandler.sigsegv()
     """)
+    child.err = strip(child.err)
     assert child.out == ""
-    check(child, SIGSEGV, report(
-        '  File "<string>", line 4 in <module>\n'))
+    check(child, SIGSEGV, LIBRARY % 4)
+
+
+LIBRARY = block("""
+    Fatal Python error: Segmentation fault
+
+    Current thread 0x… (most recent call first):
+      File "<string>", line %d in <module>
+""")
+
+
+@pytest.mark.parametrize("calls, expected", [
+    ("", report('  File "<string>", line 3 in <module>\n')),
+    ("disable() enable()", report('  File "<string>", line 3 in <module>\n')),
+    ("disable() disable() enable()",
+     report('  File "<string>", line 3 in <module>\n')),
+    ("enable()", LIBRARY % 3),
+    ("enable() disable() enable()", LIBRARY % 3),
+    ("disable() enable() enable()", LIBRARY % 3),
+    ("enable(1) enable() disable() enable()", LIBRARY % 3),
+    ("enable(2) disable() enable()", LIBRARY % 3),
+    ("enable(2,all_threads=False) disable() enable()", LIBRARY % 3),
+])
+def test_which_report(calls, expected):
+    """enable() on an armed module gives the library's report; after disable()
+    it brings back what was taken away."""
+    child = python("""
+        import faulthandler
+        for call in %r: eval("faulthandler." + call)
+        faulthandler.sigsegv()
+    """ % calls.split())
+    child.err = strip(child.err)
+    check(child, SIGSEGV, expected)
 
 
 def test_file_is_kept_alive():

@@ -12,7 +12,7 @@ from helpers import (
 
 
 KINDS = ("read", "divide", "illegal", "abort")
-DETAILS = ("cause", "context", "note", "exceptions", "activities",
+DETAILS = ("cause", "origin", "context", "exceptions", "activities",
            "registers")
 
 
@@ -48,9 +48,9 @@ THREADS = """
 
 ALL_STEPS = [
     "C stack", "activities", "cause", "context", "exceptions",
-    "extension modules", "list of shared objects", "list of threads", "note",
-    "output", "registers", "search for the thread", "threads", "title",
-    "traceback"]
+    "extension modules", "list of shared objects", "list of threads",
+    "origin", "output", "registers",
+    "search for the thread", "threads", "title", "traceback"]
 
 
 def test_all_steps_are_known():
@@ -83,8 +83,8 @@ def test_two_threads(step, how):
 LINES = {
     "cause": r"  sent by this process with raise\(\) or "
              r"pthread_kill\(\) \(SI_TKILL\)\n",
-    "context": r"  thread \d+ \[MainThread\] of process \d+, .*\n",
-    "note": r"  context: a note\n",
+    "origin": r"  thread \d+ \[MainThread\] of process \d+, .*\n",
+    "context": r"  context: a note\n",
     "exceptions": r"  handling ValueError: it is wrong\n",
     "activities": r"  the garbage collector is at work\n",
 }
@@ -97,7 +97,7 @@ def test_details(step, how):
     child = inject(step, how, """
         import gc, signal
         faulthandler.enable(details=True, c_stack=False)
-        faulthandler.context("a note")
+        faulthandler.context.set("a note")
         def crash(phase, info):
             try:
                 raise ValueError("it is wrong")

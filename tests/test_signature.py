@@ -7,18 +7,19 @@ from helpers import SIGNALS, python, raises
 
 SIGNATURES = {
     "enable": "file, all_threads=True, c_stack=?, *, max_threads=100, "
-              "details=False",
+              "details=False, copy=None",
     "disable": "",
     "is_enabled": "",
     "isenabled": "",
-    "dump_traceback": "file, all_threads=True, *, max_threads=100",
+    "dump_traceback": "file, all_threads=True, *, max_threads=100, "
+                      "details=False",
     "dump_traceback_later":
-        "timeout, repeat=False, file, exit=False, *, max_threads=100",
+        "timeout, repeat=False, file, exit=False, *, max_threads=100, "
+        "details=False",
     "cancel_dump_traceback_later": "",
     "register": "signum, file, all_threads=True, chain=False, "
-                "*, max_threads=100",
+                "*, max_threads=100, details=False",
     "unregister": "signum, /",
-    "context": "text, /",
     "dump_c_stack": "file",
     "sigsegv": "release_gil=False",
     "sigfpe": "", "sigbus": "", "sigill": "",

@@ -189,3 +189,58 @@ def test_disable_closes_its_own():
         print(all(os.fstat(file) for file in files))
     """)
     assert (child.status, child.out) == (0, "True\n")
+
+
+@pytest.mark.parametrize("call", [
+    "enable(f)", "enable(copy=f)", "register(10, f)",
+    "dump_traceback_later(100, file=f)"])
+@pytest.mark.parametrize("make", ["os.pipe()", "pair()"])
+def test_reader_sees_the_end(call, make):
+    """The reader of a pipe or socket sees its end once it is closed."""
+    child = python("""
+        import faulthandler, os, select, socket
+        def pair():
+            return [s.detach() for s in socket.socketpair()]
+        ours, theirs = %s
+        f = os.fdopen(theirs, "wb", 0)
+        faulthandler.%s
+        f.close()
+        print(select.select([ours], [], [], 5)[0] == [ours], os.read(ours, 1))
+        faulthandler.cancel_dump_traceback_later()
+    """ % (make, call))
+    assert (child.status, child.err) == (0, "")
+    assert child.out == "True b''\n"
+
+
+@pytest.mark.parametrize("make", ["os.pipe()", "pair()"])
+def test_reused_pipe(make):
+    """Another pipe or socket that gets the number gets nothing."""
+    child = python("""
+        import faulthandler, os, select, signal, socket
+        def pair():
+            return [s.detach() for s in socket.socketpair()]
+        ours, theirs = %s
+        new, number = %s
+        faulthandler.register(10, theirs)
+        os.dup2(number, theirs)
+        signal.raise_signal(10)
+        print(select.select([new, ours], [], [], 0.1)[0] == [ours],
+              os.read(ours, 1))
+    """ % (make, make))
+    assert (child.status, child.err) == (0, "")
+    assert child.out == "True b''\n"
+
+
+@pytest.mark.parametrize("argument", ["f", "f.fileno()"])
+def test_closed_file(argument):
+    """A regular file gets the report although the program closed it."""
+    child = python("""
+        import faulthandler
+        f = open("closed.txt", "w")
+        faulthandler.enable(%s, c_stack=False)
+        f.close()
+        faulthandler.sigsegv()
+    """ % argument)
+    check(child, SIGSEGV, "")
+    with open(os.path.join(FOLDER, "closed.txt")) as file:
+        assert file.readline() == "Fatal Python error: Segmentation fault\n"

@@ -695,3 +695,57 @@ def test_replaced_while_armed(place):
         assert os.listdir("/proc/self/fd") == before
         faulthandler.sigsegv()
     """, line=11, files={"three": "REPORT"})
+
+
+def plant(place, owner, mode):
+    """A folder of this owner and mode; root's file that is to be spared."""
+    os.mkdir(place.path("folder"))
+    os.chown(place.path("folder"), owner, owner)
+    os.chmod(place.path("folder"), mode)
+    with open(place.path("victim"), "w"):
+        pass
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root")
+@pytest.mark.parametrize("owner, mode", [
+    (65534, 0o755), (65534, 0o700), (0, 0o775), (0, 0o777), (0, 0o1777)])
+@pytest.mark.parametrize("change", [
+    "os.link('victim', 'folder/report')",
+    "open('folder/report', 'w'); os.chmod('folder/report', 0o666); "
+    "os.chown('folder/report', 65534, 65534)"])
+def test_planted_in_a_folder_of_others(place, owner, mode, change):
+    """Where others can put files, by any right, only one's own are used."""
+    plant(place, owner, mode)
+    child = python("""
+        import faulthandler, os, sys
+        os.chdir(sys.argv[1])
+        faulthandler.enable("folder/report", c_stack=False)
+        %s
+        try:
+            faulthandler.register(10, "folder/report")
+        except PermissionError as error:
+            print(error, flush=True)
+        faulthandler.sigsegv()
+    """ % change, place.folder)
+    check(child, SIGSEGV, "")
+    assert child.out == ("[Errno 1] Operation not permitted: "
+                         "'folder/report'\n")
+    assert os.path.getsize(place.path("folder/report")) == 0
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root")
+@pytest.mark.parametrize("owner, mode", [(65534, 0o755), (0, 0o1777)])
+def test_new_in_a_folder_of_others(place, owner, mode):
+    """There a new file is made, and this user's own is appended to."""
+    plant(place, owner, mode)
+    for _ in range(2):
+        child = python("""
+            import faulthandler, os, sys
+            os.chdir(sys.argv[1])
+            faulthandler.enable("folder/report", c_stack=False)
+            faulthandler.sigsegv()
+        """, place.folder)
+        check(child, SIGSEGV, "")
+    with open(place.path("folder/report"), encoding="ascii") as file:
+        assert unnamed(file.read()) == 2 * block(REPORT % ("<string>", 4))
+    assert os.stat(place.path("folder/report")).st_mode & 0o777 == 0o600

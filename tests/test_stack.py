@@ -531,7 +531,7 @@ def test_no_descriptors_left():
         small(0)
     """ % library))
     assert re.search(r"\n  The stack of this thread overflowed "
-                     r"\(.*\n.*, up \d+\.\d s, ", child.err)
+                     r"\(.*\n.*, up \d+\.\d s\n", child.err)
 
 
 def test_without_proc():
@@ -583,7 +583,7 @@ def test_main_thread_has_ended():
     """))
     found = re.search(
         r"\n  reading address 0x\w+: that is inaccessible memory .*"
-        r"\n  thread \d+ \[late\] of process \d+, .*, up (\d+\.\d) s, ",
+        r"\n  thread \d+ \[late\] of process \d+, .*, up (\d+\.\d) s\n",
         child.err)
     assert found is not None
     assert float(found.group(1)) < child.seconds + 0.1

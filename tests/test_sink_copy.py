@@ -1,0 +1,182 @@
+"""copy=: a second place that gets the same report."""
+
+import os
+import re
+
+from signal import SIGSEGV
+
+import pytest
+
+from helpers import (
+    FOLDER, FULL_PIPE, block, check, python, raises, status_name, tidy)
+
+
+REPORT = block("""
+    Fatal Python error: Segmentation fault
+
+    Current thread 0x… (most recent call first):
+      File "<string>", line %d in <module>
+""")
+
+
+def copied(name="copied"):
+    """What is in the copy, which is removed; None where there is none."""
+    path = os.path.join(FOLDER, name)
+    if not os.path.exists(path):
+        return None
+    with open(path, encoding="ascii") as file:
+        text = tidy(file.read())
+    os.unlink(path)
+    return text
+
+
+def unnamed(text):
+    """A report without the main thread's name."""
+    return re.sub(r"(thread 0x…) \[python[^\]]*\]", r"\1", text)
+
+
+@pytest.mark.parametrize("argument", [
+    "'copied'", "b'copied'", "pathlib.Path('copied')",
+    "open('copied', 'w')", "os.open('copied', os.O_CREAT | os.O_WRONLY)"])
+def test_kinds(argument):
+    """A path, an object or a descriptor, like file."""
+    child = python("""
+        import faulthandler, os, pathlib
+        faulthandler.enable(c_stack=False, copy=%s)
+        faulthandler.sigsegv()
+    """ % argument)
+    assert unnamed(child.err) == REPORT % 3
+    check(child, SIGSEGV, child.err)
+    assert copied() == child.err
+
+
+def test_all_parts():
+    """All parts of a long report are in both places, to the byte."""
+    child = python("""
+        import faulthandler, json, threading
+        from array import array
+        never = threading.Lock()
+        never.acquire()
+        threading.stack_size(256 * 1024)
+        def run(n):
+            if n:
+                return run(n - 1)
+            ready.release()
+            never.acquire()
+        ready = threading.Semaphore(0)
+        for _ in range(60):
+            threading.Thread(target=run, args=(90,), daemon=True).start()
+            ready.acquire()
+        faulthandler.enable(c_stack=True, details=True, copy="copied")
+        faulthandler.sigsegv()
+    """)
+    assert status_name(child.status) == "-SIGSEGV"
+    assert len(child.raw_err) > 2 * 65536
+    with open(os.path.join(FOLDER, "copied")) as file:
+        assert file.read() == child.raw_err
+    copied()
+
+
+def test_none_and_again():
+    """The last call of enable() decides whether there is a copy."""
+    child = python("""
+        import faulthandler
+        faulthandler.enable(copy="copied")
+        faulthandler.enable(c_stack=False, copy=None)
+        faulthandler.sigsegv()
+    """)
+    check(child, SIGSEGV, child.err)
+    assert copied() is None
+
+
+def test_file_and_copy():
+    """Neither has to be standard error."""
+    child = python("""
+        import faulthandler
+        faulthandler.enable("one", c_stack=False, copy="two-%p")
+        faulthandler.enable("one", c_stack=False, copy="two")
+        faulthandler.sigsegv()
+    """)
+    check(child, SIGSEGV, "")
+    assert unnamed(copied("one")) == REPORT % 4
+    assert unnamed(copied("two")) == REPORT % 4
+
+
+@pytest.mark.parametrize("arguments", [
+    "copy=2", "'copied', copy='copied'",
+    "'copied', copy=open('copied', 'a')",
+    "open('copied', 'w'), copy='copied'"])
+def test_same_place(arguments):
+    """Where both are one file, it gets the report once."""
+    child = python("""
+        import faulthandler
+        faulthandler.enable(%sc_stack=False)
+        faulthandler.sigsegv()
+    """ % (arguments + ", "))
+    text = (copied() or "") + child.err
+    assert status_name(child.status) == "-SIGSEGV"
+    assert unnamed(text) == REPORT % 3
+
+
+@pytest.mark.parametrize("arguments", [
+    "theirs, copy='copied'", "'copied', copy=theirs"])
+def test_one_takes_nothing(arguments):
+    """A place that takes nothing is given up; the other one has it all."""
+    child = python(block(FULL_PIPE) + block("""
+        faulthandler.enable(%s, c_stack=False)
+        faulthandler.sigsegv()
+    """ % arguments))
+    check(child, SIGSEGV, "")
+    assert unnamed(copied()) == REPORT % (FULL_PIPE.count("\n") + 1)
+
+
+@pytest.mark.parametrize("arguments", [
+    "copy='folder/copied'", "'folder/copied', copy=2"])
+def test_one_cannot_be_opened(arguments):
+    """A folder that was removed does not take the other place with it."""
+    child = python("""
+        import faulthandler, os
+        os.mkdir("folder")
+        faulthandler.enable(%s, c_stack=False)
+        os.rmdir("folder")
+        faulthandler.sigsegv()
+    """ % arguments)
+    child.err = unnamed(child.err)
+    check(child, SIGSEGV, REPORT % 5)
+
+
+def test_closed_and_reused():
+    """A file that gets the number of a copy gets nothing."""
+    child = python("""
+        import faulthandler, os
+        ours, theirs = os.pipe()
+        faulthandler.enable(c_stack=False, copy=theirs)
+        os.close(theirs)
+        assert os.read(ours, 1) == b""
+        victim = os.open("victim", os.O_CREAT | os.O_RDWR)
+        assert victim == theirs
+        faulthandler.sigsegv()
+    """)
+    child.err = unnamed(child.err)
+    check(child, SIGSEGV, REPORT % 8)
+    assert copied("victim") == ""
+
+
+def test_wrong_arguments():
+    """The exception names the argument; what was armed stays armed."""
+    raises({
+        "enable(copy=-1)": "ValueError copy is not a valid file descriptor",
+        "enable(copy=1.5)": "AttributeError 'float' object has no attribute "
+                            "'fileno'",
+        "enable(copy='a/%q')": "ValueError copy: after % must come p, t or %",
+        "enable(copy='%p/a')": "ValueError copy: the folder's name can have "
+                               "no % but %%",
+        "enable(copy='a\\0b')": "ValueError copy: embedded null byte",
+        "enable(copy='none/a')": "FileNotFoundError [Errno 2] No such file "
+                                 "or directory: 'none/a'",
+        "is_enabled()": "True",
+        "disable()": "True",
+        "enable(copy='none/a') ": "FileNotFoundError [Errno 2] No such file "
+                                  "or directory: 'none/a'",
+        "is_enabled() ": "False",
+    })
