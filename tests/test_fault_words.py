@@ -8,7 +8,8 @@ from signal import SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGSEGV
 import pytest
 
 from details import NOWHERE, START, dies, expect
-from helpers import X86_64, block, crash, environment, python, status_name
+from helpers import (
+    X86_64, block, check, environment, python, status_name, strip)
 
 
 # The same for Python code; its last line dies.
