@@ -75,8 +75,8 @@ report_step(struct report *r, void (*step)(struct report *), const char *what)
     struct mem_session *session = mem_here;
     sigjmp_buf *outer = session->recover;
     sigjmp_buf *outer_step = session->step;
-    if (session->late && step != report_flush
-        && step != report_hurry) {
+    bool sends = step == report_flush || step == report_hurry;
+    if (session->late && !sends) {
         return;
     }
     if (sigsetjmp(here, 0) == 0) {
