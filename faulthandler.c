@@ -34,6 +34,7 @@
    src/unwind.h     the C stack of the calling thread
    src/cpython.h    the questions asked of CPython
    src/mem.h        copy n bytes or fail, never a fault
+   src/child.h      a function run in a copy of this process
    src/out.h        one buffer, whole lines, bounded waiting
    src/str.h        a str object, as ASCII
    src/code.h       code objects: names and lines
@@ -42,7 +43,6 @@
    src/task.h       what a thread or task is about: context
    src/map.h        the mappings of this process
    src/fault.h      the signal table, and why one came
-   src/child.h      a function run in a copy of this process
    src/native.h     C frames and the objects that they are in
    src/register.h   the registers at the fault, and what each one holds
    src/symbol.h     their function, file and line
@@ -67,6 +67,7 @@
 #include "src/unwind.h"
 #include "src/cpython.h"
 #include "src/mem.h"
+#include "src/child.h"
 #include "src/out.h"
 #include "src/str.h"
 #include "src/code.h"
@@ -75,7 +76,6 @@
 #include "src/task.h"
 #include "src/map.h"
 #include "src/fault.h"
-#include "src/child.h"
 #include "src/native.h"
 #include "src/register.h"
 #include "src/symbol.h"

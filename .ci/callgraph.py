@@ -97,7 +97,7 @@ CALLS = {
     "__sigsetjmp": call("stores registers; the mask is not asked for"),
     "_dl_find_object": call("made for unwinders: takes no lock",
                             optional=True),
-    "_exit": call("on the list", only=THREADS + CHILD),
+    "_exit": call("on the list; in children, and for exit=True"),
     "clock_gettime": call("on the list"),
     "close": call("on the list"),
     "fcntl": call("on the list"),
@@ -160,6 +160,7 @@ CALLS = {
                               " have called it", stack=0,
                               only=["on_user_signal", "on_user_chain",
                                     "on_older_signal"]),
+    "waitpid": call("on the list"),
     "write": call("on the list"),
 }
 CALLS.update({

@@ -40,6 +40,14 @@ child_start(int (*run)(void *), char *stack, size_t size, void *argument)
     return child_is_cheap() ? clone(run, stack + size, 0, argument) : -1;
 }
 
+/* Copy this process, and go on in both, on the same stack.  Returns 0 in the
+   child, else what child_start() does. */
+static pid_t
+child_copy(void)
+{
+    return child_is_cheap() ? (pid_t)syscall(SYS_clone, 0, 0, 0, 0, 0) : -1;
+}
+
 /* Return whether a child has ended; then it is reaped. */
 static bool
 child_has_ended(pid_t pid)
@@ -64,6 +72,23 @@ child_end(pid_t pid)
 }
 
 /* ---- in the child ---- */
+
+/* Close all descriptors but one, or all if it is -1, where the child may hang:
+   the readers of our pipes would not see their end. */
+static void
+child_close_all_but(int fd)
+{
+    if (fd > 0) {
+        syscall(SYS_close_range, 0, (unsigned)fd - 1, 0);
+    }
+    if (syscall(SYS_close_range, (unsigned)(fd + 1), UINT_MAX, 0) < 0) {
+        for (int i = 0; i < 1024; i++) {        /* before Linux 5.9 */
+            if (i != fd) {
+                close(i);
+            }
+        }
+    }
+}
 
 /* A fault.  The kernel would write it to its log. */
 UNSANITIZED static void

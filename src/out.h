@@ -6,8 +6,9 @@
 #ifndef FAULTHANDLER_OUT_H
 #define FAULTHANDLER_OUT_H
 
-#include "platform.h"
+#include "child.h"
 #include "mem.h"
+#include "platform.h"
 
 /* A place that a report can go to.  A path is kept as text: a descriptor of
    its folder would be closed by a program that makes a daemon of itself,
@@ -41,6 +42,7 @@ struct sink {
 #define OUT_SLICE_MS 50
 #define OUT_STALL_SLICES 40
 #define OUT_CANCEL_SLICES 6
+#define OUT_REMOTE_TRIES 1000   /* 2 ms each */
 
 /* How a descriptor is written to without blocking for good.  O_NONBLOCK is
    no choice: it belongs to the open file, which others share. */
@@ -518,19 +520,11 @@ out_is_twice(const struct out *o, const struct out_place *p)
            && platform_is_same(&other->file, &p->file);
 }
 
-/* Send one place what it does not have yet.  It is given up where the timer
-   had to break a write to it. */
+/* Open a place and write to it, or give it up. */
 static void
-out_send(struct out *o, struct out_place *p, int places)
+out_send_here(struct out *o, struct out_place *p)
 {
     sigset_t before;
-    int64_t now = platform_now();
-    p->failed |= p->busy || out_is_unwanted(o, p);
-    if (p->failed || p->sent == o->used) {
-        return;
-    }
-    p->busy = true;
-    p->deadline = now + (o->deadline - now) / places;
     p->failed = !out_open(p) || out_is_twice(o, p);
     if (!p->failed) {
         sigpending(&before);
@@ -538,6 +532,56 @@ out_send(struct out *o, struct out_place *p, int places)
         if (p->failed) {
             out_take_back(&before);
         }
+    }
+}
+
+/* Send to a place whose server may be dead, from a copy of this process:
+   nothing can break what the kernel waits for there.  A copy that does not end
+   is left behind. */
+static void
+out_send_remote(struct out *o, struct out_place *p)
+{
+    const struct sink *sink = p->sink;
+    pid_t child = child_copy();
+    if (child < 0) {
+        out_send_here(o, p);
+        return;
+    }
+    if (child == 0) {
+        child_close_all_but(sink->kind == SINK_COPY ? sink->copy
+                               : sink->kind == SINK_STDERR ? STDERR_FILENO
+                               : -1);
+        out_send_here(o, p);
+        _exit(CHILD_STATUS);
+    }
+    for (int i = 0; !child_has_ended(child); i++) {
+        if (i >= OUT_REMOTE_TRIES) {
+            p->failed = true;
+            return;
+        }
+        platform_sleep(2000000);
+    }
+    p->sent = o->used;
+    p->begun = true;
+}
+
+/* Send one place what it does not have yet.  It is given up where the timer
+   had to break a write to it. */
+static void
+out_send(struct out *o, struct out_place *p, int places)
+{
+    int64_t now = platform_now();
+    p->failed |= p->busy || out_is_unwanted(o, p);
+    if (p->failed || p->sent == o->used) {
+        return;
+    }
+    p->busy = true;
+    p->deadline = now + (o->deadline - now) / places;
+    if (p->sink->remote) {
+        out_send_remote(o, p);
+    }
+    else {
+        out_send_here(o, p);
     }
     p->busy = false;
 }

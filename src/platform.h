@@ -73,6 +73,9 @@ int __real_dl_iterate_phdr(int (*)(struct dl_phdr_info *, size_t, void *),
 #ifndef SYS_openat2
 #  define SYS_openat2 437
 #endif
+#ifndef SYS_close_range
+#  define SYS_close_range 436
+#endif
 #ifndef RWF_NOWAIT
 #  define RWF_NOWAIT 8
 #endif

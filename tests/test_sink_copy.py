@@ -2,13 +2,15 @@
 
 import os
 import re
+import subprocess
 
 from signal import SIGSEGV
 
 import pytest
 
 from helpers import (
-    FOLDER, FULL_PIPE, block, check, python, raises, status_name, tidy)
+    FOLDER, FULL_PIPE, PYTHON, block, check, python, raises, run,
+    status_name, tidy)
 
 
 REPORT = block("""
@@ -180,3 +182,52 @@ def test_wrong_arguments():
                                   "or directory: 'none/a'",
         "is_enabled() ": "False",
     })
+
+
+@pytest.mark.skipif(os.getuid() != 0 or not os.path.exists("/dev/fuse"),
+                    reason="needs root and /dev/fuse")
+@pytest.mark.parametrize("arguments", [
+    "copy='mounted/copied'", "'mounted/copied', copy=2"])
+def test_dead_server(arguments):
+    """A place on a file server that is dead takes no other one with it."""
+    os.makedirs(os.path.join(FOLDER, "mounted"), exist_ok=True)
+    child = run("unshare", "--mount", PYTHON, "-c", block("""
+        import faulthandler, os, signal, subprocess, sys, threading
+        server = subprocess.Popen([sys.executable, "dead_server.py",
+                                   "mounted"], stdout=subprocess.PIPE,
+                                  stderr=subprocess.DEVNULL)
+        if server.stdout.readline() != b"ready\\n":
+            sys.exit(77)
+        # Killed when it has done its work: then the copies end as well.
+        subprocess.Popen(["sh", "-c", "sleep 5; kill -9 %%d" %% server.pid],
+                         stdout=subprocess.DEVNULL,
+                         stderr=subprocess.DEVNULL)
+        faulthandler.enable(%s, c_stack=False)
+        server.send_signal(signal.SIGUSR1)
+        faulthandler.sigsegv()
+    """ % arguments), stderr=subprocess.PIPE)
+    if child.status == 77:
+        pytest.skip("no file system in user space")
+    child.err = unnamed(child.err)
+    check(child, SIGSEGV, REPORT % 13)
+
+
+def test_one_write():
+    """Each place gets the report by one write, as one packet."""
+    child = python("""
+        import faulthandler, os, socket, subprocess, sys
+        pairs = [socket.socketpair(type=socket.SOCK_SEQPACKET)
+                 for _ in range(2)]
+        for _, theirs in pairs:
+            theirs.set_inheritable(True)
+        subprocess.run([sys.executable, "-c",
+            "import faulthandler\\n"
+            "faulthandler.enable(%d, c_stack=False, copy=%d)\\n"
+            "faulthandler.sigsegv()" % tuple(
+                theirs.fileno() for _, theirs in pairs)], close_fds=False)
+        for ours, theirs in pairs:
+            theirs.close()
+            sys.stderr.write(ours.recv(65536).decode())
+            assert ours.recv(1) == b""
+    """)
+    assert (child.status, unnamed(child.err)) == (0, 2 * (REPORT % 3))
