@@ -49,8 +49,8 @@ THREADS = """
 ALL_STEPS = [
     "C stack", "activities", "cause", "context", "exceptions",
     "extension modules", "list of shared objects", "list of threads",
-    "origin", "output", "registers",
-    "search for the thread", "threads", "title", "traceback"]
+    "origin", "output", "registers", "search for the thread", "threads",
+    "title", "traceback"]
 
 
 def test_all_steps_are_known():
