@@ -51,7 +51,7 @@
    src/modules.h    the extension modules that were imported
    src/inject.h     a fault in a report, for tests
    src/report.h     the one door; the order and the steps of a report
-   src/chain.h      install, restore, raise again
+   src/chain.h      who had a signal before us, and how it gets it
    src/stack.h      alternate stacks
                     ---- the GIL is held below, except in on_* ----
    src/sink.h       a file argument becomes a place to write to
@@ -95,12 +95,14 @@
 #include "src/user.h"
 #include "src/selftest.h"
 
-/* ==== 17. Fatal signals ==== */
-/* Fatal signals.  Two slots, so that the one in use is never written. */
+/* ==== Fatal signals ==== */
+
+/* What a crash prints.  Two slots, so that the one in use is never written:
+   filled under state_lock, read by handlers. */
 static struct request fatal_requests[2];
 static _Atomic(struct request *) fatal_request;     /* NULL: disarmed */
-static atomic_int fatal_claim;                      /* thread that reports */
 static pid_t fatal_pid;                             /* of this process */
+static struct report_memory fatal_memory;           /* of who has the turn */
 
 #define FATAL_TIMER_SIGNAL SIGRTMAX
 #define FATAL_TIMER_MS 6500
@@ -109,10 +111,10 @@ static pid_t fatal_pid;                             /* of this process */
 #define FATAL_POLL_NS 5000000
 #define FATAL_READERS_NS INT64_C(2000000000)
 
-static struct report_memory fatal_memory;
+/* ---- One report ---- */
 
 /* The report takes too long.  Leave the step that it is in. */
-static void
+CPU_HANDLER static void
 on_fatal_timer(int signum, siginfo_t *info, void *context)
 {
     struct mem_session *session = mem_here;
@@ -126,25 +128,29 @@ on_fatal_timer(int signum, siginfo_t *info, void *context)
 
 /* The timer that bounds a report, and the action that its signal had. */
 struct fatal_timer {
-    bool running;
+    bool handled, running;
     timer_t id;
     struct sigaction before;
 };
 
+/* Start it.  Where that fails the report has no such bound. */
 static void
 fatal_timer_start(struct fatal_timer *timer)
 {
     /* Again and again: the timer also breaks the flush that follows. */
-    struct sigaction action = {.sa_sigaction = on_fatal_timer};
     sigset_t one;
-    action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER;
-    sigaction(FATAL_TIMER_SIGNAL, &action, &timer->before);
-    timer->running = platform_timer_start(&timer->id, FATAL_TIMER_SIGNAL,
-                                          FATAL_TIMER_MS,
-                                          FATAL_TIMER_AGAIN_MS) == 0;
-    sigemptyset(&one);
-    sigaddset(&one, FATAL_TIMER_SIGNAL);
-    pthread_sigmask(SIG_UNBLOCK, &one, NULL);
+    timer->running = false;
+    timer->handled = chain_install(FATAL_TIMER_SIGNAL, on_fatal_timer,
+                                   SA_ONSTACK | SA_NODEFER,
+                                   &timer->before) == 0;
+    if (timer->handled) {
+        timer->running = platform_timer_start(&timer->id, FATAL_TIMER_SIGNAL,
+                                              FATAL_TIMER_MS,
+                                              FATAL_TIMER_AGAIN_MS) == 0;
+        sigemptyset(&one);
+        sigaddset(&one, FATAL_TIMER_SIGNAL);
+        pthread_sigmask(SIG_UNBLOCK, &one, NULL);
+    }
 }
 
 static void
@@ -153,14 +159,17 @@ fatal_timer_stop(struct fatal_timer *timer)
     if (timer->running) {
         platform_timer_stop(timer->id);
     }
-    sigaction(FATAL_TIMER_SIGNAL, &timer->before, NULL);
+    if (timer->handled) {
+        sigaction(FATAL_TIMER_SIGNAL, &timer->before, NULL);
+    }
 }
 
 /* Write the report of a crash, on a timer. */
 static void
-fatal_report(const struct fault_signal *fault, const struct request *request,
-             enum report_kind kind, const siginfo_t *info, void *context)
+fatal_report(const struct request *request, enum report_kind kind,
+             const siginfo_t *info, void *context)
 {
+    const struct fault_signal *fault = fault_find(info->si_signo);
     struct cpu_place place = cpu_get_place(context);
     struct fatal_timer timer;
     struct report r;
@@ -182,168 +191,168 @@ fatal_report(const struct fault_signal *fault, const struct request *request,
     }
 }
 
-/* Does the frame that called the older handler stand above this place?  On one
-   stack: a handler that was left by a jump leaves its frame. */
-static bool
-fatal_is_below_caller(struct fault_signal *fault, const void *context,
-                      uintptr_t sp)
-{
-    const ucontext_t *uc = context;
-    struct sigaction there;
-    const stack_t *alternate = &uc->uc_stack;
-    uintptr_t caller = atomic_load(&fault->caller);
-    uintptr_t base = (uintptr_t)alternate->ss_sp;
-    return sp < caller && (sp - base < alternate->ss_size)
-                          == (caller - base < alternate->ss_size)
-           && platform_read_self(getpid(), &there, (void *)caller,
-                                 sizeof there) == 0
-           && there.sa_sigaction == fault->previous.sa_sigaction
-           && there.sa_flags == fault->previous.sa_flags;
-}
+/* A signal that came. */
+struct fatal_signal {
+    siginfo_t *info;
+    void *context;
+};
 
-/* Does a signal come from inside the handler that was there before ours, to
-   which this thread has handed a fault?  That may have unblocked the fault's
-   signal; but then the frame that called it still stands above. */
-static bool
-fatal_is_inside(struct fault_signal *fault, const void *context)
+/* Report a signal, if we are armed and nobody has reported it.  Not in the
+   handler itself, which may have very little stack. */
+__attribute__((noinline)) static void
+fatal_report_once(void *argument)
 {
-    const ucontext_t *uc = context;
-    if (!atomic_load(&fault->given_back)
-        || atomic_load(&fault->giver) != platform_thread_id()) {
-        return false;
-    }
-    return sigismember(&uc->uc_sigmask, fault->signum) == 1
-           || fatal_is_below_caller(fault, context,
-                                    cpu_get_place(context).sp);
-}
-
-/* Is it the older handler that calls ours, as the one before it?  It was
-   installed after us, and we were armed again. */
-static bool
-fatal_is_called(struct fault_signal *fault, const void *context)
-{
-    char here;
-    return atomic_load(&fault->given_back)
-           && atomic_load(&fault->calls) == platform_thread_id()
-           && fatal_is_below_caller(fault, context, (uintptr_t)&here);
-}
-
-/* The same for abort(), of any fault.  A JVM ends so. */
-static bool
-fatal_is_inside_older(const void *context)
-{
-    bool inside = false;
-    for (size_t i = 0; i < FAULT_COUNT; i++) {
-        inside |= fault_signals[i].signum != SIGABRT
-                  && fatal_is_inside(&fault_signals[i], context);
-    }
-    return inside;
-}
-
-/* Report, if we are armed and nobody else did. */
-static void
-fatal_report_once(const struct fault_signal *fault, const siginfo_t *info,
-                  void *context)
-{
+    const struct fatal_signal *came = argument;
     const struct request *request = atomic_load(&fatal_request);
+    const siginfo_t *info = came->info;
     struct mem_session session;
     mem_begin(&session);
-    bool aborts = fault->signum == SIGABRT && fault_is_synchronous(info);
-    bool printed = aborts && fault_was_reported(context);
-    bool reported = printed || (aborts && fatal_is_inside_older(context));
-    if (request != NULL && !reported) {
-        fatal_report(fault, request, REPORT_FATAL, info, context);
+    bool printed = info->si_signo == SIGABRT && fault_is_synchronous(info)
+                   && fault_was_reported(came->context);
+    bool known = printed || (info->si_code > 0
+                             && fault_ends_abort(came->context));
+    if (request != NULL && !known) {
+        fatal_report(request, REPORT_FATAL, info, came->context);
     }
     else if (request != NULL && printed && request->details) {
-        fatal_report(fault, request, REPORT_DETAILS, info, context);
+        fatal_report(request, REPORT_DETAILS, info, came->context);
     }
     mem_end(&session);
 }
 
-/* Take the turn to report.  Of threads that crash together one reports, the
-   others wait for the process to die, or for their turn if it lives on.
-   Returns false if this thread has the turn already, or waited too long. */
+/* ---- Whose turn it is ---- */
+
+/* Of threads that crash together one reports, the others wait for the process
+   to die.  The thread whose turn it is, in the upper half; below it the
+   millisecond in which its handler returned for the process to die, 0 while
+   it is at work.  0: nobody.  Written by handlers. */
+static atomic_uint_fast64_t fatal_turn;
+
+/* A process that lives so long after it was to die will not die. */
+#define FATAL_DEATH_MS 1000
+
+static uint64_t
+fatal_turn_of(pid_t thread, bool left)
+{
+    uint32_t now = left ? (uint32_t)(platform_now() / 1000000) | 1 : 0;
+    return (uint64_t)(uint32_t)thread << 32 | now;
+}
+
+/* Is a turn over?  The thread is gone, or the process has survived. */
+static bool
+fatal_turn_is_over(uint64_t turn)
+{
+    uint32_t left = (uint32_t)turn;
+    uint32_t now = (uint32_t)(platform_now() / 1000000);
+    return turn == 0 || platform_thread_is_gone((pid_t)(turn >> 32))
+           || (left != 0 && now - left > FATAL_DEATH_MS
+               && now - left < UINT32_MAX / 2);
+}
+
+static bool
+fatal_is_our_turn(void)
+{
+    return (pid_t)(atomic_load(&fatal_turn) >> 32) == platform_thread_id();
+}
+
+/* Is another thread's crash being reported, or about to end the process? */
+static bool
+fatal_others_turn(void)
+{
+    uint64_t turn = atomic_load(&fatal_turn);
+    return (pid_t)(turn >> 32) != platform_thread_id()
+           && !fatal_turn_is_over(turn);
+}
+
+/* Take the turn to report.  Returns false if this thread has it already, or
+   waited too long. */
 static bool
 fatal_take_turn(void)
 {
-    int self = platform_thread_id();
+    pid_t self = platform_thread_id();
     int64_t until = platform_now() + FATAL_WAIT_NS;
     for (;;) {
-        int owner = 0;
-        if (atomic_compare_exchange_strong(&fatal_claim, &owner, self)) {
+        uint_fast64_t turn = atomic_load(&fatal_turn);
+        bool survived = (uint32_t)turn != 0;
+        bool own = (pid_t)(turn >> 32) == self;
+        if ((own && survived) || fatal_turn_is_over(turn)) {
+            if (!atomic_compare_exchange_strong(&fatal_turn, &turn,
+                                                fatal_turn_of(self, false))) {
+                continue;
+            }
+            if (survived) {
+                chain_revive();
+            }
             return true;
         }
-        if (owner == self || platform_now() > until) {
+        if (own || platform_now() > until) {
             return false;
-        }
-        if (platform_thread_is_gone(owner)) {
-            atomic_compare_exchange_strong(&fatal_claim, &owner, 0);
-            continue;
         }
         platform_sleep(FATAL_POLL_NS);
     }
 }
 
-static void on_older_signal(int signum, siginfo_t *info, void *context);
+/* ---- The handler ---- */
 
-/* The action that a signal is handed to.  An older handler that wants to stay
-   is called by ours. */
-static struct sigaction
-fatal_next(const struct fault_signal *fault)
+/* Hand a signal on, as the last act.  In a vfork() child the memory is the
+   parent's, which lives on and is armed. */
+static void
+fatal_hand_on(struct chain *chain, const struct fatal_signal *came,
+              struct chain_call *inside, bool turn)
 {
-    struct sigaction next = fault->previous;
-    if (sig_is_handler(&next) && !(next.sa_flags & (int)SA_RESETHAND)) {
-        next.sa_flags |= SA_SIGINFO;
-        next.sa_sigaction = on_older_signal;
+    siginfo_t *info = came->info;
+    struct sigaction older = chain_older(chain);
+    bool last = inside != NULL && inside->signum == info->si_signo;
+    bool borrowed = getpid() != fatal_pid;
+    if (chain_is_handler(&older) && !last) {
+        if (turn) {
+            atomic_store(&fatal_turn, 0);
+        }
+        chain_pass(chain, &older, inside, true, info, came->context);
+        return;
     }
-    return next;
+    if (last) {
+        inside->ended = true;
+    }
+    bool ignored = older.sa_handler == SIG_IGN && info->si_code <= 0 && !last;
+    bool dies = !ignored && chain_end(chain, info);
+    if (borrowed) {
+        atomic_store(&chain->dying, false);
+    }
+    if (turn) {
+        atomic_store(&fatal_turn, dies && !borrowed
+                     ? fatal_turn_of(platform_thread_id(), true) : 0);
+    }
 }
 
-/* A signal that came, and whether it is this thread's turn to report. */
-struct fatal_signal {
-    int signum;
-    siginfo_t *info;
-    void *context;
-    bool called;                /* by the older handler, to be the last */
-    bool turn;
-};
-
-/* Report it, and hand it back.  Not in the handler itself, which may have very
-   little stack. */
-__attribute__((noinline)) static void
-fatal_handle(void *argument)
+/* Report a signal, and hand it on; or ask the older handler first. */
+static void
+fatal_handle(struct fatal_signal *came, struct chain_call *inside, bool own)
 {
-    const struct fatal_signal *came = argument;
-    struct fault_signal *fault = fault_find(came->signum);
-    siginfo_t *info = came->info;
-    /* The handler that was there before ours may hand the signal back: then
-       there is nobody left to ask.  If it raised it, it is no new crash. */
-    int self = platform_thread_id();
-    bool was_given = atomic_load(&fault->given_back);
-    bool back = was_given && atomic_load(&fault->giver) == self;
-    bool raised = back && info->si_code == SI_TKILL
-                  && info->si_pid == getpid();
-    if (came->turn && !raised && !(back && came->called)) {
-        fatal_report_once(fault, info, came->context);
+    struct chain *chain = chain_find(came->info->si_signo);
+    bool reported = inside != NULL && inside->reported;
+    bool turn = false;
+    if (!reported && (inside != NULL || !chain_asks_first(chain, came->info))) {
+        turn = fatal_take_turn();
+        if (!turn && !own && fatal_is_our_turn()) {
+            return;             /* sent to us while we report: we die anyway */
+        }
     }
-    struct sigaction next = fatal_next(fault);
-    if (back || came->called) {
-        next.sa_flags = 0;
-        next.sa_handler = SIG_DFL;
+    /* Asked now?  Then another thread's fault was repaired while we waited. */
+    if (!reported && inside == NULL && chain_asks_first(chain, came->info)) {
+        struct sigaction older = chain_older(chain);
+        if (turn) {
+            atomic_store(&fatal_turn, 0);
+        }
+        chain_pass(chain, &older, inside, false, came->info, came->context);
+        return;
     }
-    atomic_store(&fault->giver, self);
-    atomic_store(&fault->given_back, true);
-    atomic_store(&fault->handed, true);
-    sig_reraise(came->signum, info, &next);
-    bool dies = next.sa_handler == SIG_DFL;
-    /* In a vfork() child this memory is the parent's, which lives on. */
-    bool borrowed = getpid() != fatal_pid;
-    if (borrowed) {
-        atomic_store(&fault->given_back, was_given);
+    if (turn && (!stack_is_small(came->context)
+                 || !stack_call_on_spare(&stack_fatal_spare,
+                                         fatal_report_once, came))) {
+        fatal_report_once(came);
     }
-    if (came->turn && (borrowed || !dies)) {
-        atomic_store(&fatal_claim, 0);
-    }
+    fatal_hand_on(chain, came, inside, turn);
 }
 
 /* Was a signal caused by what this thread was just doing?  In a report that
@@ -358,163 +367,26 @@ fatal_is_own(const struct mem_session *session, const siginfo_t *info,
 }
 
 /* The handler of all fatal signals. */
-static void
+CPU_HANDLER static void
 on_fatal_signal(int signum, siginfo_t *info, void *context)
 {
     cpu_clear_flags();
     int saved_errno = errno;
     struct mem_session *session = mem_here;
+    struct fatal_signal came = {info, context};
     bool own = fatal_is_own(session, info, context);
+    (void)signum;
     /* A vfork() child that was killed in its report left its session here. */
     if (session != NULL && session->recover != NULL
         && own && session->pid == getpid()) {
         siglongjmp(*session->recover, 1);
     }
-    bool called = fatal_is_called(fault_find(signum), context);
-    struct fatal_signal came = {signum, info, context, called,
-                                fatal_take_turn()};
-    if (!came.turn && !own
-        && atomic_load(&fatal_claim) == platform_thread_id()) {
-        errno = saved_errno;
-        return;                 /* sent to us while we report: we die anyway */
-    }
-    if (came.turn && info->si_code > 0 && !called
-        && platform_handler_is(signum, on_older_signal)) {
-        /* Reported while we waited: the fault comes again, to the older. */
-        atomic_store(&fatal_claim, 0);
-        errno = saved_errno;
-        return;
-    }
-    if (!came.turn || !stack_is_small(context)
-        || !stack_call_on_spare(&stack_fatal_spare, fatal_handle, &came)) {
-        fatal_handle(&came);
-    }
+    fatal_handle(&came, chain_inside(context, __builtin_frame_address(0)),
+                 own);
     errno = saved_errno;
 }
 
-/* Call the older handler, as the kernel would have. */
-static void
-fatal_call_older(const struct sigaction *older, int signum, siginfo_t *info,
-                 void *context)
-{
-    if (older->sa_flags & SA_SIGINFO) {
-        older->sa_sigaction(signum, info, context);
-    }
-    else {
-        older->sa_handler(signum);
-    }
-}
-
-/* The older handler's turn, on the stack and with the mask that it asked for.
-   Where it repairs and returns it uses the signal as a tool, as a JVM does:
-   from now on it is asked first, and what it repairs is not reported.  Where
-   it puts another action in its place it gives up: then it is our turn. */
-static void
-on_older_signal(int signum, siginfo_t *info, void *context)
-{
-    struct mem_session *session = mem_here;
-    struct fault_signal *fault = fault_find(signum);
-    struct sigaction older = fault->previous, then, now;
-    sigset_t pending;
-    if (session != NULL && session->recover != NULL
-        && fatal_is_own(session, info, context)
-        && session->pid == getpid()) {
-        siglongjmp(*session->recover, 1);
-    }
-    bool reported = atomic_exchange(&fault->handed, false)
-                    && atomic_load(&fault->giver) == platform_thread_id();
-    bool nested = !reported && fatal_is_inside(fault, context);
-    if (!nested) {
-        atomic_store(&fault->giver, reported ? platform_thread_id() : 0);
-        atomic_store(&fault->calls, platform_thread_id());
-        atomic_store(&fault->caller, (uintptr_t)&older);
-    }
-    sigaction(signum, NULL, &then);
-    fatal_call_older(&older, signum, info, context);
-    int saved_errno = errno;
-    if (!nested) {
-        atomic_store(&fault->giver, 0);
-        atomic_store(&fault->caller, 0);
-    }
-    sigaction(signum, NULL, &now);
-    bool left = now.sa_sigaction != then.sa_sigaction
-                && now.sa_sigaction != on_older_signal
-                && now.sa_sigaction != on_fatal_signal
-                && atomic_load(&fatal_claim) != platform_thread_id()
-                && atomic_load(&fatal_request) != NULL;
-    if (left && now.sa_sigaction == older.sa_sigaction) {
-        now = fatal_next(fault);        /* it wants to stay, and says so */
-        sigaction(signum, &now, NULL);
-    }
-    else if (left && !reported && !nested) {
-        fault->previous = now;
-        atomic_store(&fault->given_back, false);
-        sig_install(signum, on_fatal_signal, SA_ONSTACK, NULL);
-        /* A fault that it left comes again.  What it raised is here. */
-        if (sigpending(&pending) == 0 && sigismember(&pending, signum) == 1) {
-            on_fatal_signal(signum, info, context);
-        }
-    }
-    errno = saved_errno;
-}
-
-/* Is our handler to be installed?  Not where it is, nor where a handler that
-   came after us may chain to it; but where somebody has set the default. */
-static bool
-fatal_is_due(const struct fault_signal *fault)
-{
-    struct sigaction now;
-    if (!fault->armed) {
-        return true;
-    }
-    if (sigaction(fault->signum, NULL, &now) < 0) {
-        return false;
-    }
-    if (atomic_load(&fault->given_back)
-        && (now.sa_sigaction == on_older_signal
-            || now.sa_sigaction == fault->previous.sa_sigaction)) {
-        return true;
-    }
-    return !sig_is_handler(&now);
-}
-
-/* Install the handlers that are not installed.  Returns -1 with errno, and
-   nothing changed, if one cannot be. */
-static int
-fatal_install(void)
-{
-    bool fresh[FAULT_COUNT] = {false};
-    for (size_t i = 0; i < FAULT_COUNT; i++) {
-        struct fault_signal *fault = &fault_signals[i];
-        if (!fatal_is_due(fault)) {
-            continue;
-        }
-        /* Known before it can be needed. */
-        if (!platform_handler_is(fault->signum, on_older_signal)
-            && !platform_handler_is(fault->signum, on_fatal_signal)) {
-            sigaction(fault->signum, NULL, &fault->previous);
-        }
-        atomic_store(&fault->given_back, false);
-        struct sigaction action;
-        memset(&action, 0, sizeof action);
-        action.sa_sigaction = on_fatal_signal;
-        action.sa_flags = SA_SIGINFO | SA_ONSTACK;
-        if (sigaction(fault->signum, &action, NULL) < 0) {
-            int error = errno;
-            while (i-- > 0) {
-                if (fresh[i]) {
-                    sigaction(fault_signals[i].signum,
-                              &fault_signals[i].previous, NULL);
-                    fault_signals[i].armed = false;
-                }
-            }
-            errno = error;
-            return -1;
-        }
-        fresh[i] = fault->armed = true;
-    }
-    return 0;
-}
+/* ---- Arming: the GIL is held ---- */
 
 /* The slot that is not in use. */
 static struct request *
@@ -529,11 +401,8 @@ static void
 fatal_wait_crash(void)
 {
     int64_t until = platform_now() + FATAL_WAIT_NS;
-    int owner;
     Py_BEGIN_ALLOW_THREADS
-    while ((owner = atomic_load(&fatal_claim)) != 0
-           && owner != platform_thread_id() && !platform_thread_is_gone(owner)
-           && platform_now() < until) {
+    while (fatal_others_turn() && platform_now() < until) {
         platform_sleep(FATAL_POLL_NS);
     }
     Py_END_ALLOW_THREADS
@@ -545,22 +414,18 @@ fatal_wait_crash(void)
 static int
 fatal_arm(struct request *request)
 {
+    /* It may still read the slot, and is not to meet our handler again. */
+    fatal_wait_crash();
     pthread_mutex_lock(&state_lock);
-    if (sink_is_any_open(fatal_slot())) {
-        /* Left open for a crash, which may still be reported from it. */
-        pthread_mutex_unlock(&state_lock);
-        fatal_wait_crash();
-        pthread_mutex_lock(&state_lock);
-    }
     struct request *before = atomic_load(&fatal_request);
     struct request *slot = fatal_slot();
     sink_close_all(slot);
     *slot = *request;
-    int result = fatal_install();
+    int result = chain_arm();
     int error = errno;
     if (result == 0) {
         atomic_store(&fatal_request, slot);
-        if (before != NULL && atomic_load(&fatal_claim) == 0) {
+        if (before != NULL && !fatal_others_turn()) {
             sink_close_all(before);
         }
     }
@@ -594,7 +459,7 @@ fatal_disarm(void)
     pthread_mutex_lock(&state_lock);
     struct request *request = atomic_exchange(&fatal_request, NULL);
     /* A crash that is being reported needs both, file and handlers. */
-    bool crashing = atomic_load(&fatal_claim) != 0;
+    bool crashing = fatal_others_turn();
     if (request != NULL && !crashing) {
         sink_close_all(request);
     }
@@ -606,13 +471,8 @@ fatal_disarm(void)
        the action that was there before. */
     bool idle = fatal_wait_readers() && !crashing;
     pthread_mutex_lock(&state_lock);
-    for (size_t i = 0; idle && i < FAULT_COUNT; i++) {
-        struct fault_signal *fault = &fault_signals[i];
-        if (fault->armed && atomic_load(&fatal_request) == NULL) {
-            sig_restore(fault->signum, on_fatal_signal, &fault->previous);
-            sig_restore(fault->signum, on_older_signal, &fault->previous);
-            fault->armed = false;
-        }
+    if (idle && atomic_load(&fatal_request) == NULL) {
+        chain_disarm();
     }
     mem_open_direct();
     pthread_mutex_unlock(&state_lock);
@@ -1164,7 +1024,7 @@ module_after_fork(void)
     pthread_mutex_init(&module_lock, NULL);
     later_forget();
     atomic_store(&report_door, 0);
-    atomic_store(&fatal_claim, 0);
+    atomic_store(&fatal_turn, 0);
     fatal_pid = getpid();
     mem_after_fork();
     atomic_store(&dump_memory_used, false);

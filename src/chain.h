@@ -1,22 +1,83 @@
-/* chain: who had a signal before us, and how it is raised again. */
+/* chain: who had a fatal signal before us, and how it gets it.
+
+   Everything may run inside a signal handler, but what says that it runs
+   under state_lock.  It never reports: that is faulthandler.c's part.
+
+   The states of one signal:
+
+     not armed <----- disable() ------- armed <---------------------------+
+         |                               ^ |                              |
+         +---------- enable() -----------+ | the signal comes             |
+                                           v                              |
+                                       reported                           |
+                                           |  who had it before us?       |
+             +-----------------------------+----------------+             |
+             | the default action          | SIG_IGN        | a handler   |
+             v                             |                v             |
+      SIG_DFL is put in place              |          it is called        |
+      and the handler returns              |                |             |
+             |          |                  |                | it returns  |
+             v          | the process      +----------------+------------>+
+        the process     | is number 1, and what was sent                  |
+           dies         | cannot kill it: SIG_DFL is not put in place     |
+                        +------------------------------------------------>+
+
+   - A fault comes again by itself when the handler returns, with the same
+     siginfo and registers.  What was sent is queued again with its siginfo.
+     Faults are not queued: valgrind takes a queued one for its own.
+   - An older handler that was given a fault, and after which the process
+     lives on, uses faults as a tool, as a Java machine does: from then on it
+     is asked before there is a report ("asked").  Where it puts the default
+     action back it has given up: we are armed again, and its fault, which
+     comes again, is reported.
+   - A debugger may discard the signal that was to kill.  Then the default
+     action is in place ("dying") until enable() is called or another signal
+     is reported: both arm again.
+
+   The older handler is called from ours.  Not installed for a moment in our
+   place, so that the kernel calls it: another thread's signals would meet it
+   there, and who installs ours again? */
 
 #ifndef FAULTHANDLER_CHAIN_H
 #define FAULTHANDLER_CHAIN_H
 
+#include "cpu.h"
+#include "fault.h"
+#include "mem.h"
 #include "platform.h"
+
+/* One signal's state.  The slots, older and armed are written under
+   state_lock and read by handlers: a slot that is in use is never written.
+   The flags are written by handlers, and cleared under state_lock. */
+struct chain {
+    struct sigaction slots[2];
+    _Atomic(const struct sigaction *) older;    /* who had it before us */
+    atomic_bool armed;          /* our handler was installed */
+    atomic_bool asked;          /* the older handler may repair faults */
+    atomic_bool spent;          /* the older handler does not want it again */
+    atomic_bool dying;          /* SIG_DFL is in place for a process to die */
+};
+
+static struct chain chains[FAULT_COUNT];
+
+static struct chain *
+chain_find(int signum)
+{
+    return &chains[fault_find(signum) - fault_signals];
+}
 
 /* Is the action a handler?  The kernel looks at the address alone: with
    SA_RESETHAND the flags stay as they were. */
 static bool
-sig_is_handler(const struct sigaction *action)
+chain_is_handler(const struct sigaction *action)
 {
     return action->sa_handler != SIG_DFL && action->sa_handler != SIG_IGN;
 }
 
 /* Install a handler, keep what was there.  Returns -1 with errno. */
 static int
-sig_install(int signum, void (*handler)(int, siginfo_t *, void *), int flags,
-            struct sigaction *previous)
+chain_install(int signum, void (*handler)(int, siginfo_t *, void *),
+              int flags, struct sigaction *previous)
 {
     struct sigaction action;
     memset(&action, 0, sizeof action);
@@ -29,40 +90,294 @@ sig_install(int signum, void (*handler)(int, siginfo_t *, void *), int flags,
 /* Put back what was there, if the action is still ours: a handler that came
    after us may rely on being there. */
 static void
-sig_restore(int signum, void (*handler)(int, siginfo_t *, void *),
-            const struct sigaction *previous)
+chain_restore(int signum, void (*handler)(int, siginfo_t *, void *),
+              const struct sigaction *previous)
 {
     if (platform_handler_is(signum, handler)) {
         sigaction(signum, previous, NULL);
     }
 }
 
-/* May run inside a handler.  Send the same signal to this thread again: it
-   comes when the handler returns, at the instruction that it interrupted.
-   Blocked until then, also where a newer handler with SA_NODEFER called
-   ours.  Returns -1 if it could not be sent. */
+/* Return what is to happen after us: the older action, or the default one
+   where there is none, or none any more. */
+static struct sigaction
+chain_older(const struct chain *chain)
+{
+    const struct sigaction *older = atomic_load(&chain->older);
+    struct sigaction action;
+    if (older != NULL && !atomic_load(&chain->spent)) {
+        return *older;
+    }
+    memset(&action, 0, sizeof action);
+    action.sa_handler = SIG_DFL;
+    return action;
+}
+
+/* Install our handler.  A system call that a survivor was in is restarted,
+   unless the older handler wants it to end.  Returns -1 with errno. */
 static int
-sig_send_again(int signum, siginfo_t *info)
+chain_put(int signum)
+{
+    struct sigaction older = chain_older(chain_find(signum));
+    int restart = chain_is_handler(&older) ? older.sa_flags & SA_RESTART
+                                           : SA_RESTART;
+    return chain_install(signum, mem_handler, SA_ONSTACK | restart, NULL);
+}
+
+/* ---- Calling the older handler ---- */
+
+/* A call of an older handler by ours, on the stack of the thread. */
+struct chain_call {
+    const struct chain_call *self;      /* else a jump has left this behind */
+    int signum;
+    const void *context;
+    bool reported;              /* there is a report of this signal */
+    bool ended;                 /* it has called ours, which ended the chain */
+};
+THREAD_LOCAL struct chain_call *chain_here;
+
+/* Return the call of an older handler that a signal comes from, or NULL.
+   Either the older handler calls ours, as the one before it: with the same
+   context, and our frame lies below the call.  Or it was interrupted.  A
+   handler that left by a jump has left its call behind on the stack. */
+static struct chain_call *
+chain_inside(const void *context, const void *our_frame)
+{
+    const stack_t *alternate = &((const ucontext_t *)context)->uc_stack;
+    struct chain_call *call = chain_here;
+    uintptr_t at = (uintptr_t)call, base = (uintptr_t)alternate->ss_sp;
+    uintptr_t sp = cpu_get_place(context).sp;
+    if (call == NULL) {
+        return NULL;
+    }
+    bool same_stack = (sp - base < alternate->ss_size)
+                      == (at - base < alternate->ss_size);
+    bool inside = context == call->context ? (uintptr_t)our_frame < at
+                                           : same_stack && sp < at;
+    return inside && call->self == call ? call : NULL;
+}
+
+/* Call the older handler as the kernel would have: with the mask that it
+   asked for, and once where it asked for that. */
+static void
+chain_call_older(struct chain *chain, const struct sigaction *older,
+                 int signum, siginfo_t *info, void *context)
+{
+    sigset_t one, mask;
+    sigemptyset(&one);
+    sigaddset(&one, signum);
+    pthread_sigmask(SIG_BLOCK, &older->sa_mask, &mask);
+    if (older->sa_flags & SA_NODEFER) {
+        pthread_sigmask(SIG_UNBLOCK, &one, NULL);
+    }
+    if (older->sa_flags & (int)SA_RESETHAND) {
+        atomic_store(&chain->spent, true);
+    }
+    if (older->sa_flags & SA_SIGINFO) {
+        older->sa_sigaction(signum, info, context);
+    }
+    else {
+        older->sa_handler(signum);
+    }
+    pthread_sigmask(SIG_SETMASK, &mask, NULL);
+}
+
+/* After the older handler has returned: where it has taken our place, or has
+   given up, take it again.  Where it put the default action back and raised
+   the signal, or leaves a fault that was reported, the process is to die. */
+static void
+chain_take_back(struct chain *chain, const struct sigaction *older,
+                const struct chain_call *call, const siginfo_t *info)
+{
+    struct sigaction now;
+    sigset_t pending;
+    sigemptyset(&pending);
+    if (call->ended || atomic_load(&chain->dying)
+        || !atomic_load(&chain->armed)
+        || sigaction(call->signum, NULL, &now) < 0) {
+        return;
+    }
+    if (now.sa_handler == SIG_DFL) {
+        sigpending(&pending);
+        if (call->reported && (info->si_code > 0 || sigismember(
+                                   &pending, call->signum) == 1)) {
+            return;
+        }
+        atomic_store(&chain->spent, true);
+        chain_put(call->signum);
+    }
+    else if (chain_is_handler(older)
+             && now.sa_sigaction == older->sa_sigaction) {
+        chain_put(call->signum);
+    }
+}
+
+/* Hand the signal to the older handler.  It may leave by a jump. */
+static void
+chain_pass(struct chain *chain, const struct sigaction *older,
+           const struct chain_call *inside, bool reported, siginfo_t *info,
+           void *context)
+{
+    struct chain_call *outer = inside != NULL ? chain_here : NULL;
+    struct chain_call call = {
+        .self = &call, .signum = info->si_signo, .context = context,
+        .reported = reported,
+    };
+    if (info->si_code > 0) {
+        atomic_store(&chain->asked, true);
+    }
+    chain_here = &call;
+    chain_call_older(chain, older, call.signum, info, context);
+    chain_here = outer;
+    call.self = NULL;
+    chain_take_back(chain, older, &call, info);
+}
+
+/* Is the older handler asked before this signal is reported? */
+static bool
+chain_asks_first(const struct chain *chain, const siginfo_t *info)
+{
+    struct sigaction older = chain_older(chain);
+    return info->si_code > 0 && chain_is_handler(&older)
+           && atomic_load(&chain->asked);
+}
+
+/* ---- The default action ---- */
+
+/* Send the same signal to this thread again: it comes when the handler
+   returns, at the instruction that it interrupted.  Blocked until then, also
+   where a newer handler with SA_NODEFER called ours. */
+static void
+chain_send_again(siginfo_t *info)
 {
     sigset_t one;
     sigemptyset(&one);
-    sigaddset(&one, signum);
+    sigaddset(&one, info->si_signo);
     pthread_sigmask(SIG_BLOCK, &one, NULL);
-    return platform_queue_signal(signum, info);
+    if (platform_queue_signal(info->si_signo, info) < 0) {
+        syscall(SYS_tgkill, getpid(), platform_thread_id(), info->si_signo);
+    }
 }
 
-/* May run inside a handler, as its last act.  Put the action back and send
-   the signal again.  The next handler, the parent and the core then see what
-   we saw. */
-static void
-sig_reraise(int signum, siginfo_t *info, const struct sigaction *action)
+/* The last act of a handler: let the default action happen when it returns.
+   Returns false if the process lives on, since what is sent to process 1 of a
+   namespace does not kill it, and we stay armed. */
+static bool
+chain_end(struct chain *chain, siginfo_t *info)
 {
-    sigaction(signum, action, NULL);
-    if (sig_send_again(signum, info) < 0
-        && (info->si_code <= 0 || signum == SIGABRT)) {
-        syscall(SYS_tgkill, getpid(), platform_thread_id(), signum);
+    struct sigaction action = {.sa_handler = SIG_DFL};
+    bool sent = info->si_code <= 0;
+    if (sent && getpid() == 1) {
+        return false;
     }
-    /* Where it could not be sent, a fault comes again by itself. */
+    atomic_store(&chain->dying, true);
+    sigaction(info->si_signo, &action, NULL);
+    if (sent) {
+        chain_send_again(info);
+    }
+    return true;
+}
+
+/* The process was to die and did not: install our handlers again. */
+static void
+chain_revive(void)
+{
+    for (size_t i = 0; i < FAULT_COUNT; i++) {
+        if (atomic_exchange(&chains[i].dying, false)) {
+            chain_put(fault_signals[i].signum);
+        }
+    }
+}
+
+/* ---- Arming: under state_lock ---- */
+
+/* Is our handler to be installed?  Not where it is, nor where a handler that
+   came after us may chain to it; but where somebody has set the default. */
+static bool
+chain_is_due(const struct chain *chain, int signum)
+{
+    struct sigaction now;
+    return !atomic_load(&chain->armed)
+           || (sigaction(signum, NULL, &now) == 0 && !chain_is_handler(&now));
+}
+
+/* Install our handler, with what is there as the older one: known before it
+   can be needed.  Returns -1 with errno. */
+static int
+chain_arm_one(struct chain *chain, int signum)
+{
+    struct sigaction *slot = &chain->slots[atomic_load(&chain->older)
+                                           == &chain->slots[0]];
+    if (sigaction(signum, NULL, slot) < 0) {
+        return -1;
+    }
+    if (slot->sa_sigaction != mem_handler && !atomic_load(&chain->dying)) {
+        atomic_store(&chain->older, slot);
+        atomic_store(&chain->asked, false);
+        atomic_store(&chain->spent, false);
+    }
+    atomic_store(&chain->dying, false);
+    if (chain_put(signum) < 0) {
+        return -1;
+    }
+    atomic_store(&chain->armed, true);
+    return 0;
+}
+
+/* Disarm one: put back what was there, if the action is still ours. */
+static void
+chain_disarm_one(struct chain *chain, int signum)
+{
+    struct sigaction older = chain_older(chain);
+    if (atomic_exchange(&chain->armed, false)) {
+        chain_restore(signum, mem_handler, &older);
+    }
+}
+
+/* Install the handlers that are not installed.  Returns -1 with errno, and
+   nothing changed, if one cannot be. */
+static int
+chain_arm(void)
+{
+    bool fresh[FAULT_COUNT] = {false};
+    for (size_t i = 0; i < FAULT_COUNT; i++) {
+        if (!chain_is_due(&chains[i], fault_signals[i].signum)) {
+            continue;
+        }
+        if (chain_arm_one(&chains[i], fault_signals[i].signum) < 0) {
+            int error = errno;
+            while (i-- > 0) {
+                if (fresh[i]) {
+                    chain_disarm_one(&chains[i], fault_signals[i].signum);
+                }
+            }
+            errno = error;
+            return -1;
+        }
+        fresh[i] = true;
+    }
+    return 0;
+}
+
+static void
+chain_disarm(void)
+{
+    for (size_t i = 0; i < FAULT_COUNT; i++) {
+        chain_disarm_one(&chains[i], fault_signals[i].signum);
+    }
+}
+
+/* At the interpreter's end: give back what was somebody's.  Where there was
+   the default action we stay, for crashes in what ends after it. */
+static void
+chain_give_back(void)
+{
+    for (size_t i = 0; i < FAULT_COUNT; i++) {
+        struct sigaction older = chain_older(&chains[i]);
+        if (older.sa_handler != SIG_DFL) {
+            chain_disarm_one(&chains[i], fault_signals[i].signum);
+        }
+    }
 }
 
 #endif

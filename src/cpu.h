@@ -19,6 +19,7 @@
    cpu_link                        where the last call returns to, or 0
    CPU_FRAME_RECORDS               is the return address beside the saved fp,
                                    at the lower end of the frame?
+   CPU_HANDLER                     what a signal handler's definition needs
    cpu_clear_flags                 flags that a handler must not inherit
    cpu_call_on                     call a function on another stack
 

@@ -8,6 +8,7 @@
 #define CPU_FP_NUMBER 29
 #define CPU_CODE_BYTES 4
 #define CPU_FRAME_RECORDS true
+#define CPU_HANDLER
 
 /* The kernel does not tell the exception: the signal and its code say all. */
 enum {

@@ -11,6 +11,7 @@
 #define CPU_FP_NUMBER 0
 #define CPU_CODE_BYTES 4
 #define CPU_FRAME_RECORDS false
+#define CPU_HANDLER
 /* One, so that loops over them are loops. */
 #define CPU_REGISTERS ((size_t)1)
 #define CPU_GENERAL ((size_t)1)

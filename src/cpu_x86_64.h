@@ -8,6 +8,9 @@
 #define CPU_FP_NUMBER 6
 #define CPU_CODE_BYTES 15
 #define CPU_FRAME_RECORDS false
+/* qemu-user 7.2 enters handlers with a stack that is not aligned to 16 bytes:
+   each handler aligns its own. */
+#define CPU_HANDLER __attribute__((force_align_arg_pointer))
 
 /* The processor's exceptions, by its own numbers. */
 enum {

@@ -15,17 +15,10 @@
 #include "platform.h"
 
 /* The fatal signals, in the order in which they are armed. */
-static struct fault_signal {
-    const int signum;
-    const char *const title;            /* the report of 1.0 */
-    const char *const library_title;    /* the running Python's */
-    bool armed;                 /* our handler was installed */
-    atomic_bool given_back;     /* it handed the signal to its predecessor */
-    atomic_int giver;           /* the thread in which it did */
-    atomic_bool handed;         /* ... and the older handler is to come */
-    atomic_uintptr_t caller;    /* the frame that calls it, */
-    atomic_int calls;           /* and the thread */
-    struct sigaction previous;
+static const struct fault_signal {
+    int signum;
+    const char *title;          /* the report of 1.0 */
+    const char *library_title;  /* the running Python's */
 } fault_signals[] = {
     {.signum = SIGBUS, .title = "Bus error",
      .library_title = "Bus error"},
@@ -40,7 +33,7 @@ static struct fault_signal {
 };
 #define FAULT_COUNT (sizeof fault_signals / sizeof *fault_signals)
 
-static struct fault_signal *
+static const struct fault_signal *
 fault_find(int signum)
 {
     for (size_t i = 0; i < FAULT_COUNT; i++) {
@@ -99,6 +92,15 @@ static bool
 fault_was_reported(const void *context)
 {
     return fault_is_inside(context, fault_printers, FAULT_PRINTERS);
+}
+
+/* Is the instruction one of abort()'s own?  Where the signal that it raises
+   does not kill, as in process 1, it ends the process by a fault. */
+static bool
+fault_ends_abort(const void *context)
+{
+    uintptr_t pc = cpu_get_place(context).pc;
+    return pc >= fault_abort.start && pc < fault_abort.end;
 }
 
 /* Has this thread called abort()?  The siginfo does not tell: it is the same

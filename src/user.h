@@ -7,6 +7,7 @@
 #define FAULTHANDLER_USER_H
 
 #include "chain.h"
+#include "cpu.h"
 #include "fault.h"
 #include "mem.h"
 #include "out.h"
@@ -130,7 +131,7 @@ on_user_chain(int signum, siginfo_t *info, void *context,
 static ucontext_t user_chained;
 
 /* The handler of registered signals. */
-static void
+CPU_HANDLER static void
 on_user_signal(int signum, siginfo_t *info, void *context)
 {
     int saved_errno = errno;
@@ -184,7 +185,7 @@ user_parse_signal(PyObject *argument)
 static int
 user_flags(const struct sigaction *previous, bool chain)
 {
-    if (chain && sig_is_handler(previous)) {
+    if (chain && chain_is_handler(previous)) {
         return previous->sa_flags & (SA_RESTART | SA_ONSTACK | SA_NODEFER
                                      | SA_NOCLDSTOP | SA_NOCLDWAIT);
     }
@@ -243,9 +244,9 @@ user_arm(int signum, struct user_request *request)
     }
     if (result == 0 && (before == NULL
                         || platform_handler_is(signum, on_user_signal))) {
-        result = sig_install(signum, on_user_signal,
-                             user_flags(&user->previous, request->chain),
-                             NULL);
+        result = chain_install(signum, on_user_signal,
+                               user_flags(&user->previous, request->chain),
+                               NULL);
     }
     error = errno;
     if (result == 0) {
@@ -333,7 +334,7 @@ user_unregister(PyObject *module, PyObject *number)
     pthread_mutex_lock(&state_lock);
     struct user_request *active = atomic_load(&user->active);
     if (active != NULL) {
-        sig_restore(signum, on_user_signal, &user->previous);
+        chain_restore(signum, on_user_signal, &user->previous);
         atomic_store(&user->active, NULL);
     }
     pthread_mutex_unlock(&state_lock);
