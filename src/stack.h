@@ -16,14 +16,36 @@
    .ci/callgraph.py bounds it at 12 KiB; the rest is for unwinding. */
 #define STACK_NEED (64 * 1024)
 
-/* Forbidden memory above: what is mapped first often lies right below the
+/* Forbidden memory above a slab: what is mapped first often lies right below a
    thread's own stack, and a large frame that reaches over the guard of that
    one must not come to rest here. */
 #define STACK_ABOVE (1024 * 1024)
 
-/* Stacks of ended threads, for the next ones. */
-#define STACK_POOL_SIZE 16
-static _Atomic(char *) stack_pool[STACK_POOL_SIZE];
+/* Stacks come in slabs: a mapping each would cost two or three a thread, of
+   the 65,530 that a process may have.
+
+     forbidden page | page, stack | page, stack | ... | forbidden memory
+
+   Where the kernel can (6.13 and newer) the pages between the stacks are
+   guards that cost no mapping; else a stack that overflows runs into its
+   neighbour's, most likely idle.  A slab is never
+   given back; the stacks of ended threads are for the next ones.  The first
+   slab is small: most programs have few threads. */
+#define STACK_SLABS 1024
+#define STACK_FIRST 8
+#define STACK_PER_SLAB 64
+#ifndef MADV_GUARD_INSTALL
+#  define MADV_GUARD_INSTALL 102
+#endif
+
+/* Bit n of free: stack n is nobody's.  A slab is published by its base; the
+   bits are set after that.  Both are changed by any thread, without a lock
+   that a fork() could keep. */
+struct stack_slab {
+    _Atomic(char *) base;       /* NULL: not mapped */
+    atomic_uint_fast64_t free;
+};
+static struct stack_slab stack_slabs[STACK_SLABS];
 
 static size_t stack_page, stack_room;
 static size_t stack_size;       /* the room without the thread's note */
@@ -36,47 +58,123 @@ struct stack_spare {
 };
 static struct stack_spare stack_fatal_spare, stack_user_spare;
 
-/* Map a stack between forbidden memory.  Returns NULL if there is none. */
-static char *
-stack_map(void)
+static size_t
+stack_count(const struct stack_slab *slab)
 {
-    size_t size = stack_page + stack_room + STACK_ABOVE;
-    char *guard = mmap(NULL, size, PROT_NONE,
-                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
-    if (guard == MAP_FAILED) {
-        return NULL;
-    }
-    if (mprotect(guard + stack_page, stack_room,
-                 PROT_READ | PROT_WRITE) < 0) {
-        munmap(guard, size);
-        return NULL;
-    }
-    return guard + stack_page;
+    return slab == stack_slabs ? STACK_FIRST : STACK_PER_SLAB;
 }
 
+/* The lowest address of a stack. */
+static char *
+stack_address(const struct stack_slab *slab, size_t n)
+{
+    return atomic_load(&slab->base) + n * (stack_page + stack_room)
+           + stack_page;
+}
+
+/* May so much more of the address space be taken?  Where it is limited, our
+   stacks are to leave the rest to the threads' own. */
+static bool
+stack_is_affordable(size_t index, size_t size)
+{
+    struct rlimit limit;
+    return getrlimit(RLIMIT_AS, &limit) < 0 || limit.rlim_cur == RLIM_INFINITY
+           || index == 0 || (index + 1) * size <= limit.rlim_cur / 16;
+}
+
+/* Map a slab with n stacks.  Returns NULL if there is none. */
+static char *
+stack_map(size_t index, size_t n)
+{
+    size_t one = stack_page + stack_room;
+    size_t size = stack_page + n * one + STACK_ABOVE;
+    char *low = !stack_is_affordable(index, size) ? MAP_FAILED
+                : mmap(NULL, size, PROT_NONE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
+    if (low == MAP_FAILED) {
+        return NULL;
+    }
+    char *base = low + stack_page;
+    if (mprotect(base, n * one, PROT_READ | PROT_WRITE) < 0) {
+        munmap(low, size);
+        return NULL;
+    }
+    madvise(base, n * one, MADV_NOHUGEPAGE);
+    for (size_t i = 0; i < n; i++) {
+        madvise(base + i * one, stack_page, MADV_GUARD_INSTALL);
+    }
+    return base;
+}
+
+/* Take a stack of a slab.  Returns NULL if all are taken. */
+static char *
+stack_take_from(struct stack_slab *slab)
+{
+    uint_fast64_t free = atomic_load(&slab->free);
+    while (free != 0) {
+        if (atomic_compare_exchange_weak(&slab->free, &free,
+                                         free & (free - 1))) {
+            return stack_address(slab, (size_t)__builtin_ctzll(free));
+        }
+    }
+    return NULL;
+}
+
+/* Map a slab and keep its first stack.  Where another thread was faster the
+   stack is one of its slab. */
+static char *
+stack_add_slab(struct stack_slab *slab)
+{
+    size_t n = stack_count(slab);
+    size_t size = stack_page + n * (stack_page + stack_room) + STACK_ABOVE;
+    char *base = stack_map((size_t)(slab - stack_slabs), n), *nothing = NULL;
+    if (base == NULL) {
+        return NULL;
+    }
+    if (!atomic_compare_exchange_strong(&slab->base, &nothing, base)) {
+        munmap(base - stack_page, size);
+        return stack_take_from(slab);
+    }
+    atomic_store(&slab->free, (UINT64_MAX >> (64 - n)) & ~UINT64_C(1));
+    return stack_address(slab, 0);
+}
+
+/* Take a stack.  Returns NULL if there is none to be had. */
 static char *
 stack_take(void)
 {
-    for (int i = 0; i < STACK_POOL_SIZE; i++) {
-        char *base = atomic_load(&stack_pool[i]);
-        if (base != NULL
-            && atomic_compare_exchange_strong(&stack_pool[i], &base, NULL)) {
-            return base;
+    char *base = NULL;
+    for (size_t i = 0; i < STACK_SLABS && base == NULL; i++) {
+        struct stack_slab *slab = &stack_slabs[i];
+        bool mapped = atomic_load(&slab->base) != NULL;
+        base = mapped ? stack_take_from(slab) : stack_add_slab(slab);
+        if (base == NULL && !mapped) {
+            break;
         }
     }
-    return stack_map();
+    return base;
 }
 
+/* Give a stack back.  Slabs that only a crowd needs keep no memory. */
 static void
-stack_give(char *base)
+stack_give(char *stack)
 {
-    for (int i = 0; i < STACK_POOL_SIZE; i++) {
-        char *empty = NULL;
-        if (atomic_compare_exchange_strong(&stack_pool[i], &empty, base)) {
+    size_t one = stack_page + stack_room;
+    for (size_t i = 0; i < STACK_SLABS; i++) {
+        struct stack_slab *slab = &stack_slabs[i];
+        char *base = atomic_load(&slab->base);
+        if (base == NULL) {
+            return;
+        }
+        size_t n = (size_t)(stack - base) / one;
+        if (stack >= base && n < stack_count(slab)) {
+            if (i > 1) {
+                madvise(stack, stack_room, MADV_DONTNEED);
+            }
+            atomic_fetch_or(&slab->free, UINT64_C(1) << n);
             return;
         }
     }
-    munmap(base - stack_page, stack_page + stack_room + STACK_ABOVE);
 }
 
 /* A thread ends: take its alternate stack away, if it is still ours. */
@@ -91,64 +189,16 @@ stack_on_exit(void *note)
     stack_give(base);
 }
 
-/* Does a segment hold this description of a stack? */
-static bool
-stack_is_noted(uintptr_t at, uintptr_t end, const stack_t *stack)
-{
-    const size_t align = _Alignof(stack_t);
-    at = (at + align - 1) / align * align;
-    for (; at + sizeof *stack <= end; at += align) {
-        const stack_t *note = (const stack_t *)at;
-        if (note->ss_sp == stack->ss_sp && note->ss_flags == stack->ss_flags
-            && note->ss_size == stack->ss_size) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* For each loaded object: is it noted where the interpreter has its statics?
-   Returns 0 for all other objects, else 1 or 2 for no or yes. */
-static int
-stack_search(struct dl_phdr_info *object, size_t size, void *stack)
-{
-    const uintptr_t code = (uintptr_t)PyMem_Malloc;
-    bool interpreter = false, noted = false;
-    (void)size;
-    for (int i = 0; i < object->dlpi_phnum; i++) {
-        const ElfW(Phdr) *part = &object->dlpi_phdr[i];
-        interpreter |= part->p_type == PT_LOAD
-                       && code - object->dlpi_addr - part->p_vaddr
-                          < part->p_memsz;
-    }
-    for (int i = 0; interpreter && i < object->dlpi_phnum; i++) {
-        const ElfW(Phdr) *part = &object->dlpi_phdr[i];
-        uintptr_t at = object->dlpi_addr + part->p_vaddr;
-        noted |= part->p_type == PT_LOAD && (part->p_flags & PF_W)
-                 && stack_is_noted(at, at + part->p_memsz, stack);
-    }
-    return interpreter ? 1 + noted : 0;
-}
-
-/* Is this the builtin module's alternate stack?  It gives the main thread
-   one, in 3.8 always, later when it is armed at start-up, and leaves it
-   there: small, and without a guard page.  Not told by its size, which others
-   take as well: the builtin keeps what it gave to sigaltstack(). */
-static bool
-stack_is_builtin(stack_t *stack)
-{
-    return platform_list_objects(stack_search, stack) == 2;
-}
-
 /* Give the calling thread an alternate stack, unless it has one: another
-   owner's is never replaced.  Without one, a stack overflow goes unreported;
-   everything else works. */
+   owner's is never replaced, the builtin module's small one neither.  On a
+   small one a report is written on the spare stack.  Without one, a stack
+   overflow goes unreported; everything else works. */
 static void
 stack_install(void)
 {
     stack_t now;
     if (!thread_note_key_made || sigaltstack(NULL, &now) < 0
-        || !(now.ss_flags & SS_DISABLE || stack_is_builtin(&now))) {
+        || !(now.ss_flags & SS_DISABLE)) {
         return;
     }
     /* Somebody may have switched it off: then it is still there. */
@@ -180,8 +230,8 @@ stack_init(void)
     stack_page = (size_t)sysconf(_SC_PAGESIZE);
     stack_room = (need + stack_page - 1) / stack_page * stack_page;
     stack_size = stack_room - sizeof(struct thread_note);
-    stack_fatal_spare.base = stack_map();
-    stack_user_spare.base = stack_map();
+    stack_fatal_spare.base = stack_take();
+    stack_user_spare.base = stack_take();
     thread_note_key_made = pthread_key_create(&thread_note_key,
                                               stack_on_exit) == 0;
 }
