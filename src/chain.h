@@ -58,12 +58,12 @@ struct chain {
     atomic_bool dying;          /* SIG_DFL is in place for a process to die */
 };
 
-static struct chain chains[FAULT_COUNT];
+static struct chain chain_states[FAULT_COUNT];
 
 static struct chain *
 chain_find(int signum)
 {
-    return &chains[fault_find(signum) - fault_signals];
+    return &chain_states[fault_find(signum) - fault_signals];
 }
 
 /* Is the action a handler?  The kernel looks at the address alone: with
@@ -283,7 +283,7 @@ static void
 chain_revive(void)
 {
     for (size_t i = 0; i < FAULT_COUNT; i++) {
-        if (atomic_exchange(&chains[i].dying, false)) {
+        if (atomic_exchange(&chain_states[i].dying, false)) {
             chain_put(fault_signals[i].signum);
         }
     }
@@ -341,14 +341,14 @@ chain_arm(void)
 {
     bool fresh[FAULT_COUNT] = {false};
     for (size_t i = 0; i < FAULT_COUNT; i++) {
-        if (!chain_is_due(&chains[i], fault_signals[i].signum)) {
+        if (!chain_is_due(&chain_states[i], fault_signals[i].signum)) {
             continue;
         }
-        if (chain_arm_one(&chains[i], fault_signals[i].signum) < 0) {
+        if (chain_arm_one(&chain_states[i], fault_signals[i].signum) < 0) {
             int error = errno;
             while (i-- > 0) {
                 if (fresh[i]) {
-                    chain_disarm_one(&chains[i], fault_signals[i].signum);
+                    chain_disarm_one(&chain_states[i], fault_signals[i].signum);
                 }
             }
             errno = error;
@@ -363,7 +363,7 @@ static void
 chain_disarm(void)
 {
     for (size_t i = 0; i < FAULT_COUNT; i++) {
-        chain_disarm_one(&chains[i], fault_signals[i].signum);
+        chain_disarm_one(&chain_states[i], fault_signals[i].signum);
     }
 }
 
@@ -373,9 +373,9 @@ static void
 chain_give_back(void)
 {
     for (size_t i = 0; i < FAULT_COUNT; i++) {
-        struct sigaction older = chain_older(&chains[i]);
+        struct sigaction older = chain_older(&chain_states[i]);
         if (older.sa_handler != SIG_DFL) {
-            chain_disarm_one(&chains[i], fault_signals[i].signum);
+            chain_disarm_one(&chain_states[i], fault_signals[i].signum);
         }
     }
 }
