@@ -1014,7 +1014,7 @@ faulthandler__fatal_error_c_thread(PyObject *module, PyObject *args)
 
 
 static pthread_mutex_t module_lock = PTHREAD_MUTEX_INITIALIZER;
-static bool module_at_exit_set;
+static atomic_bool module_at_exit_set;
 
 /* A child of fork() has one thread, and none of the claims of the others. */
 static void
@@ -1028,8 +1028,7 @@ module_after_fork(void)
     fatal_pid = getpid();
     mem_after_fork();
     atomic_store(&dump_memory_used, false);
-    atomic_store(&stack_fatal_spare.thread, 0);
-    atomic_store(&stack_user_spare.thread, 0);
+    stack_after_fork();
 }
 
 /* Note the code of the functions that print a traceback and abort. */
@@ -1075,14 +1074,26 @@ module_init_process(void)
     return result;
 }
 
-/* The watchdog must not outlive the interpreter that it looks at. */
+/* The watchdog must not outlive the interpreter that it looks at.  A host that
+   had handlers of its own gets them back. */
 static void
 module_at_exit(void)
 {
-    module_at_exit_set = false;
+    atomic_store(&module_at_exit_set, false);
     later_replace(NULL);
+    chain_give_back();
 }
 
+/* Ask for that, once for each life of the interpreter. */
+static void
+module_ask_at_exit(void)
+{
+    if (PyThreadState_Get()->interp == PyInterpreterState_Main()
+        && !atomic_exchange(&module_at_exit_set, true)
+        && Py_AtExit(module_at_exit) < 0) {
+        atomic_store(&module_at_exit_set, false);
+    }
+}
 
 /* Add the context variable to the module. */
 static int
@@ -1098,7 +1109,7 @@ module_add_context(PyObject *module)
 }
 
 /* Importing arms, unless something has: the settings of an earlier enable()
-   stay. */
+   stay, also those of the interpreter that has ended in this process. */
 static int
 module_exec(PyObject *module)
 {
@@ -1109,10 +1120,7 @@ module_exec(PyObject *module)
         || module_add_context(module) < 0) {
         return -1;
     }
-    if (!module_at_exit_set
-        && PyThreadState_Get()->interp == PyInterpreterState_Main()) {
-        module_at_exit_set = Py_AtExit(module_at_exit) == 0;
-    }
+    module_ask_at_exit();
     if (atomic_load(&fatal_request) == NULL) {
         memset(&request, 0, sizeof request);
         sink_standard_error(&request.sink);
@@ -1120,6 +1128,11 @@ module_exec(PyObject *module)
             PyErr_SetFromErrno(PyExc_OSError);
             return -1;
         }
+    }
+    else {
+        pthread_mutex_lock(&state_lock);
+        chain_arm_again();
+        pthread_mutex_unlock(&state_lock);
     }
     if (!cpython.frames_known) {
         cpython.frames_known = selftest_agrees();

@@ -368,7 +368,8 @@ chain_disarm(void)
 }
 
 /* At the interpreter's end: give back what was somebody's.  Where there was
-   the default action we stay, for crashes in what ends after it. */
+   the default action we stay, for crashes in what ends after it.  Without the
+   lock: a thread that the interpreter stopped may hold it. */
 static void
 chain_give_back(void)
 {
@@ -376,6 +377,17 @@ chain_give_back(void)
         struct sigaction older = chain_older(&chain_states[i]);
         if (older.sa_handler != SIG_DFL) {
             chain_disarm_one(&chain_states[i], fault_signals[i].signum);
+        }
+    }
+}
+
+/* Arm what was given back, for the next interpreter. */
+static void
+chain_arm_again(void)
+{
+    for (size_t i = 0; i < FAULT_COUNT; i++) {
+        if (!atomic_load(&chain_states[i].armed)) {
+            chain_arm_one(&chain_states[i], fault_signals[i].signum);
         }
     }
 }

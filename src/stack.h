@@ -236,6 +236,33 @@ stack_init(void)
                                               stack_on_exit) == 0;
 }
 
+/* In a forked child: its one thread has its stack, the spare ones are free,
+   and so are those of the threads that it does not have. */
+static void
+stack_after_fork(void)
+{
+    char *note = thread_note_key_made ? pthread_getspecific(thread_note_key)
+                                      : NULL;
+    char *kept[] = {stack_fatal_spare.base, stack_user_spare.base,
+                    note == NULL ? NULL : note - stack_size};
+    atomic_store(&stack_fatal_spare.thread, 0);
+    atomic_store(&stack_user_spare.thread, 0);
+    for (size_t i = 0; i < STACK_SLABS; i++) {
+        struct stack_slab *slab = &stack_slabs[i];
+        if (atomic_load(&slab->base) == NULL) {
+            return;
+        }
+        uint64_t free = UINT64_MAX >> (64 - stack_count(slab));
+        for (size_t n = 0; n < stack_count(slab); n++) {
+            char *stack = stack_address(slab, n);
+            if (stack == kept[0] || stack == kept[1] || stack == kept[2]) {
+                free &= ~(UINT64_C(1) << n);
+            }
+        }
+        atomic_store(&slab->free, free);
+    }
+}
+
 /* Note the name of a thread that the threading module starts: its function is
    Thread._bootstrap, of the thread's object.  No code of a user runs. */
 static void
@@ -366,16 +393,17 @@ stack_wrap_function(PyObject *args)
 }
 
 /* The interpreter's start functions: start_new_thread() and its older name
-   take no keywords, start_joinable_thread() of 3.13+ does. */
-static PyCFunction stack_start_plain;
-static PyCFunctionWithKeywords stack_start_joinable;
+   take no keywords, start_joinable_thread() of 3.13+ does.  Set before ours is
+   in the table, which other threads may be reading. */
+static _Atomic(PyCFunction) stack_start_plain;
+static _Atomic(PyCFunctionWithKeywords) stack_start_joinable;
 
 static PyObject *
 stack_call_plain(PyObject *module, PyObject *args)
 {
     PyObject *wrapped = stack_wrap_function(args);
     PyObject *result = wrapped == NULL ? NULL
-                       : stack_start_plain(module, wrapped);
+                       : atomic_load(&stack_start_plain)(module, wrapped);
     Py_XDECREF(wrapped);
     return result;
 }
@@ -385,7 +413,8 @@ stack_call_joinable(PyObject *module, PyObject *args, PyObject *kwargs)
 {
     PyObject *wrapped = stack_wrap_function(args);
     PyObject *result = wrapped == NULL ? NULL
-                       : stack_start_joinable(module, wrapped, kwargs);
+                       : atomic_load(&stack_start_joinable)(module, wrapped,
+                                                            kwargs);
     Py_XDECREF(wrapped);
     return result;
 }
@@ -396,20 +425,21 @@ stack_wrap_starter(PyMethodDef *def)
 {
     PyCFunction joinable =
         (PyCFunction)(void (*)(void))stack_call_joinable;
+    PyCFunction now = __atomic_load_n(&def->ml_meth, __ATOMIC_ACQUIRE);
+    PyCFunction known = atomic_load(&stack_start_plain);
     bool is_plain = strcmp(def->ml_name, "start_new_thread") == 0
                     || strcmp(def->ml_name, "start_new") == 0;
     bool is_joinable = strcmp(def->ml_name, "start_joinable_thread") == 0;
-    if (is_plain && def->ml_flags == METH_VARARGS
-        && def->ml_meth != stack_call_plain
-        && (stack_start_plain == NULL || stack_start_plain == def->ml_meth)) {
-        stack_start_plain = def->ml_meth;
-        def->ml_meth = stack_call_plain;
+    if (is_plain && def->ml_flags == METH_VARARGS && now != stack_call_plain
+        && (known == NULL || known == now)) {
+        atomic_store(&stack_start_plain, now);
+        __atomic_store_n(&def->ml_meth, stack_call_plain, __ATOMIC_RELEASE);
     }
     else if (is_joinable && def->ml_flags == (METH_VARARGS | METH_KEYWORDS)
-             && def->ml_meth != joinable) {
-        stack_start_joinable =
-            (PyCFunctionWithKeywords)(void (*)(void))def->ml_meth;
-        def->ml_meth = joinable;
+             && now != joinable) {
+        atomic_store(&stack_start_joinable,
+                     (PyCFunctionWithKeywords)(void (*)(void))now);
+        __atomic_store_n(&def->ml_meth, joinable, __ATOMIC_RELEASE);
     }
 }
 
