@@ -332,7 +332,8 @@ fatal_handle(struct fatal_signal *came, struct chain_call *inside, bool own)
     struct chain *chain = chain_find(came->info->si_signo);
     bool reported = inside != NULL && inside->reported;
     bool turn = false;
-    if (!reported && (inside != NULL || !chain_asks_first(chain, came->info))) {
+    bool asks = inside == NULL && chain_asks_first(chain, came->info);
+    if (!reported && !asks) {
         turn = fatal_take_turn();
         if (!turn && !own && fatal_is_our_turn()) {
             return;             /* sent to us while we report: we die anyway */

@@ -159,7 +159,7 @@ CALLS = {
     "the older handler": call("the user asked for it, or the kernel would"
                               " have called it", stack=0,
                               only=["on_user_signal", "on_user_chain",
-                                    "on_older_signal"]),
+                                    "on_fatal_signal"]),
     "waitpid": call("on the list"),
     "write": call("on the list"),
 }
@@ -201,8 +201,8 @@ INDIRECT = {
         "report_mixed_stack", "report_modules",
         "report_objects", "report_origin", "report_registers",
         "report_thread_marks", "report_threads", "report_title"],
-    "stack_on_spare": ["fatal_handle", "on_user_report"],
-    "fatal_call_older": ["the older handler"],
+    "stack_on_spare": ["fatal_report_once", "on_user_report"],
+    "chain_call_older": ["the older handler"],
     "on_user_chain": ["the older handler"],
 }
 if LIBBACKTRACE:

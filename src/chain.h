@@ -346,9 +346,10 @@ chain_arm(void)
         }
         if (chain_arm_one(&chain_states[i], fault_signals[i].signum) < 0) {
             int error = errno;
-            while (i-- > 0) {
-                if (fresh[i]) {
-                    chain_disarm_one(&chain_states[i], fault_signals[i].signum);
+            for (size_t j = 0; j < i; j++) {
+                if (fresh[j]) {
+                    chain_disarm_one(&chain_states[j],
+                                     fault_signals[j].signum);
                 }
             }
             errno = error;

@@ -8,9 +8,9 @@ from signal import SIGABRT, SIGFPE, SIGILL, SIGSEGV
 import pytest
 
 from helpers import (
-    FULL_PIPE, PYTHON, SANITIZED, SIGNALS, X86_64, block, check,
-    compile_library, crash, few_versions, python, report, run, status_name,
-    write_file)
+    FULL_PIPE, LIMIT, PYTHON, SANITIZED, SIGNALS, X86_64, block, check,
+    compile_library, crash, environment, few_versions, python, report, run,
+    status_name, write_file)
 
 
 def library():
@@ -277,6 +277,168 @@ def test_chain_in_a_circle():
         Stack (most recent call first):
           File "<string>", line 7 in <module>
     '''))
+
+
+# ---- Signals that do not kill ----------------------------------------------
+
+# The oldest frames of a thread of threading.
+THREAD_FRAMES = '''\
+  File "…/threading.py", line … in run
+  File "…/threading.py", line … in _bootstrap_inner
+  File "…/threading.py", line … in _bootstrap
+'''
+
+
+def process_1(code, **options):
+    """Run code that imports namespace, where the kernel permits it."""
+    child = python(code, **options)
+    if child.status == 77:
+        pytest.skip("needs the right to make a namespace")
+    return child
+
+
+def test_process_1_survives():
+    """Default actions of what is sent do not kill it: each is reported."""
+    child = process_1("""
+        import faulthandler, os, signal, threading
+        from namespace import as_process_1
+        faulthandler.enable(all_threads=False, c_stack=False)
+        def send(signum):
+            signal.pthread_kill(threading.get_ident(), signum)
+        def work():
+            send(6), send(6), send(6)
+            thread = threading.Thread(target=send, args=(7,))
+            thread.start()
+            thread.join()
+            faulthandler.disable()
+            faulthandler.enable(all_threads=False, c_stack=False)
+            faulthandler.sigsegv()
+        print(as_process_1(work))
+    """)
+    assert (child.status, child.out) == (0, "11\n"), child
+    assert child.seconds < LIMIT
+    callers = ('  File "namespace.py", line 18 in as_process_1\n'
+               '  File "<string>", line 14 in <module>\n')
+    assert child.err == 3 * (block("""
+        Fatal Python error: Aborted
+
+        Stack (most recent call first):
+          File "<string>", line 5 in send
+          File "<string>", line 7 in work
+    """) + callers) + block("""
+        Fatal Python error: Bus error
+
+        Stack (most recent call first):
+          File "<string>", line 5 in send
+    """) + THREAD_FRAMES + block("""
+        Fatal Python error: Segmentation fault
+
+        Stack (most recent call first):
+          File "<string>", line 13 in work
+    """) + callers
+
+
+def test_process_1_aborts():
+    """abort() ends it by a fault: one report, the same death as without."""
+    code = """
+        import faulthandler, os
+        from namespace import as_process_1
+        print(as_process_1(os.abort))
+    """
+    child = process_1(code)
+    plain = process_1(code, env=environment(FAULTHANDLER_USE_STDLIB="1"))
+    assert child.err.count("Fatal Python error: ") == 1
+    assert child.err.startswith("Fatal Python error: Aborted\n\n"), child
+    assert child.out == plain.out == ("11\n" if X86_64 else plain.out)
+
+
+def test_process_1_is_signalled_from_outside():
+    """docker kill --signal=ABRT: a report, and it lives."""
+    child = process_1("""
+        import faulthandler, os, time
+        from namespace import as_process_1
+        faulthandler.enable(all_threads=False, c_stack=False)
+        reader, writer = os.pipe()
+        def work():
+            os.write(writer, b"x")
+            os.read(reader2, 1)
+            faulthandler.sigsegv()
+        def outside(pid):
+            os.read(reader, 1)
+            os.kill(pid, 6)
+            os.kill(pid, 6)
+            os.write(writer2, b"x")
+        reader2, writer2 = os.pipe()
+        print(as_process_1(work, outside))
+    """)
+    assert child.out == "11\n", child
+    titles = re.findall("Fatal Python error: (.*)", child.err)
+    # Two that come at once are one.
+    assert titles in (["Aborted", "Segmentation fault"],
+                      ["Aborted", "Aborted", "Segmentation fault"]), child
+
+
+@pytest.mark.parametrize("older", ["signal.SIG_IGN", "lambda *a: None"])
+def test_signals_that_do_not_kill(older):
+    """Three of them, three reports, also of another thread; armed still."""
+    child = python("""
+        import faulthandler, os, signal, threading
+        faulthandler.disable()
+        signal.signal(signal.SIGBUS, %s)
+        faulthandler.enable(all_threads=False, c_stack=False)
+        def send():
+            signal.pthread_kill(threading.get_ident(), signal.SIGBUS)
+        for n in range(2):
+            send()
+        thread = threading.Thread(target=send)
+        thread.start()
+        thread.join()
+        faulthandler.sigsegv()
+    """ % older)
+    assert status_name(child.status) == "-SIGSEGV", child
+    assert child.seconds < LIMIT
+    sent = block("""
+        Fatal Python error: Bus error
+
+        Stack (most recent call first):
+          File "<string>", line 6 in send
+    """)
+    assert child.err == (
+        2 * (sent + '  File "<string>", line 8 in <module>\n')
+        + sent + THREAD_FRAMES + block("""
+            Fatal Python error: Segmentation fault
+
+            Stack (most recent call first):
+              File "<string>", line 12 in <module>
+        """))
+
+
+@pytest.mark.skipif(not shutil.which("gdb") or SANITIZED, reason="needs gdb")
+@pytest.mark.parametrize("again", [
+    "faulthandler.enable(all_threads=False, c_stack=False)",
+    "time.sleep(1.1)"])
+def test_signal_that_a_debugger_discards(again):
+    """The next crash is reported: of the same signal where the module is
+    armed again, else of another one."""
+    write_file("discards.py", block("""
+        import faulthandler, os, signal, threading, time
+        faulthandler.enable(all_threads=False, c_stack=False)
+        def send(signum):
+            signal.pthread_kill(threading.get_ident(), signum)
+        send(signal.SIGBUS)
+        %s
+        send(signal.SIGBUS if "enable" in %r else signal.SIGFPE)
+    """ % (again, again)))
+    child = run("gdb", "-nx", "-batch", "-ex", "set startup-with-shell off",
+                "-ex", "handle SIGABRT nostop noprint nopass",
+                "-ex", "run", "-ex", "continue", "-ex", "signal 0",
+                "-ex", "continue", "-ex", "continue",
+                "--args", PYTHON, "discards.py")
+    if "received signal SIGBUS" not in child.out:
+        pytest.skip("gdb cannot run the interpreter here")
+    text = child.out + child.err
+    assert text.count("Fatal Python error: ") == 2, child
+    assert re.search(r"terminated with signal SIG(BUS|FPE)", text), child
 
 
 def test_crash_in_destructor():

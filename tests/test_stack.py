@@ -166,51 +166,138 @@ def test_many_threads():
     assert (child.status, child.out) == (0, "True\n")
 
 
-def test_alternate_stack():
-    """It is mapped with a forbidden page below, and large enough."""
-    mapped_stack()
-
-
-def test_alternate_stack_of_the_builtin():
-    """The builtin's, smaller and in the heap, is replaced by ours."""
-    mapped_stack(PYTHONFAULTHANDLER="1")
-
-
-def mapped_stack(**changes):
-    """It is mapped with a forbidden page below, and large enough."""
+def test_alternate_stacks():
+    """Each is large enough, with a forbidden page or a guard below."""
     child = python("""
-        import ctypes, faulthandler, os
-        class Stack(ctypes.Structure):
-            _fields_ = [("start", ctypes.c_size_t),
-                        ("flags", ctypes.c_int),
-                        ("size", ctypes.c_size_t)]
-        stack = Stack()
-        ctypes.CDLL(None).sigaltstack(None, ctypes.byref(stack))
-        below = above = None
-        for line in open("/proc/self/maps"):
-            first, last = (int(n, 16) for n in line.split()[0].split("-"))
-            if last == stack.start:
-                below = line.split()[1]
-            if first == stack.start:
-                above = line.split()[1]
-        print(stack.flags, stack.size >= 65536, below, above)
-    """, env=environment(**changes))
-    assert child.out == "0 True ---p rw-p\n"
+        import ctypes, faulthandler, os, threading
+        libc = ctypes.CDLL(None)
+        reader, writer = os.pipe()
+        stacks = []
+        def readable(address):
+            return libc.write(writer, ctypes.c_void_p(address), 1) == 1
+        def work():
+            stack = (ctypes.c_size_t * 3)()
+            libc.sigaltstack(None, stack)
+            start, flags, size = stack
+            # Before Linux 6.13 the next stack's end may lie below.
+            kernel = tuple(map(int, os.uname().release.split(".")[:2]))
+            stacks.append((flags & 0xffffffff, size >= 65536,
+                           readable(start), readable(start + size - 1),
+                           readable(start - 1) and kernel >= (6, 13)))
+        threads = [threading.Thread(target=work) for n in range(100)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        print(len(stacks), set(stacks))
+    """)
+    assert child.out == "100 {(0, True, True, True, False)}\n"
+
+
+# Start threads until there are so many, or no more.  Print how many, and
+# the process's mappings.
+START_THREADS = """
+    import _thread, faulthandler, os, resource, sys, threading
+    limit, count = int(sys.argv[1]), int(sys.argv[2])
+    if limit:
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+        threading.stack_size(65536)
+    os.close(2)         # threads say there that they have no memory
+    lock = threading.Lock()
+    lock.acquire()
+    started = 0
+    try:
+        while started < count:
+            _thread.start_new_thread(lock.acquire, ())
+            started += 1
+    except (MemoryError, RuntimeError):
+        pass
+    lines = 0
+    if not limit:
+        with open("/proc/self/maps") as file:
+            lines = sum(1 for line in file)
+    os.write(1, b"%d %d" % (started, lines))
+    os._exit(0)
+"""
+
+
+def start_threads(limit, count, **changes):
+    """How many threads start, and how many mappings there are then."""
+    child = python(START_THREADS, str(limit), str(count), env=environment(
+        MALLOC_ARENA_MAX="1", **changes))
+    assert child.status == 0, child
+    return list(map(int, child.out.split()))
+
+
+def test_threads_cost_few_mappings():
+    """A process may have 65,530: threads need two of their own."""
+    started, ours = start_threads(0, 1000)
+    assert started == 1000
+    _, plain = start_threads(0, 1000, FAULTHANDLER_USE_STDLIB="1")
+    assert ours - plain < 150
+
+
+def test_threads_under_a_limit_of_memory():
+    """Nine tenths of the threads that start without the module, with small
+    stacks and 400 MiB of addresses."""
+    ours, _ = start_threads(400 << 20, 10000)
+    plain, _ = start_threads(400 << 20, 10000, FAULTHANDLER_USE_STDLIB="1")
+    assert 1000 < plain < 10000
+    assert ours > plain * 0.9
+
+
+def test_threads_of_a_forked_child():
+    """The stacks of threads that a child does not have are for its own."""
+    child = python("""
+        import faulthandler, os, threading
+        def mappings():
+            with open("/proc/self/maps") as file:
+                return sum("rw-p" in line for line in file)
+        def start():
+            for n in range(100):
+                threading.Thread(target=lock.acquire, daemon=True).start()
+        lock = threading.Lock()
+        lock.acquire()
+        start()
+        for n in range(3):
+            if os.fork():
+                os.wait()
+                os._exit(0)
+        before = mappings()
+        start()
+        print(mappings() - before < 110)
+    """)
+    assert child.out == "True\n", child
 
 
 @pytest.mark.skipif(SANITIZED, reason="the sanitizer's frames need more")
 def test_foreign_alternate_stack():
     """Another owner's alternate stack stays where it is."""
-    # The builtin's has one of the small sizes: that is no evidence.
-    builtin = python("""
-        import ctypes
+    for size in (1 << 20, 16384):
+        foreign_stack(size)
+
+
+@pytest.mark.skipif(not X86_64, reason="the stack is changed on x86-64 only")
+def test_stack_of_the_builtin():
+    """The builtin module's small stack stays, too: a report that begins
+    there is written on another one."""
+    child = python("""
+        import ctypes, sys
+        import damage, faulthandler
+        faulthandler.enable(c_stack=False)
         words = (ctypes.c_size_t * 3)()
         ctypes.CDLL(None).sigaltstack(None, words)
-        print(words[2])
-    """, env=environment(FAULTHANDLER_USE_STDLIB="1",
-                         PYTHONFAULTHANDLER="1"))
-    for size in (1 << 20, 16384, int(builtin.out)):
-        foreign_stack(size)
+        print(words[2] < 65536, flush=True)
+        def f():
+            damage.damage(sys._getframe(), "name", damage.forbidden)
+            faulthandler.sigsegv()
+        f()
+    """, env=environment(PYTHONFAULTHANDLER="1"))
+    assert (child.out, status_name(child.status)) == ("True\n", "-SIGSEGV")
+    assert re.match(
+        r'Fatal Python error: Segmentation fault\n\n.*\n'
+        r'  File "<string>", line 9 in \?\?\?\n'
+        r'  File "<string>", line 10 in <module>\n', child.err), child
 
 
 def foreign_stack(size):
@@ -455,22 +542,18 @@ def test_neighbour_of_the_stack(kind, expected, flags):
     assert line[:2 + len(expected)] == "  " + expected
 
 
-def test_around_the_alternate_stack():
-    """Large frames do not come to rest on the handlers' stack."""
+def test_around_the_alternate_stacks():
+    """Large frames do not come to rest on the handlers' stacks."""
     child = python("""
         import ctypes, faulthandler, threading
-        class Stack(ctypes.Structure):
-            _fields_ = [("start", ctypes.c_size_t),
-                        ("flags", ctypes.c_int),
-                        ("size", ctypes.c_size_t)]
         def look():
-            stack = Stack()
-            ctypes.CDLL(None).sigaltstack(None, ctypes.byref(stack))
+            stack = (ctypes.c_size_t * 3)()
+            ctypes.CDLL(None).sigaltstack(None, stack)
             end = 0
             for line in open("/proc/self/maps"):
                 first, last = (int(n, 16)
                                for n in line.split()[0].split("-"))
-                if first == stack.start:
+                if first <= stack[0] < last:
                     end = last
                 elif first == end:
                     print(line.split()[1], last - first >= 1 << 20)
@@ -489,7 +572,8 @@ def test_fault_long_ago():
         info = struct.pack("iiiiQ", 11, 0, 1, 0, 0x700000000000)
         info = ctypes.create_string_buffer(info, 128)
         me = os.getpid(), threading.get_native_id()
-        libc.syscall(297 if %r else 240, *me, 11, info)
+        # A fault would come again.
+        libc.syscall(297 if %r else 240, *me, 11, info); os.kill(me[0], 11)
     """ % (overflow_library("-O2"), X86_64), SIGSEGV,
          "accessing address 0x0000700000000000" + NOWHERE)
 
