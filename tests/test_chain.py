@@ -279,6 +279,41 @@ def test_chain_in_a_circle():
     '''))
 
 
+@pytest.mark.parametrize("off", [False, True])
+def test_older_handler_that_jumps(off):
+    """One that leaves by a jump is asked first from then on, and is not
+    taken for one that still runs: with an alternate stack and without."""
+    library()
+    child = python("""
+        import ctypes, faulthandler, os, sys
+        older = ctypes.CDLL("./older.so")
+        faulthandler.disable()
+        older.install_jumping()
+        faulthandler.enable(all_threads=False, c_stack=False)
+        if sys.argv[1] == "True":
+            off = (ctypes.c_size_t * 3)(0, 2)
+            ctypes.CDLL(None).sigaltstack(off, None)
+        for n in range(3):
+            assert older.jump_out(ctypes.c_void_p(16)) == 1
+        def deep(n):
+            list(map(deep, [n - 1])) if n else os.abort()
+        deep(3)
+    """, str(off))
+    shown = re.sub("(  File .* in deep\n)+", "…\n", child.err)
+    assert status_name(child.status) == "-SIGABRT"
+    assert shown == block("""
+        Fatal Python error: Segmentation fault
+
+        Stack (most recent call first):
+          File "<string>", line 10 in <module>
+        Fatal Python error: Aborted
+
+        Stack (most recent call first):
+        …
+          File "<string>", line 13 in <module>
+    """)
+
+
 # ---- Signals that do not kill ----------------------------------------------
 
 # The oldest frames of a thread of threading.
@@ -411,6 +446,24 @@ def test_signals_that_do_not_kill(older):
             Stack (most recent call first):
               File "<string>", line 12 in <module>
         """))
+
+
+@pytest.mark.skipif(not shutil.which("gdb") or SANITIZED, reason="needs gdb")
+def test_debugger_sees_who_sent_it():
+    """What was sent is sent again with its own siginfo."""
+    write_file("sent.py", block("""
+        import faulthandler, os
+        os.kill(os.getpid(), 7)
+    """))
+    child = run("gdb", "-nx", "-batch", "-ex", "set startup-with-shell off",
+                "-ex", "run", "-ex", "continue", "-ex",
+                "p $_siginfo.si_code", "-ex", "continue",
+                "--args", PYTHON, "sent.py")
+    if "received signal SIGBUS" not in child.out:
+        pytest.skip("gdb cannot run the interpreter here")
+    assert child.out.count("received signal SIGBUS") == 2
+    assert "$1 = 0\n" in child.out, child
+    assert "terminated with signal SIGBUS" in child.out
 
 
 @pytest.mark.skipif(not shutil.which("gdb") or SANITIZED, reason="needs gdb")
