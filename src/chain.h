@@ -244,22 +244,9 @@ chain_asks_first(const struct chain *chain, const siginfo_t *info)
 
 /* ---- The default action ---- */
 
-/* Send the same signal to this thread again: it comes when the handler
-   returns, at the instruction that it interrupted.  Blocked until then, also
-   where a newer handler with SA_NODEFER called ours. */
-static void
-chain_send_again(siginfo_t *info)
-{
-    sigset_t one;
-    sigemptyset(&one);
-    sigaddset(&one, info->si_signo);
-    pthread_sigmask(SIG_BLOCK, &one, NULL);
-    if (platform_queue_signal(info->si_signo, info) < 0) {
-        syscall(SYS_tgkill, getpid(), platform_thread_id(), info->si_signo);
-    }
-}
-
-/* The last act of a handler: let the default action happen when it returns.
+/* The last act of a handler: let the default action happen when it returns,
+   at the instruction that was interrupted.  A fault comes again by itself;
+   what was sent is sent again, to this thread, and waits until then.
    Returns false if the process lives on, since what is sent to process 1 of a
    namespace does not kill it, and we stay armed. */
 static bool
@@ -272,8 +259,8 @@ chain_end(struct chain *chain, siginfo_t *info)
     }
     atomic_store(&chain->dying, true);
     sigaction(info->si_signo, &action, NULL);
-    if (sent) {
-        chain_send_again(info);
+    if (sent && platform_queue_signal(info->si_signo, info) < 0) {
+        syscall(SYS_tgkill, getpid(), platform_thread_id(), info->si_signo);
     }
     return true;
 }
