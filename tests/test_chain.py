@@ -1,15 +1,20 @@
 """Older handlers come last and hear the truth; disable() is polite."""
 
+import functools
+import importlib.util
+import os
 import re
 import shutil
+import sys
+import sysconfig
 
 from signal import SIGABRT, SIGFPE, SIGILL, SIGSEGV
 
 import pytest
 
 from helpers import (
-    FULL_PIPE, LIMIT, PYTHON, SANITIZED, SIGNALS, X86_64, block, check,
-    compile_library, crash, environment, few_versions, python, report, run,
+    CHILDREN, FOLDER, FULL_PIPE, LIMIT, PYTHON, SANITIZED, SIGNALS, X86_64,
+    block, check, compile_library, compiler, crash, environment, few_versions, python, report, run,
     status_name, write_file)
 
 
@@ -312,6 +317,47 @@ def test_older_handler_that_jumps(off):
         …
           File "<string>", line 13 in <module>
     """)
+
+
+@functools.lru_cache(maxsize=None)
+def host():
+    """Compile a program that embeds this Python; its path."""
+    if compiler() is None or not sysconfig.get_config_var("Py_ENABLE_SHARED"):
+        pytest.skip("needs a C compiler and a shared libpython")
+    folder = sysconfig.get_config_var("LIBDIR")
+    path = os.path.join(FOLDER, "host")
+    child = run(compiler(), os.path.join(CHILDREN, "host.c"), "-o", path,
+                "-I", sysconfig.get_path("include"), "-L", folder,
+                "-Wl,-rpath," + folder,
+                "-lpython" + sysconfig.get_config_var("LDVERSION"))
+    assert child.status == 0, child
+    return path
+
+
+def embedded(*arguments, **changes):
+    """Run the host with our module and these arguments."""
+    where = os.path.dirname(importlib.util.find_spec("faulthandler").origin)
+    return run(host(), *arguments, env=environment(
+        PYTHONHOME=sys.base_prefix, WHERE=where, **changes))
+
+
+@pytest.mark.skipif(SANITIZED, reason="the sanitizer is not in the host")
+@pytest.mark.parametrize("option", ["", "1"])
+def test_host_gets_its_own_back(option):
+    """A host's handler and alternate stack are there after Py_FinalizeEx();
+    the next interpreter arms again."""
+    child = embedded("own", PYTHONFAULTHANDLER=option)
+    assert child.status == 42, child
+    lines = child.out.splitlines()
+    assert lines[0] == lines[3] == "True 256"
+    assert lines[1][:21] == lines[4][:21] == "inside: its handler 0"
+    assert lines[2] == lines[5] == "after: its handler 1, its stack 1", child
+
+
+@pytest.mark.skipif(SANITIZED, reason="the sanitizer is not in the host")
+def test_host_without_handlers():
+    """There the module stays, for crashes in what ends after Python."""
+    check(embedded(), SIGSEGV, report("  <no Python frame>\n"))
 
 
 # ---- Signals that do not kill ----------------------------------------------
@@ -767,3 +813,84 @@ def test_abort_inside_an_older_handler():
             Traceback (most recent call first):
               File "<string>", line 4 in <module>
         """, SIGABRT)
+
+
+# ---- Other supervisors -----------------------------------------------------
+
+CRASHES = [(signum, title, call) for signum, title, call in SIGNALS[:-1]]
+
+
+@pytest.mark.skipif(not (X86_64 and shutil.which("qemu-x86_64-static"))
+                    or SANITIZED, reason="needs qemu-user-static")
+@pytest.mark.parametrize("signum, title, call", CRASHES)
+def test_crash_under_qemu(signum, title, call):
+    """qemu 7.2 enters handlers with a stack that is not aligned."""
+    child = run("qemu-x86_64-static", PYTHON, "-c",
+                "import faulthandler; " + call)
+    assert status_name(child.status) == status_name(-signum), child
+    assert child.err.startswith(report(
+        '  File "<string>", line 1 in <module>\n', title)), child
+
+
+@pytest.mark.skipif(not (X86_64 and shutil.which("qemu-x86_64-static"))
+                    or SANITIZED, reason="needs qemu-user-static")
+def test_dump_under_qemu():
+    """register() kills no healthy process there."""
+    child = run("qemu-x86_64-static", PYTHON, "-c", block("""
+        import faulthandler, signal
+        faulthandler.register(10, all_threads=False)
+        signal.raise_signal(10)
+        print("alive")
+    """))
+    assert (child.status, child.out) == (0, "alive\n"), child
+    assert child.err == block("""
+        Stack (most recent call first):
+          File "<string>", line 3 in <module>
+    """)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("valgrind") or SANITIZED,
+                    reason="needs valgrind")
+@pytest.mark.parametrize("signum, title, call", CRASHES)
+def test_crash_under_valgrind(signum, title, call):
+    """The status is the signal's: a fault is not queued again, which
+    valgrind takes for one of its own."""
+    child = run("valgrind", "-q", PYTHON, "-c",
+                "import faulthandler; " + call, limit=120)
+    assert status_name(child.status) == status_name(-signum), child
+    assert child.err.count(report(
+        '  File "<string>", line 1 in <module>\n', title)) == 1, child
+    assert "INTERNAL ERROR" not in child.err
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("valgrind") or SANITIZED,
+                    reason="needs valgrind")
+@pytest.mark.parametrize("options", [["-X", "faulthandler"], []])
+def test_memcheck(options):
+    """A healthy program: memcheck finds nothing in us."""
+    child = run("valgrind", "-q", "--error-exitcode=77", PYTHON, *options,
+                "-c", block("""
+        import faulthandler, os, threading, time
+        file = open(os.devnull, "w")
+        faulthandler.enable(file, c_stack=True, details=True)
+        faulthandler.enable(file, c_stack="mixed")
+        faulthandler.disable()
+        faulthandler.enable(file)
+        threads = [threading.Thread(
+            target=lambda: faulthandler.dump_traceback(file))
+            for n in range(20)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        faulthandler.register(10, file)
+        os.kill(os.getpid(), 10)
+        faulthandler.unregister(10)
+        faulthandler.dump_traceback_later(0.05, file=file)
+        time.sleep(0.5)
+        faulthandler.cancel_dump_traceback_later()
+        faulthandler.dump_c_stack(file)
+    """), limit=180)
+    assert child.status == 0, child
