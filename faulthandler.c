@@ -415,8 +415,10 @@ fatal_wait_crash(void)
 static int
 fatal_arm(struct request *request)
 {
-    /* It may still read the slot, and is not to meet our handler again. */
-    fatal_wait_crash();
+    /* A crash may still read the slot, and is not to meet our handler again. */
+    if (fatal_others_turn()) {
+        fatal_wait_crash();
+    }
     pthread_mutex_lock(&state_lock);
     struct request *before = atomic_load(&fatal_request);
     struct request *slot = fatal_slot();
