@@ -415,7 +415,7 @@ fatal_wait_crash(void)
 static int
 fatal_arm(struct request *request)
 {
-    /* A crash may still read the slot, and is not to meet our handler again. */
+    /* A crash may still read the slot, and must not meet our handler again. */
     if (fatal_others_turn()) {
         fatal_wait_crash();
     }
