@@ -486,6 +486,13 @@ BUILDS = [("-O0",), ("-O2", "-fno-stack-clash-protection"),
           ("-O2", "-fstack-clash-protection")]
 
 
+def may_come_near_others(flags, function, where):
+    """Does a frame reach over a thread's guard, unchecked?  Memory that was
+    mapped later may lie in between: then it could be a coroutine's stack."""
+    return (where != "main" and "large" in function
+            and "-fno-stack-clash-protection" in flags)
+
+
 def test_overflow():
     """Frames of all sizes, in the main thread and in others."""
     sizes = {"main": 8192, "thread": 8192, "fork": 8192, "256": 256}
@@ -499,6 +506,9 @@ def test_overflow():
                         flags != BUILDS[0] or "large" in function):
                     continue        # may come to rest elsewhere
                 line, = said_of_overflow(flags, function, where)
+                if may_come_near_others(flags, function, where) \
+                        and line.startswith("  writing address 0x"):
+                    continue
                 assert re.search(
                     r"^  The stack of this thread overflowed "
                     r"\(%d KiB, address 0x[0-9a-f]{16}\): writing "
@@ -510,7 +520,9 @@ def test_overflow():
 def test_overflow_by_one_frame(flags, where):
     """A frame that is larger than the stack, by far."""
     line, = said_of_overflow(flags, "largest", where)
-    assert "  The stack of this thread overflowed (" in line
+    assert "  The stack of this thread overflowed (" in line or (
+        may_come_near_others(flags, "largest", where)
+        and line.startswith("  writing address 0x"))
 
 
 def test_no_overflow():
