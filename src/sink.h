@@ -60,14 +60,6 @@ sink_close(struct sink *sink)
     sink->kind = SINK_NOWHERE;
 }
 
-/* Is one of a request's places still to be closed? */
-static bool
-sink_is_any_open(const struct request *request)
-{
-    return request->sink.kind != SINK_NOWHERE
-           || request->copy.kind != SINK_NOWHERE;
-}
-
 /* Close both places of a request. */
 static void
 sink_close_all(struct request *request)
