@@ -99,11 +99,14 @@ register_is_object(uintptr_t at, struct register_object *x)
 {
     PyObject head;
     PyTypeObject type;
+    char byte;
     if (at % sizeof at != 0 || mem_read(&head, at, sizeof head) < 0) {
         return false;
     }
     x->count = cpython_refcount(&head);
-    return x->count >= 0 && register_is_type((uintptr_t)Py_TYPE(&head), &type)
+    /* A count that is an address is a link to the next free block. */
+    return x->count >= 0 && mem_read(&byte, (uintptr_t)x->count, 1) < 0
+           && register_is_type((uintptr_t)Py_TYPE(&head), &type)
            && register_read_name((uintptr_t)type.tp_name, x) == 0;
 }
 

@@ -151,6 +151,8 @@ class Stopped:
     def head(self, at):
         """The count and the type's name of what may be an object."""
         count, kind = self.word(at), self.word(at + 8)
+        if count is not None and sys.version_info >= (3, 14):
+            count &= 0xffffffff         # flags are above
         name = kind and self.word(kind + 24)
         text = self.read(name, 64).split(b"\0")[0] if name else None
         return count, text and text.decode("latin-1")
@@ -170,21 +172,29 @@ class Stopped:
         return self.file(at) is not None
 
     def file(self, at):
-        """The object file that was loaded at an address: base and path."""
+        """The object file that was loaded at an address: its base and path.
+        The base of a program that cannot be moved is 0."""
         last = None
         for m in self.maps:
-            if m.path.startswith("/") and ".so" in m.path or "/bin/" in m.path:
+            if re.match(r"/.*(\.so|/bin/)", m.path):
                 if last is None or last[1] != m.path:
                     last = (m.start, m.path, m.end)
                 last = (last[0], last[1], m.end)
                 if m.start <= at < m.end:
-                    return last[:2]
+                    return last[0] * is_movable(last[1]), last[1]
             elif last and not m.path and m.start == last[2]:
                 if m.start <= at < m.end:
-                    return last[:2]
+                    return last[0] * is_movable(last[1]), last[1]
             else:
                 last = None
         return None
+
+
+@functools.lru_cache(None)
+def is_movable(path):
+    """Whether a file may be loaded at any address: not ET_EXEC."""
+    with open(path, "rb") as file:
+        return file.read(18)[16] != 2
 
 
 @functools.lru_cache(None)
