@@ -15,6 +15,7 @@ import ctypes
 import functools
 import os
 import re
+import resource
 import signal
 import struct
 import subprocess
@@ -25,7 +26,7 @@ import tempfile
 HERE = os.path.dirname(os.path.abspath(__file__))
 FATAL = {signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE,
          signal.SIGABRT}
-LIMIT = 20                      # seconds of processor time for a script
+LIMIT = 20                      # seconds for a script
 NEAR = 65536
 MARK = "  <- the address"
 
@@ -364,8 +365,7 @@ def run(seed, debug, folder):
     pid = os.fork()
     if pid == 0:
         try:
-            import resource
-            resource.setrlimit(resource.RLIMIT_CPU, (LIMIT, LIMIT))
+            signal.alarm(LIMIT)         # an event loop may wait for ever
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
             fd = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             os.dup2(fd, 1)
