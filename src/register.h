@@ -129,6 +129,62 @@ register_write_object(struct out *o, const struct register_object *x)
 
 /* ---- Memory ------------------------------------------------------------- */
 
+/* The head of a pool, from which CPython's allocator gives blocks of one size.
+   The same in all versions; the pool has 16 KiB from 3.10 on, 4 before. */
+struct register_pool {
+    uint64_t count;
+    uintptr_t free, next, previous;
+    uint32_t arena, size_class, next_offset, max_offset;
+};
+#define REGISTER_POOL_MIN 4096
+#define REGISTER_POOL_MAX 16384
+#define REGISTER_CLASSES 32
+#define REGISTER_BLOCKS_MAX 1024
+
+/* Is there a pool of this size at an address?  Its numbers must agree. */
+static bool
+register_is_pool(uintptr_t at, size_t size, struct register_pool *p)
+{
+    if (mem_read(p, at, sizeof *p) < 0 || p->size_class >= REGISTER_CLASSES) {
+        return false;
+    }
+    size_t block = 16 * (size_t)(p->size_class + 1);
+    return p->max_offset == size - block && p->next_offset >= sizeof *p
+           && p->next_offset <= size
+           && (p->next_offset - sizeof *p) % block == 0;
+}
+
+/* Is an address in a block that CPython's allocator has not given out?  Such a
+   block is in the list of its pool, or behind all that ever were. */
+static bool
+register_is_free(uintptr_t at)
+{
+    struct register_pool p;
+    for (size_t size = REGISTER_POOL_MAX; size >= REGISTER_POOL_MIN;
+         size /= 4) {
+        uintptr_t pool = at & ~(uintptr_t)(size - 1), offset = at - pool;
+        if (offset < sizeof p || !register_is_pool(pool, size, &p)) {
+            continue;
+        }
+        size_t block = 16 * (size_t)(p.size_class + 1);
+        uintptr_t begin = at - (offset - sizeof p) % block, free = p.free;
+        for (size_t i = 0; i < REGISTER_BLOCKS_MAX && free - pool < size; i++) {
+            if (free == begin || mem_word(free, &free) < 0) {
+                return free == begin;
+            }
+        }
+        return begin - pool >= p.next_offset;
+    }
+    return false;
+}
+
+static void
+register_write_free(struct out *o, uintptr_t at)
+{
+    out_text(o, register_is_free(at)
+                ? ", in a free block of the interpreter's memory" : "");
+}
+
 /* Write the file that was loaded at an address, and the symbol there.  Returns
    -1 if none was. */
 static int
@@ -193,10 +249,12 @@ register_write_meaning(struct out *o, const struct register_map *r, size_t i,
     }
     else if (register_is_object(value, &x)) {
         register_write_object(o, &x);
+        register_write_free(o, value);
     }
     else if (register_write_file(o, value) < 0) {
         if (m->end != 0) {
             map_write_memory(o, m);
+            register_write_free(o, value);
         }
         else {
             out_text(o, r->known ? "nothing mapped" : "???");

@@ -158,6 +158,20 @@ def test_count_of_zero():
     """) == "list object, reference count 0"
 
 
+def test_freed_object():
+    """That a block is free is the allocator's word, not the count's."""
+    found = held("address", """
+        class Thing:
+            pass
+        x = Thing()
+        address = id(x)
+        ctypes.pythonapi.PyObject_GC_Del(ctypes.c_void_p(address))
+    """)
+    assert found in [what + ", in a free block of the interpreter's memory"
+                     for what in ("Thing object, reference count 1",
+                                  "readable and writable memory")]
+
+
 def test_without_proc():
     """Where there is no /proc, what the map would tell is marked."""
     if os.getuid() != 0:

@@ -29,6 +29,8 @@ FATAL = {signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE,
 LIMIT = 20                      # seconds for a script
 NEAR = 65536
 MARK = "  <- the address"
+FREE = ", in a free block of the interpreter's memory"
+FREED = "it was freed"
 
 SCRIPT = """
 import faulthandler, sys
@@ -130,8 +132,10 @@ class Stopped:
                 self.maps.append(Mapping(start, end, access,
                                          path[0] if path else ""))
         with open(ledger, "rb") as file:
-            entries = struct.iter_unpack("QQ", file.read())
-            self.blocks = {at: size for at, size in entries if at}
+            entries = [entry for entry in struct.iter_unpack(
+                "QQQ", file.read()) if entry[0]]
+        self.blocks = {at: size for at, size, _ in entries}
+        self.twice = {at for at, _, twice in entries if twice}
         self.memory = os.open("/proc/%d/mem" % pid, os.O_RDONLY)
         self.starts = sorted(at for at, size in self.blocks.items() if size)
         self.bytes = self.read(self.registers["rip"], 15)
@@ -167,10 +171,17 @@ class Stopped:
     def is_live(self, at):
         """Whether an object that begins here is in a block that is in use, or
         is static: then in a file, or right behind one, which is its .bss."""
+        start = self.find_block(at)
+        if start is not None:
+            return at - start in (0, 16, 24, 32, 40, 48)
+        return self.file(at) is not None
+
+    def find_block(self, at):
+        """The start of the block in use that an address is in, or None."""
         i = bisect.bisect_right(self.starts, at) - 1
         if i >= 0 and at < self.starts[i] + self.blocks[self.starts[i]]:
-            return at - self.starts[i] in (0, 16, 24, 32, 40, 48)
-        return self.file(at) is not None
+            return self.starts[i]
+        return None
 
     def file(self, at):
         """The object file that was loaded at an address: its base and path.
@@ -270,6 +281,15 @@ def check_words(stopped, name, words):
             return "pattern", None if words == text else "not " + text
     if not canonical(value):
         return "not canonical", None if words == "not canonical" else "is not"
+    if words.endswith(FREE):
+        words = words[:-len(FREE)]
+        kind, wrong = check_words(stopped, name, words)
+        block = stopped.find_block(value)
+        if block in stopped.twice:
+            return "block that was freed twice", None
+        if block is not None:
+            wrong = "it is in use"
+        return "free block", None if wrong == FREED else wrong
     match = re.fullmatch(r"(.*) object, (?:reference count (\d+)|(immortal))",
                          words)
     if match:
@@ -283,7 +303,7 @@ def check_words(stopped, name, words):
         if count == 0:
             return ("object, count 0, live" if stopped.is_live(value)
                     else "object, count 0, freed"), None
-        return "object", None if stopped.is_live(value) else "it was freed"
+        return "object", None if stopped.is_live(value) else FREED
     if words == "this thread's stack":
         good = mapping and mapping.path == "[stack]"
         return "stack", None if good else "it is not"
@@ -354,11 +374,12 @@ def run(seed, debug, folder):
     its report."""
     ledger, output = (os.path.join(folder, x) for x in ("ledger", "output"))
     with open(ledger, "wb") as file:
-        file.truncate(16 << 20)
+        file.truncate(24 << 20)
     script = os.path.join(folder, "script.py")
     with open(script, "w") as file:
         file.write(SCRIPT.format(seed=seed))
-    environment = dict(os.environ, FAULTHANDLER_LEDGER=ledger,
+    environment = dict(os.environ, PYTHONHASHSEED="0",
+                       FAULTHANDLER_LEDGER=ledger,
                        LD_PRELOAD=os.path.join(folder, "ledger.so"))
     if debug:
         environment["FAULTHANDLER_LEDGER_DEBUG"] = "1"
