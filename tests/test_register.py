@@ -163,9 +163,10 @@ def test_freed_object():
     found = held("address", """
         class Thing:
             pass
-        x = Thing()
-        address = id(x)
-        ctypes.pythonapi.PyObject_GC_Del(ctypes.c_void_p(address))
+        things = [Thing() for i in range(50)]
+        address = id(things[0])         # the last one to be given out again
+        for x in things:
+            ctypes.pythonapi.PyObject_GC_Del(ctypes.c_void_p(id(x)))
     """)
     assert found in [what + ", in a free block of the interpreter's memory"
                      for what in ("Thing object, reference count 1",
