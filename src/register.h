@@ -132,7 +132,7 @@ register_write_object(struct out *o, const struct register_object *x)
 /* The head of a pool, from which CPython's allocator gives blocks of one size.
    The same in all versions; the pool has 16 KiB from 3.10 on, 4 before. */
 struct register_pool {
-    uint64_t count;
+    uint32_t count, unused;     /* blocks in use */
     uintptr_t free, next, previous;
     uint32_t arena, size_class, next_offset, max_offset;
 };
@@ -154,26 +154,44 @@ register_is_pool(uintptr_t at, size_t size, struct register_pool *p)
            && (p->next_offset - sizeof *p) % block == 0;
 }
 
-/* Is an address in a block that CPython's allocator has not given out?  Such a
-   block is in the list of its pool, or behind all that ever were. */
+/* Is an address in a block of this pool that was not given out?  Such a block
+   is in the pool's list, or behind all that ever were.  A list that does not
+   end, or not after as many blocks as it must have, tells nothing: a program
+   that writes to freed memory changes it. */
+static bool
+register_is_free_in(const struct register_pool *p, uintptr_t pool,
+                    uintptr_t at)
+{
+    const size_t head = sizeof *p, block = 16 * (size_t)(p->size_class + 1);
+    size_t offset = at - pool, links = 0;
+    uintptr_t begin = at - (offset - head) % block, free = p->free;
+    bool found = begin - pool >= p->next_offset;
+    while (free != 0) {
+        size_t there = free - pool;
+        if (there < head || there >= p->next_offset
+            || (there - head) % block != 0 || links++ > REGISTER_BLOCKS_MAX) {
+            return false;
+        }
+        found = found || free == begin;
+        if (mem_word(free, &free) < 0) {
+            return false;
+        }
+    }
+    return found && offset >= head
+           && (links + p->count) * block == p->next_offset - head;
+}
+
+/* Is an address in a free block of CPython's allocator? */
 static bool
 register_is_free(uintptr_t at)
 {
     struct register_pool p;
     for (size_t size = REGISTER_POOL_MAX; size >= REGISTER_POOL_MIN;
          size /= 4) {
-        uintptr_t pool = at & ~(uintptr_t)(size - 1), offset = at - pool;
-        if (offset < sizeof p || !register_is_pool(pool, size, &p)) {
-            continue;
+        uintptr_t pool = at & ~(uintptr_t)(size - 1);
+        if (register_is_pool(pool, size, &p)) {
+            return register_is_free_in(&p, pool, at);
         }
-        size_t block = 16 * (size_t)(p.size_class + 1);
-        uintptr_t begin = at - (offset - sizeof p) % block, free = p.free;
-        for (size_t i = 0; i < REGISTER_BLOCKS_MAX && free - pool < size; i++) {
-            if (free == begin || mem_word(free, &free) < 0) {
-                return free == begin;
-            }
-        }
-        return begin - pool >= p.next_offset;
     }
     return false;
 }

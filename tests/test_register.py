@@ -161,12 +161,12 @@ def test_count_of_zero():
 def test_freed_object():
     """That a block is free is the allocator's word, not the count's."""
     found = held("address", """
-        class Thing:
-            pass
-        things = [Thing() for i in range(50)]
-        address = id(things[0])         # the last one to be given out again
-        for x in things:
-            ctypes.pythonapi.PyObject_GC_Del(ctypes.c_void_p(id(x)))
+        class Thing:            # of a size that few others have
+            __slots__ = ["x%d" % i for i in range(45)]
+        things = [Thing() for i in range(9)]
+        address = id(things[2])         # the last one to be given out again
+        for i in range(2, 7):
+            ctypes.pythonapi.PyObject_GC_Del(ctypes.c_void_p(id(things[i])))
     """)
     assert found in [what + ", in a free block of the interpreter's memory"
                      for what in ("Thing object, reference count 1",

@@ -179,7 +179,9 @@ class Stopped:
     def find_block(self, at):
         """The start of the block in use that an address is in, or None."""
         i = bisect.bisect_right(self.starts, at) - 1
-        if i >= 0 and at < self.starts[i] + self.blocks[self.starts[i]]:
+        # The table has sizes that are one too large: 0 means freed.
+        if i >= 0 and at <= self.starts[i] + max(
+                0, self.blocks[self.starts[i]] - 2):
             return self.starts[i]
         return None
 
