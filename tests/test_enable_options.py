@@ -94,6 +94,17 @@ def test_file():
         assert report_of(path.replace("%%", "%")) == STACK % 1
 
 
+def test_copy():
+    """copy= is a second place, beside standard error or file=."""
+    for value, err in [("copy=copy.txt", STACK % 1),
+                       ("copy=copy.txt,file=file.txt", "")]:
+        child = start("all_threads=0,c_stack=0," + value)
+        check(child, SIGSEGV, err)
+        assert report_of(os.path.join(FOLDER, "copy.txt")) == STACK % 1
+        if not err:
+            assert report_of(os.path.join(FOLDER, "file.txt")) == STACK % 1
+
+
 @pytest.mark.parametrize("call, place, shown", [
     ("enable()", "options.txt", "Stack"),
     ("enable(2)", 2, "Stack"),
@@ -154,6 +165,12 @@ def test_other_functions():
      "file or directory)", STACK % 1),
     ("file=%x", "'file=%x' (file: after % must come p, t or %)",
      PLAIN),
+    ("copy=", "'copy=' (no path)", PLAIN),
+    ("copy=/missing/x", "'copy=/missing/x' (No such file or directory)",
+     PLAIN),
+    ("copy=/missing/x,file=/missing/y,all_threads=0",
+     "'copy=/missing/x' (No such file or directory), "
+     "'file=/missing/y' (No such file or directory)", STACK % 1),
     ("\xff\n\x1b=1", "'\\xc3\\xbf\\n\\x1b=1' (not known)",
      PLAIN)])
 def test_wrong_words(value, message, expected):

@@ -14,7 +14,7 @@ from typing_extensions import TypeAlias
 _File: TypeAlias = FileDescriptorLike | StrOrBytesPath | None
 
 version: int
-context: ContextVar[str]
+context: ContextVar[str | None]
 
 def enable(
     file: _File = ...,
