@@ -189,9 +189,11 @@ native_find_object(uintptr_t pc, struct native_object *object)
         return -1;
     }
     bool known = mem_read(&first, (uintptr_t)map.l_name, 1) == 0;
-    object->is_program = known && first == '\0';
+    /* Two objects may have no name: the program, and the vdso with musl. */
+    object->is_program = known && first == '\0' && platform_is_program(record);
     object->path = object->is_program ? program_invocation_name
-                   : known ? map.l_name : "";
+                   : !known ? ""
+                   : first != '\0' ? map.l_name : "linux-vdso.so.1";
     object->base = map.l_addr;
     native_read_dynamic(object, (uintptr_t)map.l_ld);
     return 0;

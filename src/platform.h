@@ -281,6 +281,13 @@ platform_find_code(const char *name)
                     : (struct platform_code) {(uintptr_t)function, end};
 }
 
+/* Is this the loader's record of the program? */
+static bool
+platform_is_program(uintptr_t record)
+{
+    return record == platform_loader.first;
+}
+
 /* Where the headers of the program's segments are. */
 static uintptr_t
 platform_program_headers(void)
