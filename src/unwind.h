@@ -26,8 +26,10 @@ struct unwind {
 
 /* The functions of the library.  Opened when arming: linked to, it would be
    loaded by every import.  All are there, or unwind_walk is NULL.  Written by
-   unwind_init() with the GIL held, read by handlers. */
-static _Unwind_Reason_Code (*unwind_walk)(_Unwind_Trace_Fn, void *);
+   unwind_init(), which any thread may call, and read by handlers: unwind_walk
+   is stored last, with release order, and read first. */
+typedef _Unwind_Reason_Code unwind_walk_function(_Unwind_Trace_Fn, void *);
+static _Atomic(unwind_walk_function *) unwind_walk;
 static _Unwind_Word (*unwind_pc)(struct _Unwind_Context *, int *);
 static _Unwind_Word (*unwind_cfa)(struct _Unwind_Context *);
 static void *(*unwind_function)(void *);
@@ -97,10 +99,11 @@ unwind_stack(struct unwind *u)
 {
     u->count = 0;
     u->whole = false;
-    if (unwind_walk == NULL) {
+    unwind_walk_function *walk = atomic_load(&unwind_walk);
+    if (walk == NULL) {
         return;
     }
-    unwind_walk(unwind_on_frame, u);
+    walk(unwind_on_frame, u);
     if (!u->whole && u->count > 1 && u->count < u->max) {
         u->whole = unwind_is_first(&u->frames[u->count - 1]);
     }
@@ -113,7 +116,7 @@ unwind_init(void)
 {
     struct unwind_frame frames[2];
     struct unwind u = {.frames = frames, .max = 2};
-    void *library = unwind_walk != NULL ? NULL
+    void *library = atomic_load(&unwind_walk) != NULL ? NULL
                     : dlopen("libgcc_s.so.1", RTLD_NOW | RTLD_LOCAL);
     if (library == NULL) {
         return;
@@ -125,7 +128,8 @@ unwind_init(void)
     *(void **)&unwind_function = dlsym(library,
                                        "_Unwind_FindEnclosingFunction");
     if (unwind_pc != NULL && unwind_cfa != NULL && unwind_function != NULL) {
-        *(void **)&unwind_walk = dlsym(library, "_Unwind_Backtrace");
+        void *walk = dlsym(library, "_Unwind_Backtrace");
+        atomic_store(&unwind_walk, (unwind_walk_function *)walk);
     }
     unwind_stack(&u);
 }
