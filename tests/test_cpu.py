@@ -179,7 +179,7 @@ def test_registers_of_aarch64():
     """All of them, in gdb's order, with the instruction at the end."""
     child = python(block(START) + block("""
         import machine
-        machine.run("010380d2000080d2000040b9")()         # x1 = 24, x0 = 0, read [x0]
+        machine.run("010380d2000080d2000040b9")()  # x1 = 24, x0 = 0, [x0]
     """))
     _, holds = split_registers(child.err)
     assert (holds["x0"], holds["x1"], holds["sp"], holds["code"]) == (
