@@ -115,26 +115,37 @@ def status_name(status):
     return "exit %d" % status
 
 
-def run(*arguments, stdin=b"", limit=PATIENCE, env=None, **options):
-    """Run a command to its end, or kill it and all it started."""
-    options.setdefault("stdout", subprocess.PIPE)
-    options.setdefault("stderr", subprocess.PIPE)
-    start = time.monotonic()
+def start(*arguments, env=None, **options):
+    """Start a command in the children's folder, in a session of its own."""
+    for stream in ("stdin", "stdout", "stderr"):
+        options.setdefault(stream, subprocess.PIPE)
     process = subprocess.Popen(
-        arguments, stdin=subprocess.PIPE, cwd=FOLDER, start_new_session=True,
+        arguments, cwd=FOLDER, start_new_session=True,
         env=environment() if env is None else env, **options)
+    process.began = time.monotonic()
+    return process
+
+
+def finish(process, stdin=b"", limit=PATIENCE):
+    """Wait for the end of a command, or kill it and all it started."""
+    late = False
     try:
         out, err = process.communicate(stdin, limit)
     except subprocess.TimeoutExpired:
+        late = True
         os.killpg(process.pid, signal.SIGKILL)
         out, err = process.communicate()
-        run_children.append(
-            Child(process.returncode, out or b"", err or b"", limit))
-        raise AssertionError("no end within %s s" % limit)
-    seconds = time.monotonic() - start
-    child = Child(process.returncode, out or b"", err or b"", seconds)
+    child = Child(process.returncode, out or b"", err or b"",
+                  time.monotonic() - process.began)
     run_children.append(child)
+    if late:
+        raise AssertionError("no end within %s s" % limit)
     return child
+
+
+def run(*arguments, stdin=b"", limit=PATIENCE, **options):
+    """Run a command to its end, or kill it and all it started."""
+    return finish(start(*arguments, **options), stdin, limit)
 
 
 def block(text):
@@ -220,6 +231,10 @@ def frames(code, expected, header="", **options):
     if expected[-1] == "…":
         del expected[-1], found[len(expected):]
     assert found == ["  " + line for line in expected]
+
+
+# How long each way of a race lasts.
+SECONDS = float(os.environ.get("SLOW_SECONDS", 8))
 
 
 # ---- The worst moments -----------------------------------------------------
@@ -384,8 +399,8 @@ def compile_library(name):
         pytest.skip("needs a C compiler")
     kept = environment()
     kept.pop("LD_PRELOAD", None)
-    child = run(compiler(), "-shared", "-fPIC", "-o", name + ".so",
-                os.path.join(CHILDREN, name + ".c"), env=kept)
+    child = run(compiler(), "-shared", "-fPIC", "-pthread", "-o",
+                name + ".so", os.path.join(CHILDREN, name + ".c"), env=kept)
     assert child.status == 0
 
 

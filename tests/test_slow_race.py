@@ -1,0 +1,210 @@
+"""Dumps of threads that run: every line is true, and nobody dies of it.
+
+SLOW_SECONDS=60 makes each race longer.
+"""
+
+import ast
+import collections
+import ctypes
+import os
+import re
+import threading
+
+from signal import SIGSEGV
+
+import pytest
+
+from helpers import (
+    CHILDREN, FOLDER, PYTHON, SECONDS, compile_library, finish, start,
+    status_name)
+import grammar
+
+pytestmark = pytest.mark.slow
+
+SCRIPT = os.path.join(FOLDER, "race.py")
+ROUND = 10                  # seconds that one child runs, at most
+FRAME = re.compile(r'  File "(.*)", line (\d+) in (\S+)')
+NEW_CODE = re.compile(r"<fresh_(\d+)>")
+
+
+def script_functions():
+    """The name of each function of race.py, and its lines."""
+    with open(os.path.join(CHILDREN, "race.py"), encoding="utf-8") as file:
+        text = file.read()
+    found = collections.defaultdict(
+        list, {"<module>": [(1, text.count("\n"))], "inside": [(1, 3)],
+               "<genexpr>": [(1, 999)], "<lambda>": [(1, 999)],
+               "<listcomp>": [(1, 999)]})
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef,
+                             ast.ClassDef)):
+            last = max(n.lineno for n in ast.walk(node)
+                       if hasattr(n, "lineno"))
+            found[node.name].append((node.lineno, last))
+    return found
+
+
+FUNCTIONS = script_functions()
+
+
+def is_true(line):
+    """Is this a function that the child has, at one of its lines?"""
+    match = FRAME.fullmatch(line)
+    if match is None:
+        return False
+    file, number, name = match[1], int(match[2]), match[3]
+    new = NEW_CODE.fullmatch(file)
+    if new:
+        return number <= 320 and name in (
+            "fresh_" + new[1], "Fresh_" + new[1], "__init__", "__eq__",
+            "<module>", "<lambda>")
+    if file in (SCRIPT, "<string>", "<script>"):
+        return any(first <= number <= last
+                   for first, last in FUNCTIONS[name])
+    return file.startswith(("/", "<frozen "))
+
+
+class Dumps:
+    """What stands in a text of dumps: counts, and lines that are wrong."""
+
+    def __init__(self):
+        self.counts = collections.Counter()
+        self.wrong = []
+        self.kinds = {}         # of each line
+        self.unfinished = {}    # the last cut stack of each thread
+
+    def read(self, text):
+        """Check dump after dump."""
+        lines = text.decode("latin-1").split("\n")
+        if lines.pop():
+            self.wrong.append("the last line has no end")
+        kinds = "".join(self.kinds.get(line) or self.kind_of(line)
+                        for line in lines)
+        plain, at = kinds.replace("u", "f"), 0
+        while at < len(plain):
+            match = grammar.DUMP.match(plain, at)
+            if match is None or match.end() == at:
+                self.wrong.append("no dump: %s %s" % (
+                    plain[at:at + 60], lines[max(0, at - 4):at + 9]))
+                return
+            self.counts["dumps"] += 1
+            self.read_dump(kinds[at:match.end()], lines[at:match.end()])
+            at = match.end()
+
+    def kind_of(self, line):
+        """The letter of a new line; u is a frame that is marked."""
+        kind = grammar.kind_of(line) or "?"
+        if kind == "f" and "???" in line:
+            kind = "u"
+        elif kind == "?" or kind == "f" and not is_true(line):
+            self.wrong.append("a wrong line: %r" % line)
+        self.kinds[line] = kind
+        return kind
+
+    def read_dump(self, kinds, lines):
+        """Count the stacks that are cut or have marked frames.
+
+        A thread that waits for a processor shows the same stack in many
+        dumps: it counts once.
+        """
+        self.counts["dumps of two current threads"] += kinds.count("c") > 1
+        for match in re.finditer("[hc][^hc0]*", kinds):
+            self.counts["stacks"] += 1
+            stack = lines[match.start():match.end()]
+            thread = stack[0].split("0x", 1)[1][:16]
+            if not re.search("[uxz]", match[0]):
+                self.unfinished.pop(thread, None)
+            elif self.unfinished.get(thread) == stack:
+                self.counts["repeated"] += 1
+            else:
+                self.unfinished[thread] = stack
+                self.counts["unfinished"] += 1
+
+
+def send_signals(pid):
+    """Start to send 3000 signals a second."""
+    compile_library("sender")
+    library = ctypes.CDLL(os.path.join(FOLDER, "sender.so"))
+    sender = threading.Thread(target=library.send_signals, args=(pid, 3000))
+    sender.start()
+    return sender
+
+
+def read_all(file, dumps):
+    """Read a pipe to its end."""
+    with open(file, "rb") as pipe:
+        dumps.read(pipe.read())
+
+
+def race(seconds, kinds, more):
+    """One child that is dumped while it runs: the dumps of each file."""
+    found, names, readers, ends = [], [], [], []
+    for number, kind in enumerate(kinds):
+        if kind == "same":
+            names.append(names[0])
+            continue
+        found.append(Dumps())
+        if kind == "pipe":
+            ours, theirs = os.pipe()
+            readers.append(threading.Thread(
+                target=read_all, args=(ours, found[-1])))
+            ends.append(theirs)
+            names.append(str(theirs))
+        else:
+            names.append(os.path.join(FOLDER, "race-%d" % number))
+            open(names[-1], "w").close()
+    process = start("nice", PYTHON, "-W", "ignore", SCRIPT, str(seconds),
+                    *names, more, pass_fds=ends)
+    for end in ends:
+        os.close(end)
+    for reader in readers:
+        reader.start()
+    assert process.stdout.readline() == b"ready\n"
+    sender = send_signals(process.pid)
+    try:
+        child = finish(process, limit=seconds + 60)
+    finally:
+        for thread in readers + [sender]:
+            thread.join()
+    assert (status_name(child.status), child.err) == ("exit 0", "")
+    for name in set(names):
+        if not name.isdigit():
+            with open(name, "rb") as file:
+                found[names.index(name)].read(file.read())
+            os.remove(name)
+    return found
+
+
+@pytest.mark.parametrize("kinds, more", [
+    (("pipe", "file"), "-"), (("file", "pipe"), "-"),
+    (("pipe", "pipe"), "-"), (("pipe", "same"), "-"),
+    (("file", "same"), "-"), (("file", "same"), "churn"),
+    (("pipe", "file"), "interpreters")])
+def test_race(kinds, more):
+    """Dumps on a signal and of the watchdog, to these files."""
+    counts = collections.Counter()
+    for begin in range(0, int(SECONDS), ROUND):
+        for dumps in race(min(ROUND, SECONDS - begin), kinds, more):
+            assert dumps.wrong[:3] == []
+            counts += dumps.counts
+    print(dict(counts))
+    assert counts["dumps"] > 10
+    # A thread that changes its stack is read again; few cannot be read.
+    assert counts["unfinished"] <= counts["stacks"] / 1000 + 20
+    # A thread that can never be read is another matter.
+    assert counts["repeated"] <= counts["dumps"] / 2
+
+
+@pytest.mark.parametrize("number", range(max(2, int(SECONDS / 3))))
+def test_crash_while_dumps_are_made(number):
+    """One report, in its grammar."""
+    process = start("nice", PYTHON, "-W", "ignore", SCRIPT, "5", os.devnull,
+                    os.devnull, "crash")
+    assert process.stdout.readline() == b"ready\n"
+    sender = send_signals(process.pid)
+    child = finish(process)
+    sender.join()
+    assert status_name(child.status) == "-" + SIGSEGV.name
+    assert child.err.startswith("Fatal Python error: Segmentation fault\n")
+    assert grammar.fault_in(child.raw_err) is None
+    assert " in crash\n" in child.err
