@@ -1,0 +1,411 @@
+"""Files that take nothing, too little, or are not what they were.
+
+What tests/test_out.py and tests/test_sink.py check for a crash is checked
+here for all that writes.
+"""
+
+import contextlib
+import functools
+import os
+import pty
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import termios
+import time
+
+import pytest
+
+from helpers import (
+    FOLDER, LIMIT, PATIENCE, PYTHON, finish, run, start, status_name)
+
+pytestmark = pytest.mark.slow
+
+WHATS = ["crash", "dump", "user", "later"]
+every_what = pytest.mark.parametrize("what", WHATS)
+NO_PIPE = "signal.signal(signal.SIGPIPE, signal.SIG_DFL)"
+MOUNT = ["unshare", "--mount", "--propagation", "private", "sh", "-c"]
+
+
+def mounting(command):
+    """The words before a command that runs in a namespace of its own."""
+    words = MOUNT + [command + ' && exec "$@"', "sh"]
+    if subprocess.call(words + ["true"], stderr=subprocess.DEVNULL):
+        pytest.skip("mounting is not allowed")
+    return words
+
+
+def begin(file, what, size="small", code="", prefix=()):
+    """Start a child whose standard error is this file."""
+    return start(*prefix, PYTHON, os.path.join(FOLDER, "to_stderr.py"), what,
+                 size, code, stderr=file)
+
+
+def end(process, what):
+    """It died of the crash, or lives on, soon."""
+    child = finish(process)
+    assert (status_name(child.status), child.out) == (
+        ("-SIGSEGV", "") if what == "crash" else ("exit 0", "alive"))
+    assert child.seconds < LIMIT
+
+
+def write(file, what, size="small", code="", prefix=()):
+    """Run such a child to its end."""
+    end(begin(file, what, size, code, prefix), what)
+
+
+def anonymous(data):
+    """A report whose addresses are all the same."""
+    return re.sub(rb"0x[0-9a-f]{16}", b"0x0123456789abcdef", data)
+
+
+@functools.lru_cache(maxsize=None)
+def whole(what, size):
+    """The report that such a child writes to a file."""
+    with tempfile.TemporaryFile(dir=FOLDER) as file:
+        write(file, what, size)
+        file.seek(0)
+        return anonymous(file.read())
+
+
+def is_beginning(found, what, size, least=None):
+    """It is a beginning of the report, of at least so many bytes."""
+    report = whole(what, size)
+    found = anonymous(found)
+    same = os.path.commonprefix([report, found])
+    assert found[len(same):][:300] == b""
+    assert len(found) >= (len(report) if least is None else least)
+
+
+def read_all(fd):
+    """All that a descriptor has, without waiting."""
+    os.set_blocking(fd, False)
+    data = b""
+    with contextlib.suppress(OSError):
+        for part in iter(lambda: os.read(fd, 1 << 16), b""):
+            data += part
+    os.close(fd)
+    return data
+
+
+def fill(fd):
+    """Write until a descriptor takes no more; the number of bytes."""
+    os.set_blocking(fd, False)
+    total = 0
+    for size in (4096, 1):
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                total += os.write(fd, b"x" * size)
+    return total
+
+
+def sockets(size=None):
+    """Two connected sockets, as descriptors."""
+    ours, theirs = socket.socketpair()
+    if size is not None:
+        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, size)
+    return ours.detach(), theirs.detach()
+
+
+# ---- Nobody reads, or slowly -----------------------------------------------
+
+@every_what
+@pytest.mark.parametrize("blocking", [True, False])
+@pytest.mark.parametrize("make", [os.pipe, sockets])
+def test_full(make, blocking, what):
+    """What was in a full pipe or socket stays, and is all."""
+    ours, theirs = make()
+    before = fill(theirs)
+    os.set_blocking(theirs, blocking)
+    write(theirs, what)
+    os.close(theirs)
+    assert read_all(ours) == b"x" * before
+
+
+@every_what
+@pytest.mark.parametrize("make, blocking, least", [
+    (os.pipe, True, 61440), (os.pipe, False, 61440),
+    (functools.partial(sockets, 4096), True, 1000)],
+    ids=["pipe", "pipe that does not block", "socket"])
+def test_too_small(make, blocking, least, what):
+    """The report is larger than what a pipe or socket takes."""
+    ours, theirs = make()
+    os.set_blocking(theirs, blocking)
+    write(theirs, what, "big")
+    os.close(theirs)
+    is_beginning(read_all(ours), what, "big", least)
+
+
+@every_what
+@pytest.mark.parametrize("blocking, pause, late, least", [
+    (True, 0.04, 0, None), (False, 0.04, 0, None), (True, 0.01, 1, None),
+    (True, 0.8, 0, 65536)])
+def test_slow_reader(blocking, pause, late, least, what):
+    """A page every 40 ms, or all after a second: the whole report; a page
+    every 0.8 s: a part of it, and the limit of time holds."""
+    ours, theirs = os.pipe()
+    os.set_blocking(theirs, blocking)
+    process = begin(theirs, what, "big", "linger = 9")
+    os.close(theirs)
+    time.sleep(late)
+    found, ended = b"", None
+    for part in iter(lambda: os.read(ours, 1 << 16 if late else 4096), b""):
+        found += part
+        if process.poll() is None:
+            time.sleep(pause)
+        else:
+            ended = ended or time.monotonic() - process.began
+    os.close(ours)
+    assert (ended or 0) < (LIMIT if what == "crash" else PATIENCE)
+    out, _ = process.communicate()
+    assert (status_name(process.returncode), out) == (
+        ("-SIGSEGV", b"") if what == "crash" else ("exit 0", b"alive"))
+    is_beginning(found, what, "big", least)
+
+
+# ---- Terminals -------------------------------------------------------------
+
+@pytest.fixture
+def terminal():
+    """A pseudo-terminal that changes nothing: both of its ends."""
+    ours, theirs = pty.openpty()
+    mode = termios.tcgetattr(theirs)
+    mode[0] |= termios.IXON
+    mode[1] &= ~termios.OPOST
+    mode[3] &= ~termios.ECHO
+    termios.tcsetattr(theirs, termios.TCSANOW, mode)
+    yield ours, theirs
+    for fd in ours, theirs:
+        with contextlib.suppress(OSError):
+            os.close(fd)
+
+
+@every_what
+def test_stopped_terminal(terminal, what):
+    """Somebody typed control-S."""
+    ours, theirs = terminal
+    os.write(ours, b"\x13")
+    time.sleep(0.1)
+    write(theirs, what)
+
+
+def test_stopped_terminal_that_is_started_again(terminal):
+    """Somebody typed control-S, and control-Q a second later."""
+    ours, theirs = terminal
+    os.write(ours, b"\x13")
+    time.sleep(0.1)
+    began = time.monotonic()
+    process = begin(theirs, "crash")
+    time.sleep(1)
+    os.write(ours, b"\x11")
+    # A report waits for two seconds: this may have come too late.
+    least = None if time.monotonic() - began < 2 else 0
+    end(process, "crash")
+    is_beginning(read_all(ours), "crash", "small", least)
+
+
+@every_what
+@pytest.mark.parametrize("proc", [True, False])
+def test_terminal_that_nobody_reads(terminal, what, proc):
+    """It takes about a page; without /proc it cannot be opened again."""
+    ours, theirs = terminal
+    prefix = () if proc else mounting("mount -t tmpfs none /proc")
+    write(theirs, what, "big", prefix=prefix)
+    is_beginning(read_all(ours), what, "big", 1000)
+
+
+BACKGROUND = """
+import fcntl, os, signal, subprocess, sys, termios
+fcntl.ioctl(2, termios.TIOCSCTTY, 0)
+mode = termios.tcgetattr(2)
+mode[3] |= termios.TOSTOP
+termios.tcsetattr(2, termios.TCSANOW, mode)
+child = subprocess.Popen(sys.argv[1:], preexec_fn=lambda: os.setpgid(0, 0))
+pid, status = os.waitpid(child.pid, os.WUNTRACED)
+if os.WIFSTOPPED(status):
+    os.kill(pid, signal.SIGKILL)
+    os._exit(99)
+os._exit(os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0)
+"""
+
+
+@every_what
+def test_terminal_of_the_foreground(terminal, what):
+    """A process in the background is not stopped for writing."""
+    child = run(PYTHON, "-c", BACKGROUND, PYTHON, "to_stderr.py", what,
+                "small", "signal.signal(signal.SIGTTOU, signal.SIG_DFL)",
+                stderr=terminal[1])
+    assert child.status == (signal.SIGSEGV if what == "crash" else 0)
+
+
+@every_what
+def test_terminal_that_hung_up(terminal, what):
+    """The window was closed."""
+    ours, theirs = terminal
+    process = begin(theirs, what, "small", "time.sleep(0.5); "
+                    "signal.signal(signal.SIGHUP, signal.SIG_IGN)")
+    with open(os.devnull) as null:
+        os.dup2(null.fileno(), ours)
+    end(process, what)
+
+
+@every_what
+def test_master_of_a_terminal(terminal, what):
+    """To open it again would make another terminal."""
+    ours, theirs = terminal
+    mode = termios.tcgetattr(theirs)
+    mode[3] &= ~termios.ICANON
+    mode[0] = 0
+    termios.tcsetattr(theirs, termios.TCSANOW, mode)
+    write(ours, what)
+    is_beginning(read_all(theirs), what, "small")
+
+
+# ---- Files that fail -------------------------------------------------------
+
+@every_what
+def test_full_device(what):
+    """/dev/full takes nothing."""
+    with open("/dev/full", "wb") as file:
+        write(file, what, "big")
+
+
+FULL_DISK = """
+import os, subprocess, sys
+folder, *command = sys.argv[1:]
+with open(folder + "/ballast", "wb") as file:
+    for n in range(1000):
+        try:
+            os.write(file.fileno(), b"x" * 4096)
+        except OSError:
+            break
+    file.truncate(4096 * (n - 2))
+with open(folder + "/err", "w+b") as file:
+    done = subprocess.run(command, stderr=file)
+    file.seek(0)
+    sys.stdout.buffer.write(b"|" + file.read())
+sys.stdout.flush()
+os._exit(-done.returncode)
+"""
+
+
+@every_what
+def test_full_disk(tmp_path, what):
+    """A file system has room for a part of the report."""
+    prefix = mounting("mount -t tmpfs -o size=64k none %s" % tmp_path)
+    child = run(*prefix, PYTHON, "-c", FULL_DISK, str(tmp_path), PYTHON,
+                "to_stderr.py", what, "big")
+    assert child.status == (signal.SIGSEGV if what == "crash" else 0)
+    is_beginning(child.raw_out.split("|", 1)[1].encode(), what, "big", 8192)
+
+
+def closed_pipe():
+    """A pipe that nobody reads any more."""
+    ours, theirs = os.pipe()
+    os.close(ours)
+    return theirs
+
+
+def closed_socket():
+    """A socket whose peer is gone."""
+    ours, theirs = sockets()
+    os.close(ours)
+    return theirs
+
+
+def reset_connection():
+    """A connection that the peer has reset."""
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen(1)
+        client = socket.create_connection(server.getsockname())
+        peer, _ = server.accept()
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1" + bytes(7))
+    peer.close()
+    return client.detach()
+
+
+@every_what
+@pytest.mark.parametrize("make", [
+    closed_pipe, closed_socket, reset_connection])
+def test_no_reader(make, what):
+    """SIGPIPE does not kill."""
+    fd = make()
+    write(fd, what, code=NO_PIPE)
+    os.close(fd)
+
+
+@every_what
+def test_limit_of_file_size(what):
+    """SIGXFSZ does not kill; what there is room for is written."""
+    with tempfile.TemporaryFile(dir=FOLDER) as file:
+        write(file, what, "big",
+              "signal.signal(signal.SIGXFSZ, signal.SIG_DFL); "
+              "resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))")
+        file.seek(0)
+        is_beginning(file.read(), what, "big", 5000)
+
+
+@every_what
+def test_closed_descriptor(what):
+    """A duplicate of a standard error that was closed gets nothing."""
+    with tempfile.TemporaryFile(dir=FOLDER) as file:
+        write(file, what, code="os.dup2(2, 9); os.close(2)"
+              if what == "crash" else "os.close(2)")
+        file.seek(0)
+        assert file.read() == b""
+
+
+@every_what
+def test_read_only_descriptor(what):
+    """Standard error cannot be written to."""
+    with open(os.devnull, "rb") as file:
+        write(file, what)
+
+
+def test_packets():
+    """Each write is a packet; the report is larger than one may be."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 20000)
+    with ours:
+        with theirs:
+            process = begin(theirs, "crash", "big")
+        packets = list(iter(lambda: ours.recv(1 << 18), b""))
+    end(process, "crash")
+    assert len(packets) > 1
+    is_beginning(b"".join(packets), "crash", "big")
+
+
+# ---- Files that are not what they were -------------------------------------
+
+@pytest.mark.parametrize("how, meant", [
+    ("reuse", True), ("replace", True), ("all", False), ("inode", False)])
+@pytest.mark.parametrize("what", ["crash", "user", "later"])
+def test_reused_number(tmp_path, what, how, meant):
+    """The file that was meant gets the report, or none."""
+    shutil.copy(os.path.join(FOLDER, "reuse.py"), str(tmp_path))
+    child = run("sh", "-c", 'cd "$0" && exec "$@"', str(tmp_path), PYTHON,
+                "reuse.py", what, how)
+    assert (status_name(child.status), child.err) == (
+        "-SIGSEGV" if what == "crash" else "exit 0", "")
+    assert (tmp_path / "other").read_text() == ""
+    file = tmp_path / "meant"
+    found = file.read_text() if file.exists() else ""
+    assert ("most recent call first" in found) is meant
+
+
+@pytest.mark.parametrize("how, what", [
+    ("close", what) for what in WHATS] + [
+    ("disarm", what) for what in WHATS if what != "dump"])
+def test_number_reused_while_a_report_waits(tmp_path, what, how):
+    """The file that got the number gets nothing of the report."""
+    shutil.copy(os.path.join(FOLDER, "wait_for_pipe.py"), str(tmp_path))
+    child = run("sh", "-c", 'cd "$0" && exec "$@"', str(tmp_path), PYTHON,
+                "wait_for_pipe.py", what, how)
+    assert status_name(child.status) == (
+        "-SIGSEGV" if what == "crash" else "exit 0")
+    other = tmp_path / "other"      # not there where it died before
+    assert not other.exists() or other.read_text() == ""
