@@ -32,7 +32,7 @@ def script_functions():
     with open(os.path.join(CHILDREN, "race.py"), encoding="utf-8") as file:
         text = file.read()
     found = collections.defaultdict(
-        list, {"<module>": [(1, text.count("\n"))], "inside": [(1, 3)],
+        list, {"<module>": [(0, text.count("\n"))], "inside": [(1, 3)],
                "<genexpr>": [(1, 999)], "<lambda>": [(1, 999)],
                "<listcomp>": [(1, 999)]})
     for node in ast.walk(ast.parse(text)):

@@ -1,0 +1,265 @@
+"""Handlers before and after ours, of each kind; the builtin; a JVM.
+
+Single cases of the same are in tests/test_chain.py.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from helpers import (
+    FOLDER, LIMIT, SANITIZED, block, compile_library, python, status_name,
+    write_file)
+import grammar
+
+pytestmark = pytest.mark.slow
+
+NODEFER, ONSTACK, RESETHAND = 0x40000000, 0x08000000, 0x80000000 - (1 << 32)
+FLAGS = [0, NODEFER, ONSTACK]
+START = """
+    import ctypes, importlib.machinery, importlib.util, os, signal, sys
+    import threading
+    lib = ctypes.CDLL("./neighbour.so")
+    def install(kind, flags=0):
+        lib.install(kind.encode(), flags)
+    def builtin():
+        finder = importlib.machinery.BuiltinImporter
+        spec = finder.find_spec("faulthandler")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+    def say(*words):
+        os.write(1, (" ".join(map(str, words)) + "\\n").encode())
+"""
+
+
+def ends(code, status, says, counts, **options):
+    """It ends so, says this, and leaves one of these numbers of reports."""
+    compile_library("neighbour")
+    child = python(block(START) + block(code), **options)
+    assert (status_name(child.status), child.out) == (status, says)
+    found = re.split("(?m)^(?=Fatal Python error)", child.raw_err)[1:]
+    assert len(found) in counts
+    if len(counts) == 1:
+        assert [grammar.fault_in(text) for text in found] == (
+            [None] * len(found))
+    return child
+
+
+@pytest.mark.parametrize("kind", ["plain", "detailed"])
+@pytest.mark.parametrize("flags", FLAGS + [RESETHAND])
+@pytest.mark.parametrize("again", ["faulthandler.enable()", ""])
+def test_older_handler_that_repairs(kind, flags, again):
+    """It repairs, and hears the truth; another fault is reported."""
+    # Who is there for one signal has not asked for more.
+    once = flags == RESETHAND and not again
+    ends("""
+        install(%r, %d)
+        import faulthandler
+        say(lib.touch(), lib.called(), lib.lied())
+        %s
+        lib.crash()
+    """ % (kind, flags, again), "-SIGSEGV", "77 1 0\n", [1 if once else 2])
+
+
+@pytest.mark.parametrize("kind", ["plain", "detailed"])
+def test_older_handler_that_repairs_often(kind):
+    """In a thread; a thousand times; with enable() between."""
+    ends("""
+        install(%r)
+        import faulthandler
+        thread = threading.Thread(target=lib.touch)
+        thread.start()
+        thread.join()
+        for n in range(999):
+            lib.seal()
+            lib.touch()
+        say(lib.called(), lib.lied())
+        lib.crash()
+    """ % kind, "-SIGSEGV", "1000 0\n", [2])
+    ends("""
+        install(%r)
+        import faulthandler
+        for n in range(30):
+            lib.touch()
+            lib.seal()
+            faulthandler.enable()
+        say(lib.called(), lib.lied())
+        faulthandler.disable()
+        lib.touch()
+        say(lib.called(), faulthandler.is_enabled())
+    """ % kind, "exit 0", "30 0\n31 False\n", [30])
+
+
+@pytest.mark.parametrize("kind", ["plain", "detailed"])
+def test_newer_handler_that_repairs(kind):
+    """It answers alone, also after disable()."""
+    ends("""
+        import faulthandler
+        install(%r)
+        lib.touch()
+        say(lib.called(), faulthandler.is_enabled())
+        faulthandler.disable()
+        lib.seal()
+        lib.touch()
+        say(lib.called())
+    """ % kind, "exit 0", "1 True\n2\n", [0])
+
+
+@pytest.mark.parametrize("kind", ["calling", "restoring"])
+@pytest.mark.parametrize("before, flags", [
+    ("pass", flags) for flags in FLAGS] + [("install('detailed')", 0)])
+def test_newer_handler_that_hands_over(kind, before, flags):
+    """It calls us, or puts us back, for a fault that it cannot repair."""
+    ends("""
+        %s
+        import faulthandler
+        install(%r, %d)
+        lib.touch()
+        say(lib.called())
+        lib.crash()
+    """ % (before, kind, flags), "-SIGSEGV", "1\n", [1])
+
+
+def test_older_handler_that_jumps():
+    """A handler that never returns; enable() arms again."""
+    ends("""
+        install("jumping")
+        import faulthandler
+        for n in range(5):
+            say(lib.jump(), lib.lied())
+            faulthandler.enable(all_threads=n % 2)
+        faulthandler.disable()
+        say(lib.jump())
+    """, "exit 0", "1 0\n" * 5 + "1\n", [5])
+
+
+@pytest.mark.parametrize("before, after, count", [
+    ("", "signal.signal(signal.SIGSEGV, signal.SIG_DFL)", 0),
+    ("", "signal.signal(signal.SIGSEGV, signal.SIG_DFL); "
+     "faulthandler.enable()", 1),
+    ("signal.signal(signal.SIGFPE, signal.SIG_IGN)",
+     "os.kill(os.getpid(), signal.SIGFPE)", 2),
+    ("signal.signal(signal.SIGABRT, lambda *a: say('python'))",
+     "os.kill(os.getpid(), signal.SIGABRT); faulthandler.enable()", 2),
+    ("", "signal.signal(signal.SIGABRT, lambda *a: say('python')); "
+     "os.kill(os.getpid(), signal.SIGABRT)", 1)])
+def test_actions_of_python(before, after, count):
+    """signal.signal() before and after ours; then a crash."""
+    ends("%s\nimport faulthandler\n%s\nfor n in range(1000):\n    pass\n"
+         "lib.crash()" % (before, after), "-SIGSEGV",
+         "python\n" if "python" in before + after else "", [count])
+
+
+@pytest.mark.parametrize("code", [
+    "builtin().enable(); import faulthandler",
+    "import faulthandler; builtin().enable()",
+    "b = builtin(); b.enable(); import faulthandler; b.disable(); b.enable()",
+    "import faulthandler; builtin().enable(); faulthandler.disable()",
+    "import faulthandler; builtin().enable(); faulthandler.disable(); "
+    "faulthandler.enable()",
+    "import faulthandler; builtin().enable(); faulthandler.enable()"])
+@pytest.mark.parametrize("crash, status", [
+    ("lib.crash()", "-SIGSEGV"), ("os.abort()", "-SIGABRT"),
+    ("t = threading.Thread(target=lib.crash); t.start(); t.join()",
+     "-SIGSEGV")])
+def test_builtin(code, crash, status):
+    """The builtin armed before or after ours: one report, or each its own."""
+    ends(code + "\n" + crash, status, "", [1, 2])
+
+
+@pytest.mark.skipif(SANITIZED, reason="the sanitizer has its own abort()")
+@pytest.mark.parametrize("before, call", [
+    (before, "ctypes.pythonapi.Py_FatalError(b'the message')")
+    for before in ("", "faulthandler.enable(all_threads=True)",
+                   "faulthandler.enable(c_stack=True)",
+                   "builtin().enable()")] + [
+    ("", "ctypes.CDLL(None).Py_FatalError(b'the message')"),
+    ("", "t = threading.Thread(target=ctypes.pythonapi.Py_FatalError,"
+     " args=(b'the message',)); t.start(); t.join()")])
+def test_fatal_error(before, call):
+    """Py_FatalError() gives a traceback: there is no second one."""
+    child = ends("import faulthandler\n%s\n%s" % (before, call), "-SIGABRT",
+                 "", [0, 1])
+    assert "the message" in child.err
+    assert len(re.findall(r"(?m)^(?:Current thread 0x|Traceback|Stack)",
+                          child.err)) == 1
+
+
+# ---- A JVM, which uses SIGSEGV for null checks and safepoints --------------
+
+JAVA = """
+public class Faults {
+    static int length(String s) {
+        return s.length();
+    }
+
+    public static int run(int n) {
+        int caught = 0;
+        Object[] kept = new Object[1000];
+        for (int i = 0; i < n; i++) {
+            try {
+                length(i % 1000 == 999 ? null : "abc");
+            } catch (NullPointerException e) {
+                caught++;
+            }
+            kept[i % 1000] = new byte[1000];
+        }
+        return caught;
+    }
+}
+"""
+JVM = """
+    sys.path.append(%r)
+    import jpype
+    def start():
+        jpype.startJVM("-Xmx64m", classpath=[os.getcwd()])
+    def work():
+        say(jpype.JClass("Faults").run(3000000))
+    def work_with_dumps():
+        with open(os.devnull, "w") as null:
+            faulthandler.dump_traceback_later(0.002, True, null)
+            work()
+            faulthandler.cancel_dump_traceback_later()
+"""
+
+
+@pytest.fixture(scope="module")
+def jvm():
+    """The folder of JPype, and a class to run."""
+    if shutil.which("javac") is None:
+        pytest.skip("needs javac")
+    folder = os.path.join(FOLDER, "jpype")
+    if subprocess.call([sys.executable, "-m", "pip", "install", "-q",
+                        "--target", folder, "jpype1"]):
+        pytest.skip("needs JPype")
+    write_file("Faults.java", JAVA)
+    subprocess.check_call(["javac", "Faults.java"], cwd=FOLDER)
+    return folder
+
+
+@pytest.mark.parametrize("order, after, status, counts", [
+    # Started before it, the module hears of what the JVM leaves to it.
+    ("import faulthandler; start()", "", "exit 0", [0]),
+    ("import faulthandler; start()", "lib.crash()", "-SIGSEGV", [1]),
+    ("import faulthandler; start()", "os.abort()", "-SIGABRT", [1]),
+    ("import faulthandler; start()", "work_with_dumps()", "exit 0", [0]),
+    # Started after it, the JVM's first fault makes one report.
+    ("start(); import faulthandler", "", "exit 0", [0, 1]),
+    # It is asked first; then its abort() is reported.
+    ("start(); import faulthandler", "lib.crash()", "-SIGABRT", [2]),
+    ("start(); import faulthandler", "os.abort()", "-SIGABRT", [2]),
+    ("start(); import faulthandler", "work_with_dumps()", "exit 0", [0, 1])])
+def test_jvm(jvm, order, after, status, counts):
+    """A JVM works, whoever came first; crashes are reported."""
+    compile_library("neighbour")
+    child = python(block(START) + block(JVM) % jvm + "%s\nwork()\n%s" % (
+        order, after), limit=60)
+    assert status_name(child.status) == status
+    assert child.out.startswith("3000\n")
+    assert child.err.count("Fatal Python error") in counts
+    assert child.seconds < 5 * LIMIT

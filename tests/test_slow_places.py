@@ -1,0 +1,260 @@
+"""Crashes where little works: each gives one report, in its grammar.
+
+Other bad places are in tests/test_platform.py and tests/test_stack.py.
+"""
+
+import re
+import subprocess
+
+from signal import SIGABRT, SIGBUS, SIGILL, SIGSEGV
+
+import pytest
+
+from helpers import (
+    DEBUG, LIMIT, PYTHON, SANITIZED, SIGNALS, block, compile_library,
+    environment, preload, python, run, status_name)
+import grammar
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(
+    SANITIZED, reason="the sanitizer takes what is taken away")]
+
+START = """
+    import ctypes, errno, faulthandler, os, resource, signal, sys
+    import threading, time
+    lib = ctypes.CDLL("./worst.so")
+    if sys.argv[1]:
+        faulthandler.enable(all_threads=True, c_stack=sys.argv[1] == "c")
+"""
+TITLES = {"-" + signum.name: title for signum, title, _ in SIGNALS}
+ME = r'File "<string>", line \d+ in '
+NOBODY = "<no Python frame>"
+every_form = pytest.mark.parametrize("form", ["", "library", "c"])
+
+
+def reports(child, text, count=1):
+    """There are so many reports, in their grammar; each has the text."""
+    parts = re.split("(?m)^(?=Fatal Python error)", child.raw_err)[1:]
+    assert len(parts) == count
+    for part in parts:
+        assert grammar.fault_in(part) is None
+        assert re.search(text, part)
+    return parts
+
+
+def dies(child, text, signums=(SIGSEGV,), count=1):
+    """It died of one of the signals, soon, and left such reports."""
+    name = status_name(child.status)
+    assert name in ["-" + signum.name for signum in signums], child
+    part = reports(child, text, count)[-1]
+    title = part.split(": ", 1)[1].split("\n")[0].replace("-point", " point")
+    assert title == TITLES[name]
+    assert child.seconds < LIMIT
+
+
+def crash(code, form, **options):
+    """Run code in a child that has the library of bad places."""
+    compile_library("worst")
+    return python(block(START) + block(code), form, **options)
+
+
+in_a_thread = """
+    thread = threading.Thread(target=lambda: %s)
+    thread.start()
+    thread.join()
+    time.sleep(20)
+"""
+
+
+@every_form
+@pytest.mark.parametrize("code, text", [
+    # Nothing is left.
+    ("""
+        crash = lib.crash
+        size = int(open("/proc/self/statm").read().split()[0]) * 4096
+        resource.setrlimit(resource.RLIMIT_AS, (size, size))
+        crash()
+     """, ME),
+    ("""
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))
+        os.closerange(3, 64)
+        lib.crash()
+     """, ME),
+    ("""
+        resource.setrlimit(resource.RLIMIT_SIGPENDING, (0, 0))
+        lib.crash()
+     """, ME),
+    # Python ends, or has ended.
+    ("import atexit; atexit.register(lambda: lib.crash())", ME + "<lambda>"),
+    ("""
+        class C:
+            crash = lib.crash
+            def __del__(self):
+                self.crash()
+        sys.kept = C()
+     """, ME + "__del__"),
+    ("ctypes.pythonapi.Py_AtExit(lib.crash)", NOBODY),
+    ("lib.at_exit_of_c()", NOBODY),
+    ("lib.on_unload(1)", NOBODY),
+    ("""
+        kept = open("/dev/stderr", "w")
+        faulthandler.enable(kept, c_stack=sys.argv[1] == "c")
+        lib.on_unload(1)
+     """, NOBODY),
+    ("""
+        threading.Thread(target=lib.crash_later, daemon=True).start()
+        lib.on_unload(2)
+     """, ""),
+    (in_a_thread % "lib.at_thread_end()", ""),
+    # Handlers and their stacks.
+    ("lib.crash_inside_alternate_stack(ctypes.c_long(1024))", ME),
+    ("lib.crash_inside_alternate_stack(ctypes.c_long(16384))", ME),
+    ("lib.crash_inside_alternate_stack(ctypes.c_long(40000))", ME),
+    ("lib.crash_on_alternate_stack(ctypes.c_size_t(100))", ME),
+    ("lib.crash_on_alternate_stack(ctypes.c_size_t(16384))", ME),
+    ("lib.crash_on_alternate_stack(ctypes.c_size_t(32768))", ME),
+    ("""
+        lib.install_crasher(signal.SIGUSR1, 0)
+        faulthandler.register(signal.SIGUSR1, file=open(os.devnull, "w"),
+                              chain=True)
+        os.kill(os.getpid(), signal.SIGUSR1)
+     """, ME),
+    ("lib.in_thread(lib.crash, ctypes.c_size_t(16384))", NOBODY),
+    ("lib.in_thread(lib.crash, ctypes.c_size_t(65536))", NOBODY)])
+def test_place(code, text, form):
+    """The report of the crash is there."""
+    dies(crash(code, form), text)
+
+
+@every_form
+@pytest.mark.parametrize("thread", [False, True])
+@pytest.mark.parametrize("value", [
+    "0", "0xdddddddddddddddd", "8", "lib.forbidden()", "id(sys) & ~15"])
+def test_lost_stack_pointer(value, thread, form):
+    """The stack pointer points nowhere, or into an object."""
+    call = "lib.lose_stack(ctypes.c_ulong(%s))" % value
+    child = crash("lib.forbidden.restype = ctypes.c_ulong\n"
+                  + (block(in_a_thread) % call if thread else call), form)
+    dies(child, ME, (SIGSEGV, SIGBUS, SIGILL))
+
+
+@every_form
+@pytest.mark.parametrize("code, signums", [
+    ("ctypes.CFUNCTYPE(None)(0xdddddddddddd0000)()", [SIGSEGV]),
+    ("lib.free_twice()", [SIGABRT]),
+    ("resource.setrlimit(resource.RLIMIT_SIGPENDING, (0, 0));"
+     "faulthandler.sigbus()", [SIGBUS])])
+def test_other_signals(code, signums, form):
+    """A call of a freed object; a block that is freed twice; a signal where
+    none can be queued."""
+    dies(crash(code, form), ME, signums)
+
+
+@pytest.mark.skipif(DEBUG, reason="the interpreter asserts that there is some")
+@every_form
+def test_no_memory_left_in_a_thread(form):
+    """The thread began before the memory was used up."""
+    child = crash("""
+        def eat(size=1 << 22):
+            kept = []
+            while size > 16:
+                try:
+                    kept.append(bytearray(size))
+                except MemoryError:
+                    size //= 2
+            lib.crash()
+        thread = threading.Thread(target=eat)
+        size = int(open("/proc/self/statm").read().split()[0]) * 4096
+        resource.setrlimit(resource.RLIMIT_AS, 2 * (size + (64 << 20),))
+        thread.start()
+        thread.join()
+    """, form)
+    dies(child, ME + "eat")
+
+
+@every_form
+@pytest.mark.parametrize("code", [
+    "ctypes.CDLL(None).crash_in_malloc()",
+    "ctypes.CDLL(None).crash_without_malloc()",
+    "ctypes.PyDLL(None).crash_without_malloc()", """
+    def other():
+        ctypes.CDLL(None).crash_in_malloc()
+    threading.Thread(target=other, daemon=True).start()
+    time.sleep(20)
+    """, """
+    for n in range(5):
+        threading.Thread(target=time.sleep, args=(20,), daemon=True).start()
+    ctypes.PyDLL(None).crash_without_malloc()
+    """])
+def test_without_malloc(code, form):
+    """The lock of malloc() is held, or nobody may call it."""
+    compile_library("forbid")
+    dies(crash(code, form, env=preload("forbid")), ME)
+
+
+@every_form
+def test_children_that_crash(form):
+    """A child of fork(), of a raw fork and of preexec_fn crash first."""
+    child = crash("""
+        pid = os.fork()
+        if pid == 0:
+            lib.crash()
+        os.kill(os.getpid(), os.WTERMSIG(os.waitpid(pid, 0)[1]))
+    """, form)
+    dies(child, ME, count=2)
+    child = crash("""
+        if os.WTERMSIG(lib.crash_in_raw_fork()) == signal.SIGSEGV:
+            lib.crash()
+    """, form)
+    dies(child, ME, count=2)
+    child = crash("""
+        import subprocess
+        child = subprocess.run(["true"], preexec_fn=lambda: lib.crash())
+        os._exit(-child.returncode)
+    """, form)
+    assert child.status == SIGSEGV
+    reports(child, ME)
+
+
+@every_form
+def test_overflow_in_a_child_of_a_thread(form):
+    """A thread forked the child."""
+    child = crash("""
+        def forks():
+            pid = os.fork()
+            if pid == 0:
+                faulthandler._stack_overflow()
+            os._exit(os.WTERMSIG(os.waitpid(pid, 0)[1]))
+        threading.Thread(target=forks).start()
+    """, form)
+    assert child.status == SIGSEGV
+    reports(child, ME)
+
+
+@every_form
+@pytest.mark.parametrize("error", ["EPERM", "ENOSYS"])
+@pytest.mark.parametrize("first, last, call, signum", [
+    (n, n + 1, "lib.crash()", SIGSEGV) for n in range(10)] + [
+    (0, 9, "lib.crash()", SIGSEGV), (0, 9, "os.abort()", SIGABRT),
+    (0, 9, "faulthandler.sigbus()", SIGBUS)])
+def test_sandbox(first, last, call, signum, error, form):
+    """System calls fail: one, or all but those that raise signals."""
+    child = crash("assert lib.refuse(errno.%s, %d, %d) == 0\n%s" % (
+        error, first, last, call), form)
+    dies(child, ME, [signum])
+
+
+@every_form
+@pytest.mark.parametrize("call, title", [
+    ("lib.crash()", "Segmentation fault"), ("os.abort()", "Aborted")])
+def test_first_process_of_a_container(call, title, form):
+    """Process 1 gets no signal of its own: it reports, and then dies."""
+    container = ["unshare", "--pid", "--fork", "--mount-proc"]
+    if subprocess.call(container + ["true"], stderr=subprocess.DEVNULL):
+        pytest.skip("no namespaces")
+    compile_library("worst")
+    child = run(*container, PYTHON, "-c", block(START) + call, form,
+                env=environment())
+    # unshare dies of the signal, or says it in its status.
+    assert child.status in (-SIGSEGV, 128 + SIGSEGV, -SIGABRT, 128 + SIGABRT)
+    part, = reports(child, ME)
+    assert part.startswith("Fatal Python error: %s\n" % title)
