@@ -196,27 +196,6 @@ def test_readme_names_tests():
         assert os.path.exists(os.path.join(HERE, name))
 
 
-@pytest.mark.skipif(SANITIZED, reason="the compiler leaks")
-def test_call_graph():
-    """Handlers reach only what is allowed, within their stack."""
-    if os.environ.get("CI"):
-        pytest.skip(".ci/run does this by itself")
-    script = os.path.join(HERE, ".ci", "callgraph.py")
-    if not os.path.exists(script):
-        pytest.skip("needs .ci/callgraph.py")
-    gcc = shutil.which("gcc")
-    if gcc is None or run(gcc, "-fcallgraph-info=su", "-c", "-x", "c",
-                          os.devnull, "-o", "empty.o").status:
-        pytest.skip("needs gcc with -fcallgraph-info")
-    for built in "01":
-        if built == "1" and run(gcc, "-include", "backtrace.h", "-E",
-                                "-x", "c", os.devnull).status:
-            continue
-        child = run(sys.executable, script, limit=300,
-                    env=environment(CALLGRAPH_LIBBACKTRACE=built))
-        assert child.status == 0
-
-
 def test_musl():
     """The C file compiles for musl, with gcc and clang, without warnings."""
     if not shutil.which("musl-gcc") or not shutil.which("clang"):

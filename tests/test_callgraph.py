@@ -1,0 +1,170 @@
+"""tools/callgraph: each test breaks a small crash handler."""
+
+import importlib.machinery
+import importlib.util
+import os
+import re
+import shutil
+import sysconfig
+
+import pytest
+
+from helpers import HERE, SANITIZED, environment, run
+
+TOOL = os.path.join(HERE, "tools", "callgraph")
+INCLUDE = sysconfig.get_path("include")
+pytestmark = pytest.mark.skipif(
+    SANITIZED or not os.path.exists(TOOL)
+    or not os.path.exists(os.path.join(INCLUDE, "patchlevel.h")),
+    reason="needs tools/callgraph and Python's headers")
+
+# A handler that calls a table's function, a bounded recursion and write().
+SAMPLE = r"""
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+struct decoder { const char *name; int (*decode)(int); };
+
+static int code_old(int n) { return n + 1; }
+static const struct decoder code_decoders[] = { {"old", code_old} };
+
+static int frame_walk(int depth)
+{
+    char line[64];
+
+    memset(line, depth, sizeof(line));
+    (void)!write(2, line, sizeof(line));
+    return depth > 0 ? frame_walk(depth - 1) + line[0] : 0;
+}
+
+/* ---- the GIL is held, except in on_* ---- */
+/* ---- Arming: the GIL is held ---- */
+
+static void on_signal(int signum)
+{
+    (void)frame_walk(code_decoders[signum & 1].decode(signum) & 3);
+}
+
+void (*sample_handler)(int) = on_signal;
+int sample_python_half(const char *text) { return puts(text); }
+"""
+
+
+@pytest.fixture(scope="module")
+def callgraph():
+    """The tool, as a module."""
+    gcc = shutil.which("gcc")
+    if gcc is None or run(gcc, "-fcallgraph-info=su", "-c", "-x", "c",
+                          os.devnull, "-o", "empty.o").status:
+        pytest.skip("needs gcc with -fcallgraph-info")
+    loader = importlib.machinery.SourceFileLoader("callgraph", TOOL)
+    module = importlib.util.module_from_spec(
+        importlib.util.spec_from_loader("callgraph", loader))
+    loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def check(callgraph, monkeypatch, tmp_path):
+    """A function that checks the sample with a text replaced, and tables
+    that differ; it returns the errors."""
+    call = callgraph.call
+
+    def check(old="", new="", calls=(), **tables):
+        assert old in SAMPLE
+        tables["CALLS"] = dict({
+            "write": call("the report"),
+            "memset": call("touches only its arguments"),
+        }, **{name: call("sample", **options)
+              for name, options in dict(calls).items()})
+        for name, value in dict({
+                "INDIRECT": {"on_signal": ["code_old"]},
+                "RECURSION": {"frame_walk": 3}, "NOT_CALLED": {},
+                "THREADS": [], "CHILD": [], "ASSEMBLY": {}},
+                **tables).items():
+            monkeypatch.setattr(callgraph, name, value)
+        path = tmp_path / "sample.c"
+        path.write_text(SAMPLE.replace(old, new) if old else SAMPLE)
+        return callgraph.check(str(path), INCLUDE)
+
+    return check
+
+
+HALF = "sample_python_half"
+TABLE = 'static const struct decoder code_decoders[] = { {"old", code_old} };'
+NEW_TABLE = ("static int code_new(int n) { return n; }\n"
+             + TABLE.replace("} }", '}, {"new", code_new} }'))
+
+
+@pytest.mark.parametrize("change, errors", [
+    ({}, []),
+    # An outside function that no table names: below a call, a pointer, a
+    # callback, in a thread, in assembly.
+    ({"old": "    memset(", "new": "    snprintf(line, 9, 0);\n    memset("},
+     ["not in CALLS for Python .*: on_signal > frame_walk > snprintf$"]),
+    ({"old": "return n + 1;", "new": "char b[9]; return sprintf(b, 0, n);"},
+     ["on_signal > code_old > sprintf$"]),
+    ({"old": "    (void)frame_walk(",
+      "new": "    qsort(0, 0, 0, 0);\n    (void)frame_walk(",
+      "calls": {"qsort": {}},
+      "INDIRECT": {"on_signal": ["code_old"], "qsort": [HALF]}},
+     ["on_signal > qsort > %s > puts$" % HALF, "GIL is held in " + HALF]),
+    ({"THREADS": [HALF]}, ["not in CALLS .*: %s > puts$" % HALF]),
+    ({"ASSEMBLY": {"frame_walk": [HALF]}},
+     ["frame_walk > %s > puts$" % HALF, "GIL is held in " + HALF]),
+    # Below the line handlers reach only on_*.
+    ({"old": "    (void)frame_walk(",
+      "new": "    %s(0);\n    (void)frame_walk(" % HALF,
+      "calls": {"puts": {}}},
+     ["the GIL is held in %s, which a handler reaches: " % HALF]),
+    # Tables that are not true.
+    ({"INDIRECT": {}}, ["the pointer called at sample.c:",
+                        "address of code_old"]),
+    ({"old": TABLE, "new": NEW_TABLE},
+     [r"the address of code_new \(in code_decoders\)"]),
+    ({"calls": {"puts": {}}}, ["CALLS lists puts"]),
+    ({"calls": {"puts": {"until": (3, 0)}}}, []),
+    ({"calls": {"write": {"until": (3, 0)}}}, ["frame_walk > write$"]),
+    ({"calls": {"write": {"only": ["on_thread"]}}},
+     ["only on_thread may reach write"]),
+    ({"INDIRECT": {"on_signal": ["code_old"], "frame_walk": ["code_old"]},
+      "NOT_CALLED": {"frame_walk": "sample"}, "THREADS": ["on_thread"],
+      "ASSEMBLY": {"on_stack": ["frame_walk"]}},
+     ["on_thread", "on_stack", "INDIRECT names frame_walk",
+      "NOT_CALLED names frame_walk"]),
+    # The stack.
+    ({"RECURSION": {}}, ["recursion without a bound in RECURSION: frame_w"]),
+    ({"old": "char line[64];", "new": "char line[depth + 64];"},
+     ["frame_walk takes a stack block of unknown size", "unknown size"]),
+    ({"old": "char line[64];", "new": "char line[8000];"},
+     [r"on_signal needs \d{5} bytes of stack at -O0, more than 16384",
+      "at -O2", "at -O3"]),
+    # A check of nothing is not passed.
+    ({"old": "on_signal", "new": "handle_signal"},
+     ["no function is called on_"]),
+    ({"old": "int (*decode)", "new": "int ="}, None)])
+def test_error(callgraph, check, change, errors):
+    """Each change of the sample or of a table gives these errors."""
+    if errors is None:
+        with pytest.raises(callgraph.CannotCheck):
+            check(**change)
+        return
+    found = check(**change)
+    assert len(found) == len(errors), found
+    for error, pattern in zip(found, errors):
+        assert re.search(pattern, error)
+
+
+@pytest.mark.parametrize("built", ["0", "1"])
+def test_module(callgraph, built):
+    """Handlers reach only what is allowed, within their stack, with and
+    without libbacktrace."""
+    if built == "1" and run("gcc", "-include", "backtrace.h", "-E", "-x",
+                            "c", os.devnull).status:
+        pytest.skip("gcc has no backtrace.h")
+    child = run("python3", "-B", TOOL, os.path.join(HERE, "faulthandler.c"),
+                INCLUDE, limit=300,
+                env=environment(CALLGRAPH_LIBBACKTRACE=built))
+    assert child.status == 0, child
