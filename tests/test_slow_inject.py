@@ -1,0 +1,20 @@
+"""Crashes with one damaged word of the interpreter's memory."""
+
+import os
+
+import pytest
+
+from helpers import HERE, PYTHON, SANITIZED, run, what_is_missing
+
+TOOL = os.path.join(HERE, "tools", "inject")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(
+    SANITIZED or bool(what_is_missing()) or not os.path.exists(TOOL),
+    reason="needs tools/inject and a compiler")]
+
+
+@pytest.mark.parametrize("options", [[], ["--library"]])
+def test_1000_trials(options):
+    """No report loses or invents a frame without saying so."""
+    child = run(PYTHON, TOOL, "--trials", "1000", *options, limit=300)
+    print(child.raw_out)
+    assert "\n1000 passed, 0 failed" in child.raw_out, child
