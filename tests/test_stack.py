@@ -143,6 +143,7 @@ def test_overflow_in_threads(name, start):
         child.err[len(first):])
 
 
+@pytest.mark.skipif(SANITIZED, reason="the sanitizer keeps mappings")
 def test_many_threads():
     """Threads that have ended leave no stack behind."""
     child = python("""
