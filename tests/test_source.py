@@ -1,5 +1,6 @@
 """The C file keeps its promises, and the README tells the truth."""
 
+import glob
 import os
 import re
 import shlex
@@ -13,8 +14,8 @@ from signal import SIGSEGV
 import pytest
 
 from helpers import (
-    C_FILE, HERE, PYTHON, README, SANITIZED, SIGNALS, c_sources, compiler,
-    environment, run, what_is_missing)
+    C_FILE, FOLDER, HERE, PYTHON, README, SANITIZED, SIGNALS, c_sources,
+    compiler, environment, run, what_is_missing)
 
 
 pytestmark = pytest.mark.skipif(
@@ -47,17 +48,48 @@ def test_map():
     assert sorted(listed) == rooms()
 
 
+# Builds whose headers are checked, too.
+BUILDS = [[]] + [["-DPy_GIL_DISABLED=1"]] * (
+    sys.version_info >= (3, 14) and not sysconfig.get_config_var(
+        "Py_GIL_DISABLED"))
+
+
+@pytest.mark.parametrize("flags", BUILDS, ids=str)
 @pytest.mark.parametrize("path", rooms())
-def test_header_compiles_alone(path):
+def test_header_compiles_alone(path, flags):
     """Each room includes what it uses."""
     if what_is_missing():
         pytest.skip(what_is_missing())
     child = run(compiler(), "-fsyntax-only", "-std=gnu11", "-Wall",
-                "-Wextra", "-Werror", "-Wno-unused-function", "-I",
+                "-Wextra", "-Werror", "-Wno-unused-function", *flags, "-I",
                 sysconfig.get_path("include"), "-include",
                 os.path.join(HERE, path), "-x", "c", os.devnull,
                 env=environment(LD_PRELOAD=""))
     assert child.status == 0
+
+
+@pytest.mark.parametrize("libbacktrace", [False, True])
+@pytest.mark.parametrize("name", ["gcc", "clang"])
+def test_warnings(name, libbacktrace):
+    """Each compiler takes the module without a warning."""
+    path = shutil.which(name)
+    if path is None or what_is_missing():
+        pytest.skip("needs %s and Python.h" % name)
+    flags = []
+    if libbacktrace:
+        header = run("gcc", "-print-file-name=include").out.strip()
+        if not os.path.exists(os.path.join(header, "backtrace.h")):
+            pytest.skip("gcc has no backtrace.h")
+        # Clang does not understand gcc's other headers.
+        for file in glob.glob(os.path.join(header, "backtrace*.h")):
+            shutil.copy(file, FOLDER)
+        flags = ["-DFAULTHANDLER_LIBBACKTRACE=1", "-I", FOLDER]
+    # Python's own headers are not ours to warn about.
+    child = run(path, "-std=gnu11", "-O2", "-Wall", "-Wextra", "-Wconversion",
+                "-Wshadow", "-Werror", "-isystem",
+                sysconfig.get_path("include"), *flags, "-c", C_FILE, "-o",
+                os.devnull, env=environment(LD_PRELOAD=""), limit=120)
+    assert (child.status, child.err) == (0, "")
 
 
 def test_headers_include_what_stands_above():
