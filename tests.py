@@ -7,7 +7,7 @@ The tests are in tests/, one file for each file of src/ and one for each
 other subject. They test the faulthandler that this Python imports. Where
 that is still the interpreter's own, this installs the checkout and pytest
 into a throw-away environment first. They run on all processors unless -n
-says otherwise.
+says otherwise; -m slow runs the slow ones.
 """
 
 import importlib.util
@@ -128,7 +128,9 @@ def main(arguments):
         path = find_pytest(python, folder)
         parallel = []
         if run(python, "-c", "import xdist", PYTHONPATH=path)[0] == 0:
-            parallel = ["-n", "auto", "--dist", "worksteal"]
+            # Most tests wait.
+            workers = str((os.cpu_count() or 2) + 2)
+            parallel = ["-n", workers, "--dist", "worksteal"]
         return subprocess.call(
             [python, "-m", "pytest", *parallel, *arguments], cwd=HERE,
             env=environment(PYTHONPATH=path))

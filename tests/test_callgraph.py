@@ -157,8 +157,9 @@ def test_error(callgraph, check, change, errors):
         assert re.search(pattern, error)
 
 
-@pytest.mark.parametrize("built", ["0", "1"])
-def test_module(callgraph, built):
+@pytest.mark.parametrize(
+    "built", ["0", pytest.param("1", marks=pytest.mark.slow)])
+def test_call_graph(callgraph, built):
     """Handlers reach only what is allowed, within their stack, with and
     without libbacktrace."""
     if built == "1" and run("gcc", "-include", "backtrace.h", "-E", "-x",

@@ -94,6 +94,7 @@ def test_names_and_docstrings():
     assert (child.status, child.err) == (0, "")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(SANITIZED, reason="the sanitizer keeps what is freed")
 def test_no_leak():
     """Arming again and again keeps no memory and no descriptors."""

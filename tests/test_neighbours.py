@@ -196,6 +196,7 @@ def check_timeout(text):
     assert text.count("Timeout (") == 1, text
 
 
+@pytest.mark.slow
 def test_pytest_timeout():
     """faulthandler_timeout dumps, and the suite goes on."""
     path = os.path.join(FOLDER, "timeout.txt")
@@ -210,6 +211,7 @@ def test_pytest_timeout():
     check_timeout(text)
 
 
+@pytest.mark.slow
 def test_pytest_exit_on_timeout():
     """faulthandler_exit_on_timeout ends it with status 1."""
     try:
@@ -258,6 +260,7 @@ def test_pytest_workers():
         r'  File "test_suite\.py", line 3 in test_crash\n', child.err)
 
 
+@pytest.mark.slow
 def test_regrtest():
     """The timeout of CPython's own test runner ends it with status 1."""
     if importlib.util.find_spec("test.libregrtest") is None:

@@ -102,6 +102,7 @@ def test_fault_in_extras(step, how):
     assert child.err.count("C stack trace") == (step != "C stack")
 
 
+@pytest.mark.slow
 def test_hang_in_each_step():
     """A step that hangs is given up, and the process dies in time."""
     jobs = [(step, how) for step in ("threads", "output", "traceback")
@@ -128,6 +129,7 @@ def test_no_faults_without_a_test_build():
 
 # ---- what shows only where a guard is missing ------------------------------
 
+@pytest.mark.slow
 @few_versions
 def test_page_that_never_comes():
     """A read that blocks for ever is given up, with its line."""

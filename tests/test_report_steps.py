@@ -163,6 +163,7 @@ def test_user_signal_and_watchdog_survive(step, how):
     assert child.err.startswith("Timeout ")
 
 
+@pytest.mark.slow
 def test_hang():
     """A step that hangs or sleeps is given up; the first signal kills."""
     jobs = [("list of threads", "hang"), ("threads", "sleep"),

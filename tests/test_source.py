@@ -68,8 +68,10 @@ def test_header_compiles_alone(path, flags):
     assert child.status == 0
 
 
-@pytest.mark.parametrize("libbacktrace", [False, True])
-@pytest.mark.parametrize("name", ["gcc", "clang"])
+@pytest.mark.parametrize("name, libbacktrace", [
+    ("gcc", False), pytest.param("gcc", True, marks=pytest.mark.slow),
+    pytest.param("clang", False, marks=pytest.mark.slow),
+    pytest.param("clang", True, marks=pytest.mark.slow)])
 def test_warnings(name, libbacktrace):
     """Each compiler takes the module without a warning."""
     path = shutil.which(name)
@@ -236,3 +238,12 @@ def test_musl():
         pytest.skip("this Python.h includes crypt.h")
     child = run(os.path.join(HERE, "tools", "musl"), PYTHON, limit=120)
     assert (child.status, child.out, child.err) == (0, "musl: ok\n", "")
+
+
+def test_guards():
+    """The edits of tools/guards fit the sources, and name tests."""
+    tool = os.path.join(HERE, "tools", "guards")
+    if not os.path.exists(tool):
+        pytest.skip("needs tools/guards")
+    child = run(PYTHON, "-B", tool, "--check")
+    assert re.search(r"^\d+ guards, 0 problems\n$", child.out), child

@@ -404,6 +404,7 @@ def test_aligned_build_id():
                          "build-id 1122334455667788$" % name, child.err)
 
 
+@pytest.mark.slow
 def test_old_loader():
     """A C library whose loader has only a list of the objects."""
     copy("listed")
@@ -454,6 +455,7 @@ def test_old_loader_lock():
     """), HANG)
 
 
+@pytest.mark.slow
 def test_build():
     """setup.py looks for libbacktrace, unless it is told."""
     code = "import setuptools; print(setuptools.__file__)"
@@ -620,6 +622,7 @@ def test_deep_debug_data():
     crash_in("deep", NAME, limit=HANG)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not X86_64, reason="needs the assembler of x86-64")
 def test_slow_debug_data():
     """Debug data that take minutes cost 2 s, and their own frames."""
