@@ -3,6 +3,7 @@
 Other bad places are in tests/test_platform.py and tests/test_stack.py.
 """
 
+import os
 import re
 import subprocess
 
@@ -11,7 +12,7 @@ from signal import SIGABRT, SIGBUS, SIGILL, SIGSEGV
 import pytest
 
 from helpers import (
-    DEBUG, LIMIT, PYTHON, SANITIZED, SIGNALS, block, compile_library,
+    DEBUG, FOLDER, LIMIT, PYTHON, SANITIZED, SIGNALS, block, compile_library,
     environment, preload, python, run, status_name)
 import grammar
 
@@ -96,11 +97,6 @@ in_a_thread = """
     ("lib.at_exit_of_c()", NOBODY),
     ("lib.on_unload(1)", NOBODY),
     ("""
-        kept = open("/dev/stderr", "w")
-        faulthandler.enable(kept, c_stack=sys.argv[1] == "c")
-        lib.on_unload(1)
-     """, NOBODY),
-    ("""
         threading.Thread(target=lib.crash_later, daemon=True).start()
         lib.on_unload(2)
      """, ""),
@@ -123,6 +119,19 @@ in_a_thread = """
 def test_place(code, text, form):
     """The report of the crash is there."""
     dies(crash(code, form), text)
+
+
+@every_form
+def test_destructor_with_a_file(form):
+    """Python has closed the file that the report goes to."""
+    child = crash("""
+        kept = open("at-end", "w")
+        faulthandler.enable(kept, c_stack=sys.argv[1] == "c")
+        lib.on_unload(1)
+    """, form)
+    with open(os.path.join(FOLDER, "at-end")) as file:
+        child.raw_err += file.read()
+    dies(child, NOBODY)
 
 
 @every_form

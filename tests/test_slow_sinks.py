@@ -297,7 +297,7 @@ def test_full_disk(tmp_path, what):
     """A file system has room for a part of the report."""
     prefix = mounting("mount -t tmpfs -o size=64k none %s" % tmp_path)
     child = run(*prefix, PYTHON, "-c", FULL_DISK, str(tmp_path), PYTHON,
-                "to_stderr.py", what, "big")
+                os.path.join(FOLDER, "to_stderr.py"), what, "big")
     assert child.status == (signal.SIGSEGV if what == "crash" else 0)
     is_beginning(child.raw_out.split("|", 1)[1].encode(), what, "big", 8192)
 
