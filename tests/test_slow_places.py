@@ -21,7 +21,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(
 
 START = """
     import ctypes, errno, faulthandler, os, resource, signal, sys
-    import threading, time
+    import threading, time, warnings
+    warnings.simplefilter("ignore")     # fork() in a thread
     lib = ctypes.CDLL("./worst.so")
     if sys.argv[1]:
         faulthandler.enable(all_threads=True, c_stack=sys.argv[1] == "c")
