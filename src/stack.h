@@ -13,7 +13,7 @@
    _thread's start functions; so does the thread that imports or enables. */
 
 /* What the handlers need of their stack, beyond what the kernel puts there:
-   .ci/callgraph.py bounds it at 12 KiB; the rest is for unwinding. */
+   tools/callgraph bounds it at 12 KiB; the rest is for unwinding. */
 #define STACK_NEED (64 * 1024)
 
 /* Forbidden memory above a slab: what is mapped first often lies right below a

@@ -1,4 +1,4 @@
-"""Crashes where little works.  .ci/stress places has many more."""
+"""Crashes where little works.  More are in tests/test_slow_places.py."""
 
 import re
 import shutil
