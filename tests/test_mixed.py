@@ -1,8 +1,8 @@
 """c_stack="mixed": Python frames at the C frames that run them.
 
-tests/test_slow_mixed.py compares them with what debuggers see. Here the C frames
-of a small library tell where Python frames stand; the interpreter's own,
-which differ from build to build, are shown as one line, an ellipsis.
+tests/test_slow_mixed.py compares them with what debuggers see. Here the C
+frames of a small library tell where Python frames stand; the interpreter's
+own, which differ from build to build, are shown as one line, an ellipsis.
 Before Python 3.11 there are no Python frames in it: see test_symbol.py.
 """
 
