@@ -25,6 +25,7 @@ SAMPLE = r"""
 #include <string.h>
 #include <unistd.h>
 
+int sample_python_half(const char *text);
 struct decoder { const char *name; int (*decode)(int); };
 
 static int code_old(int n) { return n + 1; }
