@@ -238,6 +238,7 @@ def test_threads_cost_few_mappings():
     assert ours - plain < 150
 
 
+@pytest.mark.skipif(SANITIZED, reason="the sanitizer needs the memory")
 def test_threads_under_a_limit_of_memory():
     """Nine tenths of the threads that start without the module, with small
     stacks and 400 MiB of addresses."""
@@ -247,6 +248,7 @@ def test_threads_under_a_limit_of_memory():
     assert ours > plain * 0.9
 
 
+@pytest.mark.skipif(SANITIZED, reason="the sanitizer keeps mappings")
 def test_threads_of_a_forked_child():
     """The stacks of threads that a child does not have are for its own."""
     child = python("""
@@ -617,6 +619,7 @@ def test_limit_of_the_main_thread(kib):
         % kib, child.err)
 
 
+@pytest.mark.skipif(SANITIZED, reason="the sanitizer opens files")
 def test_no_descriptors_left():
     """Without a descriptor to read /proc with, nothing is missing."""
     library = overflow_library("-O2")
@@ -631,6 +634,7 @@ def test_no_descriptors_left():
                      r"\(.*\n.*, up \d+\.\d s\n", child.err)
 
 
+@pytest.mark.skipif(SANITIZED, reason="the sanitizer needs /proc")
 def test_without_proc():
     """Where there is no /proc, the lines are shorter."""
     if os.getuid() != 0:

@@ -265,6 +265,7 @@ def test_cxx_name():
     crash_in_cxx("cxx", load, "shop::add(int volatile&)")
 
 
+@pytest.mark.skipif(SANITIZED, reason="the sanitizer loads the library")
 def test_cxx_name_without_library():
     """A C++ function has its mangled name where nothing knows better."""
     crash_in_cxx("plain_cxx", "pass", "_ZN4shop3addERVi")
