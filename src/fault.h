@@ -58,25 +58,41 @@ fault_is_synchronous(const siginfo_t *info)
    before they call abort(). */
 static struct platform_code fault_printers[4];
 #define FAULT_PRINTERS (sizeof fault_printers / sizeof *fault_printers)
-#define FAULT_SCAN_WORDS 1024
 
 /* The code of abort(). */
 static struct platform_code fault_abort;
 
-/* Does the stack hold a return address of one of n functions?  A scan of the
-   words, not an unwinding.  It is right for functions that never return: an
-   old call cannot have left such an address behind. */
+/* abort() was seen at word 9 to 35 above the stack pointer, its caller not far
+   above. */
+#define FAULT_SCAN_WORDS 128
+
+/* Read the words at the top of the stack.  Returns how many there are.  The
+   kernel copies them: valgrind complains of words that were never written. */
+static size_t
+fault_read_stack(uintptr_t sp, uintptr_t words[FAULT_SCAN_WORDS])
+{
+    size_t n = FAULT_SCAN_WORDS;
+    while (n > 0
+           && platform_read_self(getpid(), words, (void *)sp,
+                                 n * sizeof *words) < 0
+           && mem_read(words, sp, n * sizeof *words) < 0) {
+        n /= 2;
+    }
+    return n;
+}
+
+/* Does the stack hold a return address of one of these functions?  A scan of
+   the words, not an unwinding.  It is right for functions that never return:
+   an old call cannot have left such an address behind. */
 static bool
 fault_is_inside(const void *context, const struct platform_code *ranges,
-                size_t n)
+                size_t count)
 {
-    uintptr_t word, sp = cpu_get_place(context).sp;
-    for (size_t i = 0; i < FAULT_SCAN_WORDS; i++) {
-        if (mem_word(sp + i * sizeof word, &word) < 0) {
-            return false;
-        }
-        word = cpu_return_address(word);
-        for (size_t j = 0; j < n; j++) {
+    uintptr_t words[FAULT_SCAN_WORDS];
+    size_t n = fault_read_stack(cpu_get_place(context).sp, words);
+    for (size_t i = 0; i < n; i++) {
+        uintptr_t word = cpu_return_address(words[i]);
+        for (size_t j = 0; j < count; j++) {
             /* The call may be the last instruction: then it returns to the
                first address after the function. */
             if (word > ranges[j].start && word <= ranges[j].end) {
@@ -119,7 +135,6 @@ static const struct fault_code {
 } fault_codes[] = {
     {SIGSEGV, 1, "SEGV_MAPERR", "nothing is mapped there"},
     {SIGSEGV, 2, "SEGV_ACCERR", "that is not allowed there"},
-    {SIGSEGV, 3, "SEGV_BNDERR", "it is out of the object's bounds"},
     {SIGSEGV, 4, "SEGV_PKUERR", "its protection key forbids it"},
     {SIGSEGV, 8, "SEGV_MTEAERR", "a wrong memory tag, noticed later"},
     {SIGSEGV, 9, "SEGV_MTESERR", "a wrong memory tag"},
@@ -127,10 +142,7 @@ static const struct fault_code {
      "the return address or the jump's target was tampered with"},
     {SIGBUS, 1, "BUS_ADRALN", "the address is not aligned"},
     {SIGBUS, 2, "BUS_ADRERR", "there is no memory behind it"},
-    {SIGBUS, 3, "BUS_OBJERR", "the hardware of this object failed"},
     {SIGBUS, 4, "BUS_MCEERR_AR", "the machine's memory is broken there"},
-    {SIGBUS, 5, "BUS_MCEERR_AO",
-     "the machine's memory is broken there, found before it was used"},
     {SIGFPE, 1, "FPE_INTDIV", "integer division by zero or overflow"},
     {SIGFPE, 2, "FPE_INTOVF", "integer overflow"},
     {SIGFPE, 3, "FPE_FLTDIV", "floating point division by zero"},
@@ -142,13 +154,10 @@ static const struct fault_code {
     {SIGILL, 1, "ILL_ILLOPC", "illegal opcode"},
     {SIGILL, 2, "ILL_ILLOPN", "illegal operand"},
     {SIGILL, 5, "ILL_PRVOPC", "privileged opcode"},
-    {SIGILL, 8, "ILL_BADSTK", "error of the register stack"},
     {0, 0x80, "SI_KERNEL", "sent by the kernel"},
     {0, 0, "SI_USER", " with kill()"},
     {0, -1, "SI_QUEUE", " with sigqueue()"},
     {0, -2, "SI_TIMER", "a timer of this process has run out"},
-    {0, -3, "SI_MESGQ", ", as a message came into a queue"},
-    {0, -4, "SI_ASYNCIO", ", as asynchronous input or output was done"},
     {0, -5, "SI_SIGIO", "a file is ready for input or output"},
     {0, -6, "SI_TKILL", " with tgkill()"},
 };
@@ -271,7 +280,7 @@ struct fault_place {
    not noted when a thread starts: that would cost every thread of a healthy
    process, and would miss threads that others start. */
 static void
-fault_read_map(struct fault_place *p, uintptr_t alternate)
+fault_read_map(struct fault_place *p)
 {
     struct map map;
     struct map_entry m;
@@ -284,8 +293,7 @@ fault_read_map(struct fault_place *p, uintptr_t alternate)
         if (map_holds(&m, p->address)) {
             p->at = m;
         }
-        if (p->next == 0 && m.start > p->address && like_stack
-            && !map_holds(&m, alternate)) {
+        if (p->next == 0 && m.start > p->address && like_stack) {
             p->next = m.start;
         }
         if (map_holds(&m, p->sp) && like_stack) {
@@ -297,39 +305,27 @@ fault_read_map(struct fault_place *p, uintptr_t alternate)
     p->sp_elsewhere = sp_start != 0 && sp_start != p->stack.low;
 }
 
-/* Functions use memory at most this far below the stack pointer; no frame is
-   larger than that. */
+/* Functions use memory at most this far below the stack pointer. */
 #define FAULT_RED_ZONE 256
-#define FAULT_FRAME_MAX ((uintptr_t)256 << 20)
-#define FAULT_ALTERNATE_BELOW (64 * 1024)
-
-/* Is the guard a part of the stack's mapping?  glibc 2.42 and newer make it by
-   madvise(): the map says that the access is allowed. */
-static bool
-fault_is_inner_guard(const struct fault_place *p)
-{
-    return map_holds(&p->at, p->stack.low)
-           && p->at.can[p->access == CPU_UNKNOWN ? CPU_WRITE : p->access];
-}
 
 /* Has this thread's stack overflowed?  The access must be below the stack, but
    not below the frame that sp shows.  A large frame may reach far below the
    guard: it counts if nothing that may be another stack lies between.  So the
-   full stack of a coroutine is not taken for the thread's. */
+   full stack of a coroutine or of a handler is not taken for the thread's. */
 static bool
-fault_overflowed(const struct fault_place *p, const stack_t *alternate)
+fault_overflowed(const struct fault_place *p)
 {
-    uintptr_t low = p->stack.low, other = (uintptr_t)alternate->ss_sp;
-    if (p->stack.high == 0 || p->address + FAULT_RED_ZONE < p->sp
-        || p->sp >= p->stack.high || p->sp + FAULT_FRAME_MAX < low) {
+    uintptr_t low = p->stack.low;
+    if (p->stack.high == 0 || p->address + FAULT_RED_ZONE < p->sp) {
         return false;
     }
-    if (p->address >= low) {
-        return fault_is_inner_guard(p);
+    if (p->address < low) {
+        return p->next == low && !p->sp_elsewhere;
     }
-    bool on_alternate = other != 0 && p->sp + FAULT_ALTERNATE_BELOW > other
-                        && p->sp < other + alternate->ss_size;
-    return p->next == low && !p->sp_elsewhere && !on_alternate;
+    /* glibc 2.42 and newer make the guard by madvise(): it is inside the
+       stack's mapping, and the map says that the access is allowed. */
+    return map_holds(&p->at, low)
+           && p->at.can[p->access == CPU_UNKNOWN ? CPU_WRITE : p->access];
 }
 
 /* Return how large the stack was, without its guard.  The main thread's grows
@@ -422,10 +418,6 @@ fault_write_reason(struct out *o, const siginfo_t *info,
     else {
         out_text(o, fault_code_words(info));
     }
-    if (segv && info->si_code == 4) {
-        out_text(o, ", number ");
-        out_decimal(o, (uint64_t)info->si_pkey);
-    }
 }
 
 static void
@@ -446,25 +438,18 @@ fault_write_memory(struct out *o, const siginfo_t *info, const void *context,
                    const struct cpu_fault *f)
 {
     struct fault_place p;
-    stack_t alternate = ((const ucontext_t *)context)->uc_stack;
     memset(&p, 0, sizeof p);
     p.address = (uintptr_t)info->si_addr;
     p.sp = cpu_get_place(context).sp;
     p.access = f->address == p.address ? f->access : CPU_UNKNOWN;
-    if (alternate.ss_flags & SS_DISABLE) {
-        alternate.ss_sp = NULL;
-    }
-    fault_read_map(&p, (uintptr_t)alternate.ss_sp);
+    fault_read_map(&p);
     bool segv = info->si_signo == SIGSEGV;
-    if (segv && info->si_code <= 2 && fault_overflowed(&p, &alternate)) {
+    if (segv && info->si_code <= 2 && fault_overflowed(&p)) {
         fault_write_overflow(o, &p);
     }
     else {
-        /* With these codes the kernel gives no address. */
-        bool no_address = segv && p.address == 0
-                          && (info->si_code == 8 || info->si_code == 10);
-        if (no_address) {
-            out_text(o, "  ");
+        if (segv && info->si_code > 2 && p.address == 0) {
+            out_text(o, "  ");          /* the kernel gave no address */
         }
         else {
             fault_write_address(o, p.access, p.address);
@@ -597,26 +582,15 @@ fault_write_illegal(struct out *o, const siginfo_t *info,
 
 /* ---- A signal that was sent --------------------------------------------- */
 
-/* Write that this process sent the signal to itself.  Returns false if
-   abort() was called, which says all. */
-static bool
-fault_write_own(struct out *o, const siginfo_t *info, const void *context)
-{
-    if (info->si_signo == SIGABRT && info->si_code == SI_TKILL
-        && fault_is_inside(context, &fault_abort, 1)) {
-        out_text(o, "abort() was called");
-        out_text(o, fault_was_reported(context) ? " by Py_FatalError()" : "");
-        return false;
-    }
-    out_text(o, "sent by this process");
-    return true;
-}
-
 /* Write which process sent the signal.  One of another namespace has the
    number 0. */
 static void
-fault_write_other(struct out *o, const siginfo_t *info)
+fault_write_process(struct out *o, const siginfo_t *info)
 {
+    if (info->si_pid == getpid()) {
+        out_text(o, "sent by this process");
+        return;
+    }
     if (info->si_pid == 0) {
         out_text(o, "sent by a process from outside, ");
     }
@@ -634,20 +608,20 @@ static void
 fault_write_sender(struct out *o, const siginfo_t *info, const void *context)
 {
     const struct fault_code *code = fault_find_code(info);
-    const char *words = code != NULL ? code->words : "";
-    bool own = info->si_pid == getpid();
+    bool own_tkill = info->si_code == SI_TKILL && info->si_pid == getpid();
     out_text(o, "  ");
-    bool no_sender = info->si_code == SI_TIMER || info->si_code == SI_SIGIO;
-    if (!no_sender && !own) {
-        fault_write_other(o, info);
+    if (own_tkill && info->si_signo == SIGABRT
+        && fault_is_inside(context, &fault_abort, 1)) {
+        out_text(o, "abort() was called");
+        out_text(o, fault_was_reported(context) ? " by Py_FatalError()" : "");
+        fault_end(o, info);
+        return;
     }
-    else if (!no_sender && !fault_write_own(o, info, context)) {
-        words = "";
+    if (info->si_code != SI_TIMER && info->si_code != SI_SIGIO) {
+        fault_write_process(o, info);
     }
-    else if (info->si_code == SI_TKILL) {
-        words = " with raise() or pthread_kill()";
-    }
-    out_text(o, words);
+    out_text(o, own_tkill ? " with raise() or pthread_kill()"
+                : code != NULL ? code->words : "");
     if (info->si_code == SI_QUEUE) {
         out_text(o, ", value ");
         fault_write_signed(o, info->si_value.sival_int);

@@ -156,33 +156,28 @@ struct map_stack {
 };
 
 /* How much of a thread's data may lie above pthread_self(), and how far below
-   its stack a stack pointer is looked for. */
+   its stack the stack pointer may be: no frame is larger than that. */
 #define MAP_THREAD_DATA 4096
-#define MAP_STACK_NEAR ((uintptr_t)1 << 20)
+#define MAP_FRAME_MAX ((uintptr_t)256 << 20)
 
-/* Note the calling thread's stack if it is in this mapping.  A thread's own
-   data, where pthread_self() points, lie at the upper end of its stack.  The
-   main thread's lie elsewhere: its stack is the one that the kernel names.
-   But in the child of another thread's fork() that thread is the main one and
-   still has its own stack: there the stack pointer decides. */
+/* Note the calling thread's stack if it is in this mapping, and the stack
+   pointer is in it or not far below.  A thread's own data, where
+   pthread_self() points, lie at the upper end of its stack.  The main thread's
+   lie below its stack, which the kernel names. */
 static void
 map_note_stack(struct map_stack *stack, const struct map_entry *m,
                uintptr_t sp)
 {
     uintptr_t self = (uintptr_t)pthread_self();
-    bool is_named = strcmp(m->path, "[stack]") == 0;
-    if (!map_holds(m, self) && !is_named) {
+    if (sp >= m->end || sp + MAP_FRAME_MAX < m->start) {
         return;
     }
-    bool is_main = platform_thread_id() == getpid();
-    bool sp_is_near = sp + MAP_STACK_NEAR > m->start && sp < m->end;
-    if (map_holds(m, self) && (!is_main || sp_is_near)) {
-        uintptr_t end = self + MAP_THREAD_DATA;
-        end -= end % MAP_THREAD_DATA;
+    if (map_holds(m, self)) {
+        uintptr_t end = self - self % MAP_THREAD_DATA + MAP_THREAD_DATA;
         stack->low = m->start;
         stack->high = end < m->end ? end : m->end;
     }
-    else if (is_main && is_named && stack->high == 0) {
+    else if (stack->high == 0 && strcmp(m->path, "[stack]") == 0) {
         stack->low = m->start;
         stack->high = m->end;
         stack->is_main = true;

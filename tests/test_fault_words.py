@@ -96,8 +96,7 @@ CODES = {
     SIGSEGV: [
         (1, "SEGV_MAPERR", "nothing is mapped there"),
         (2, "SEGV_ACCERR", "that is not allowed there"),
-        (3, "SEGV_BNDERR", "it is out of the object's bounds"),
-        (4, "SEGV_PKUERR", "its protection key forbids it, number …"),
+        (4, "SEGV_PKUERR", "its protection key forbids it"),
         (8, "SEGV_MTEAERR", "a wrong memory tag, noticed later"),
         (9, "SEGV_MTESERR", "a wrong memory tag"),
         (10, "SEGV_CPERR", "the return address or the jump's target was "
@@ -106,10 +105,7 @@ CODES = {
     SIGBUS: [
         (1, "BUS_ADRALN", "the address is not aligned"),
         (2, "BUS_ADRERR", "there is no memory behind it"),
-        (3, "BUS_OBJERR", "the hardware of this object failed"),
         (4, "BUS_MCEERR_AR", "the machine's memory is broken there"),
-        (5, "BUS_MCEERR_AO", "the machine's memory is broken there, found "
-                             "before it was used"),
         (6, "si_code 6", "the kernel says no more")],
     SIGFPE: [
         (1, "FPE_INTDIV", "integer division by zero or overflow"),
@@ -125,7 +121,6 @@ CODES = {
         (1, "ILL_ILLOPC", "illegal opcode"),
         (2, "ILL_ILLOPN", "illegal operand"),
         (5, "ILL_PRVOPC", "privileged opcode"),
-        (8, "ILL_BADSTK", "error of the register stack"),
         (12, "si_code 12", "the kernel says no more")],
     SIGABRT: [
         (1, "si_code 1", "the kernel says no more"),
@@ -134,10 +129,6 @@ CODES = {
         (-1, "SI_QUEUE", "sent by process 4711000 of user 1000 with "
                          "sigqueue(), value 0"),
         (-2, "SI_TIMER", "a timer of this process has run out"),
-        (-3, "SI_MESGQ", "sent by process 4711000 of user 1000, as a message "
-                         "came into a queue"),
-        (-4, "SI_ASYNCIO", "sent by process 4711000 of user 1000, as "
-                           "asynchronous input or output was done"),
         (-5, "SI_SIGIO", "a file is ready for input or output"),
         (-6, "SI_TKILL", "sent by process 4711000 of user 1000 with tgkill()"),
         (-99, "si_code -99", "sent by process 4711000 of user 1000")],
