@@ -47,84 +47,54 @@ register_read_map(struct register_map *r, const void *context)
 
 /* ---- Python objects ----------------------------------------------------- */
 
-#define REGISTER_NAME_MAX 100
 #define REGISTER_SIZE_MAX ((Py_ssize_t)1 << 20)
-
-/* The name of a type that an object has, and the object's count. */
-struct register_object {
-    unsigned char type[REGISTER_NAME_MAX + 1];
-    bool is_cut;
-    int64_t count;
-};
-
-/* Read the name of a type.  Returns -1 if that is no text. */
-static int
-register_read_name(uintptr_t at, struct register_object *x)
-{
-    size_t n = 0;
-    unsigned char c;
-    do {
-        if (mem_read(&c, at + n, 1) < 0 || (c > 0 && c < ' ') || c == 127) {
-            return -1;
-        }
-        x->is_cut = c != '\0' && n == REGISTER_NAME_MAX;
-        x->type[n] = x->is_cut ? '\0' : c;
-    } while (c != '\0' && n++ < REGISTER_NAME_MAX);
-    return n > 0 ? 0 : -1;
-}
 
 /* Is there a type at this address: is its own type one, too, and does it look
    as if it was made ready? */
 static bool
-register_is_type(uintptr_t at, PyTypeObject *type)
+register_is_type(uintptr_t at)
 {
+    PyTypeObject type;
     uintptr_t meta, flags = 0;
-    if (at % sizeof at != 0 || mem_read(type, at, sizeof *type) < 0) {
+    if (at % sizeof at != 0 || mem_read(&type, at, sizeof type) < 0) {
         return false;
     }
-    meta = (uintptr_t)Py_TYPE((PyObject *)type);
+    meta = (uintptr_t)Py_TYPE((PyObject *)&type);
     return (meta == (uintptr_t)&PyType_Type
             || (mem_word(meta + offsetof(PyTypeObject, tp_flags), &flags) == 0
                 && flags & Py_TPFLAGS_TYPE_SUBCLASS))
-           && type->tp_flags & Py_TPFLAGS_READY
-           && type->tp_basicsize >= (Py_ssize_t)sizeof(PyObject)
-           && type->tp_basicsize <= REGISTER_SIZE_MAX;
+           && type.tp_flags & Py_TPFLAGS_READY
+           && type.tp_basicsize >= (Py_ssize_t)sizeof(PyObject)
+           && type.tp_basicsize <= REGISTER_SIZE_MAX;
 }
 
-/* Does the memory at an address look like a Python object?  Compared with a
-   record of all live objects, this was wrong for less than 1 in 1,000 words of
-   a heap. */
+/* Write an object's type and its reference count.  Returns false, with nothing
+   written, if the memory at an address does not look like an object.  Compared
+   with a record of all live objects, this was wrong for less than 1 in 1,000
+   words of a heap. */
 static bool
-register_is_object(uintptr_t at, struct register_object *x)
+register_write_object(struct out *o, uintptr_t at)
 {
     PyObject head;
-    PyTypeObject type;
     char byte;
     if (at % sizeof at != 0 || mem_read(&head, at, sizeof head) < 0) {
         return false;
     }
-    x->count = cpython_refcount(&head);
+    int64_t count = cpython_refcount(&head);
     /* A count that is an address is a link to the next free block. */
-    return x->count >= 0 && mem_read(&byte, (uintptr_t)x->count, 1) < 0
-           && register_is_type((uintptr_t)Py_TYPE(&head), &type)
-           && register_read_name((uintptr_t)type.tp_name, x) == 0;
-}
-
-static void
-register_write_object(struct out *o, const struct register_object *x)
-{
-    for (size_t i = 0; i < REGISTER_NAME_MAX && x->type[i] != '\0';) {
-        uint32_t c;
-        i += thread_decode(x->type + i, &c);
-        out_escaped(o, c);
+    if (count < 0 || mem_read(&byte, (uintptr_t)count, 1) == 0
+        || !register_is_type((uintptr_t)Py_TYPE(&head))
+        || thread_write_type_name(o, (uintptr_t)Py_TYPE(&head)) < 0) {
+        return false;
     }
-    out_text(o, x->is_cut ? "... object" : " object");
-    if (x->count > INT32_MAX) {
-        out_text(o, ", immortal");
-        return;
+    if (count > INT32_MAX) {
+        out_text(o, " object, immortal");
     }
-    out_text(o, ", reference count ");
-    out_decimal(o, (uint64_t)x->count);
+    else {
+        out_text(o, " object, reference count ");
+        out_decimal(o, (uint64_t)count);
+    }
+    return true;
 }
 
 /* ---- Memory ------------------------------------------------------------- */
@@ -136,71 +106,40 @@ struct register_pool {
     uintptr_t free, next, previous;
     uint32_t arena, size_class, next_offset, max_offset;
 };
-#define REGISTER_POOL_MIN 4096
-#define REGISTER_POOL_MAX 16384
 #define REGISTER_CLASSES 32
 #define REGISTER_BLOCKS_MAX 1024
 
-/* Is there a pool of this size at an address?  Its numbers must agree. */
+/* Is an address in a free block of a pool of this size?  Such a block is in
+   the pool's list, or behind all that were ever given out.  The blocks must
+   add up: a program that writes to freed memory changes the list. */
 static bool
-register_is_pool(uintptr_t at, size_t size, struct register_pool *p)
-{
-    if (mem_read(p, at, sizeof *p) < 0 || p->size_class >= REGISTER_CLASSES) {
-        return false;
-    }
-    size_t block = 16 * (size_t)(p->size_class + 1);
-    return p->max_offset == size - block && p->next_offset >= sizeof *p
-           && p->next_offset <= size
-           && (p->next_offset - sizeof *p) % block == 0;
-}
-
-/* Is an address in a block of this pool that was not given out?  Such a block
-   is in the pool's list, or behind all that ever were.  A list that does not
-   end, or not after as many blocks as it must have, tells nothing: a program
-   that writes to freed memory changes it. */
-static bool
-register_is_free_in(const struct register_pool *p, uintptr_t pool,
-                    uintptr_t at)
-{
-    const size_t head = sizeof *p, block = 16 * (size_t)(p->size_class + 1);
-    size_t offset = at - pool, links = 0;
-    uintptr_t begin = at - (offset - head) % block, free = p->free;
-    bool found = begin - pool >= p->next_offset;
-    while (free != 0) {
-        size_t there = free - pool;
-        if (there < head || there >= p->next_offset
-            || (there - head) % block != 0 || links++ > REGISTER_BLOCKS_MAX) {
-            return false;
-        }
-        found = found || free == begin;
-        if (mem_word(free, &free) < 0) {
-            return false;
-        }
-    }
-    return found && offset >= head
-           && (links + p->count) * block == p->next_offset - head;
-}
-
-/* Is an address in a free block of CPython's allocator? */
-static bool
-register_is_free(uintptr_t at)
+register_is_free(uintptr_t at, uintptr_t size)
 {
     struct register_pool p;
-    for (size_t size = REGISTER_POOL_MAX; size >= REGISTER_POOL_MIN;
-         size /= 4) {
-        uintptr_t pool = at & ~(uintptr_t)(size - 1);
-        if (register_is_pool(pool, size, &p)) {
-            return register_is_free_in(&p, pool, at);
+    uintptr_t pool = at & ~(size - 1), offset = at - pool - sizeof p;
+    if (at - pool < sizeof p || mem_read(&p, pool, sizeof p) < 0
+        || p.size_class >= REGISTER_CLASSES) {
+        return false;
+    }
+    uintptr_t block = 16 * (uintptr_t)(p.size_class + 1), links = 0;
+    uintptr_t begin = at - offset % block, free = p.free;
+    bool found = begin - pool >= p.next_offset;
+    while (free != 0 && links++ < REGISTER_BLOCKS_MAX) {
+        found |= free == begin;
+        if (free - pool >= size || mem_word(free, &free) < 0) {
+            return false;
         }
     }
-    return false;
+    return found && p.max_offset == size - block
+           && (links + p.count) * block + sizeof p == p.next_offset;
 }
 
 static void
 register_write_free(struct out *o, uintptr_t at)
 {
-    out_text(o, register_is_free(at)
-                ? ", in a free block of the interpreter's memory" : "");
+    if (register_is_free(at, 16384) || register_is_free(at, 4096)) {
+        out_text(o, ", in a free block of the interpreter's memory");
+    }
 }
 
 /* Write the file that was loaded at an address, and the symbol there.  Returns
@@ -250,7 +189,6 @@ register_write_meaning(struct out *o, const struct register_map *r, size_t i,
                        uintptr_t value)
 {
     int offset;
-    struct register_object x;
     const struct map_entry *m = &r->at[i];
     const struct fault_pattern *p = fault_find_pattern(value, &offset);
     if (value + FAULT_NULL_MAX < 2 * FAULT_NULL_MAX) {
@@ -265,8 +203,7 @@ register_write_meaning(struct out *o, const struct register_map *r, size_t i,
     else if (r->stack.low <= value && value < r->stack.high) {
         out_text(o, "this thread's stack");     /* no object lies there */
     }
-    else if (register_is_object(value, &x)) {
-        register_write_object(o, &x);
+    else if (register_write_object(o, value)) {
         register_write_free(o, value);
     }
     else if (register_write_file(o, value) < 0) {

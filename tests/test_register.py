@@ -101,7 +101,7 @@ def test_number(value, words):
 @pytest.mark.parametrize("value, words", [
     ("[1]", "list object, reference count 1"),
     ("type('Odd\\u00e9', (), {})()", r"Odd\xe9 object, reference count 1"),
-    ("type('x' * 100, (), {})()", 100 * "x" + " object, reference count 1"),
+    ("type('x' * 99, (), {})()", 99 * "x" + " object, reference count 1"),
     ("type('x' * 101, (), {})()", 100 * "x" + "... object, reference count 1"),
     ("type('Meta', (type,), {})('Class', (), {})",
      "Meta object, reference count …"),
