@@ -45,7 +45,8 @@ struct report {
     uintptr_t shown_interp;     /* whose threads are being listed */
     char program[32];           /* the process's name */
     uintptr_t from;             /* where the C stack starts, or */
-    void *context;              /* the place of the fault */
+    void *context;              /* the registers at the fault */
+    struct cpu_place place;     /* that were there first */
     const siginfo_t *info;      /* of a fatal signal */
     struct thread_list *list;
     struct frame_memory *lines;
@@ -127,49 +128,28 @@ report_list_threads(struct report *r)
     thread_list_fill(r->list, r->interp);
 }
 
-/* A dump shows the current thread always: first in a list that ended before it
-   at a damaged link, in the last one's place in a list that is full. */
-static void
-report_list_current(struct report *r)
-{
-    struct thread_list *list = r->list;
-    if (!r->has_current || r->kind == REPORT_FATAL
-        || thread_is_listed(list, r->current.at)) {
-        return;
-    }
-    size_t at = list->count - 1;
-    if (!list->full && list->damaged) {
-        at = 0;
-        memmove(list->threads + 1, list->threads,
-                list->count * sizeof *list->threads);
-        memmove(list->interps + 1, list->interps,
-                list->count++ * sizeof *list->interps);
-    }
-    else if (!list->full) {
-        return;
-    }
-    list->threads[at] = r->current.at;
-    list->interps[at] = r->current.interp;
-}
-
-/* Find out who we are.  The threads of our own interpreter come first. */
+/* Find out who we are.  The threads of our own interpreter come first.  A dump
+   shows the current thread always: in the last one's place where the list is
+   full, at the end of a list with a damaged link. */
 static void
 report_find_current(struct report *r)
 {
     struct thread_list *list = r->list;
     r->has_current = thread_find_current(list, &r->current);
-    if (r->has_current && !list->full
-        && !thread_is_listed(list, r->current.at)) {
-        list->damaged = true;
+    if (!r->has_current) {
+        return;
     }
-    report_list_current(r);
-    for (size_t i = 0; r->has_current && i < list->count; i++) {
-        if (list->threads[i] == r->current.at && r->interp == 0
-            && list->interps[i] != list->interps[0]) {
-            r->interp = list->interps[i];
-            thread_list_fill(r->list, r->interp);
-            report_list_current(r);
-        }
+    if (r->interp == 0 && list->count > 0
+        && r->current.interp != list->interps[0]) {
+        r->interp = r->current.interp;
+        thread_list_fill(list, r->interp);
+    }
+    if (!thread_is_listed(list, r->current.at)) {
+        list->damaged |= !list->full;
+        size_t at = list->count < THREAD_LIST_MAX ? list->count++
+                                                  : list->count - 1;
+        list->threads[at] = r->current.at;
+        list->interps[at] = r->current.interp;
     }
 }
 
@@ -180,7 +160,6 @@ report_cause(struct report *r)
     out_room(&r->out, OUT_LINE_MAX);
     fault_write_cause(&r->out, r->info, r->context);
 }
-
 
 /* The thread part of the origin. */
 static void
@@ -271,12 +250,20 @@ report_activities(struct report *r)
     }
 }
 
-/* Does a fatal report show the ends of deep stacks?  The others are what the
-   running Python's module would print. */
-static bool
-report_shows_oldest(const struct report *r)
+/* An empty line after the details. */
+static void
+report_end_details(struct report *r)
 {
-    return r->kind == REPORT_FATAL;
+    out_char(&r->out, '\n');
+}
+
+/* Write the frames of a thread.  Only a fatal report shows both ends of deep
+   stacks: the others are what the running Python's module would print. */
+static void
+report_stack(struct report *r, const struct thread *t, int retries)
+{
+    thread_write_stack(&r->out, t->at, r->kind == REPORT_FATAL, retries,
+                       r->lines);
 }
 
 static void
@@ -315,8 +302,7 @@ report_current(struct report *r)
     if (request->original || request->all_threads) {
         report_collecting(r, &r->current);
     }
-    thread_write_stack(&r->out, r->current.at, report_shows_oldest(r), 0,
-                       r->lines);
+    report_stack(r, &r->current, 0);
 }
 
 /* Read a thread state of the list.  Returns -1 if it is none any more. */
@@ -369,8 +355,7 @@ report_thread(struct report *r, size_t i, bool first)
     if (is_current) {
         report_collecting(r, &t);
     }
-    thread_write_stack(&r->out, t.at, report_shows_oldest(r),
-                       is_current ? 0 : THREAD_RETRIES, r->lines);
+    report_stack(r, &t, is_current ? 0 : THREAD_RETRIES);
     return true;
 }
 
@@ -398,19 +383,10 @@ report_threads(struct report *r)
             shown++;
         }
     }
-    if (cut) {
-        out_room(&r->out, OUT_LINE_MAX);
-        out_text(&r->out, "\n...\n");
-    }
-}
-
-static void
-report_thread_marks(struct report *r)
-{
     out_room(&r->out, OUT_LINE_MAX);
-    if (r->list->damaged) {
-        out_text(&r->out, "  <the rest of the threads cannot be read>\n");
-    }
+    out_text(&r->out, cut ? "\n...\n" : "");
+    out_text(&r->out, r->list->damaged
+             ? "  <the rest of the threads cannot be read>\n" : "");
 }
 
 static void
@@ -475,10 +451,12 @@ report_objects(struct report *r)
     native_write_seen(&r->out, &r->seen);
 }
 
-/* What the processor's registers held at the fault. */
+/* What the processor's registers held at the fault.  The unwinder may have
+   changed them. */
 static void
 report_registers(struct report *r)
 {
+    cpu_set_place(r->context, r->place);
     register_write(&r->out, r->info, r->context);
 }
 
@@ -511,30 +489,8 @@ report_begin(struct report *r)
     r->list->count = 0;
     r->list->full = false;
     r->list->damaged = true;    /* until it is whole */
-}
-
-/* Write the title and the details under it, and list the threads. */
-static void
-report_head(struct report *r)
-{
-    bool details = r->request->details;
-    bool fatal = r->kind == REPORT_FATAL || r->kind == REPORT_DETAILS;
-    report_step(r, report_title, "title");
-    if (details && fatal) {
-        report_step(r, report_cause, "cause");
-    }
-    if (details) {
-        report_step(r, report_origin, "origin");
-    }
-    report_step(r, report_list_threads, "list of threads");
-    report_step(r, report_find_current, "search for the thread");
-    if (details && fatal) {
-        report_step(r, report_context, "context");
-        report_step(r, report_exceptions, "exceptions");
-        report_step(r, report_activities, "activities");
-    }
-    if (details && r->kind != REPORT_DETAILS) {
-        out_char(&r->out, '\n');
+    if (r->context != NULL) {
+        r->place = cpu_get_place(r->context);
     }
 }
 
@@ -544,44 +500,46 @@ static void
 report_write(struct report *r)
 {
     const struct request *request = r->request;
-    report_begin(r);
-    if (r->kind == REPORT_C_STACK) {
-        report_step(r, report_c_stack, "C stack");
-        native_close(&r->stack);
-        return;
-    }
-    report_head(r);
-    if (r->kind == REPORT_DETAILS) {
-        return;
-    }
-    if (r->kind == REPORT_FATAL || !request->all_threads) {
-        report_step(r, report_current, "traceback");
-    }
-    if (request->all_threads) {
-        report_step(r, report_threads, "threads");
-        report_step(r, report_thread_marks, "threads");
-    }
-    if (r->kind != REPORT_FATAL) {
-        return;
-    }
-    if (!request->original && CPYTHON_LISTS_MODULES) {
-        report_step(r, report_modules, "extension modules");
-    }
-    if (request->c_stack) {
+    bool all = request->all_threads, details = request->details;
+    bool fatal = r->kind == REPORT_FATAL;
+    bool missing = r->kind == REPORT_DETAILS;
+    bool only_c = r->kind == REPORT_C_STACK;
+    bool c_stack = fatal && request->c_stack;
+    const struct {
+        bool when;
+        void (*step)(struct report *);
+        const char *what;
+    } steps[] = {
+        {!only_c, report_title, "title"},
+        {details && (fatal || missing), report_cause, "cause"},
+        {details, report_origin, "origin"},
+        {!only_c, report_list_threads, "list of threads"},
+        {!only_c, report_find_current, "search for the thread"},
+        {details && (fatal || missing), report_context, "context"},
+        {details && (fatal || missing), report_exceptions, "exceptions"},
+        {details && (fatal || missing), report_activities, "activities"},
+        {details && !missing, report_end_details, "activities"},
+        {!only_c && !missing && (fatal || !all), report_current, "traceback"},
+        {!only_c && !missing && all, report_threads, "threads"},
+        {fatal && !request->original && CPYTHON_LISTS_MODULES,
+         report_modules, "extension modules"},
         /* Unwinding is the riskiest: what we have goes out first. */
-        struct cpu_place place = cpu_get_place(r->context);
-        report_step(r, report_hurry, "output");
-        report_step(r, request->mixed ? report_mixed_stack : report_c_stack,
-                    "C stack");
-        symbol_forget();        /* also where the step was broken off */
-        native_close(&r->stack);
-        cpu_set_place(r->context, place);  /* the unwinder was led on */
-        if (request->details) {
-            report_step(r, report_objects, "list of shared objects");
+        {c_stack, report_hurry, "output"},
+        {c_stack && request->mixed, report_mixed_stack, "C stack"},
+        {only_c || (c_stack && !request->mixed), report_c_stack, "C stack"},
+        {c_stack && details, report_objects, "list of shared objects"},
+        {fatal && details, report_registers, "registers"},
+    };
+    report_begin(r);
+    for (size_t i = 0; i < sizeof steps / sizeof *steps; i++) {
+        if (steps[i].when) {
+            report_step(r, steps[i].step, steps[i].what);
         }
     }
-    if (request->details) {
-        report_step(r, report_registers, "registers");
+    /* Also where the step was broken off. */
+    native_close(&r->stack);
+    if (c_stack) {
+        symbol_forget();
     }
 }
 

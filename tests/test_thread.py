@@ -300,7 +300,7 @@ def test_damaged_link_between_threads(value):
 
 
 def test_dump_of_damaged_threads():
-    """A dump of a list that ends too soon begins with the current thread."""
+    """A dump of a list that ends too soon has the current thread as well."""
     child = python(block(CHAIN) + block("""
         damage.words(states[1])[1] = damage.forbidden
         faulthandler.dump_traceback()
@@ -309,7 +309,7 @@ def test_dump_of_damaged_threads():
     assert child.status == 7
     blocks = child.err.split("\n\n")
     assert [text.partition(" 0x")[0] for text in blocks] == [
-        "Current thread", "Thread", "Thread"]
+        "Thread", "Thread", "Current thread"]
     assert blocks[2].endswith("\n" + THREADS_CUT)
 
 
