@@ -65,9 +65,7 @@ struct out_place {
     bool failed;                /* given up */
     enum out_way way;
     struct platform_file file;  /* what fd means */
-    size_t limit;               /* of one write, for sockets with packets */
     size_t sent;                /* how much of the buffer */
-    int64_t deadline;           /* of this flush */
 };
 
 #define OUT_PLACES 2
@@ -183,28 +181,18 @@ out_open_folder(const char *path)
     return folder;
 }
 
-/* Can others put files into this folder?  Those who own it or may write it
-   can, also where the sticky bit keeps them from removing ours. */
-static bool
-out_folder_is_shared(const struct platform_file *folder)
-{
-    return (folder->mode & (S_IWGRP | S_IWOTH)) != 0
-           || (folder->owner != geteuid() && folder->owner != 0);
-}
-
-/* May a report be appended to a file that was there?  In a shared folder
-   others plant files: a second name of a file that they want damaged, or a
-   file of theirs that they can read. */
+/* May a report be appended to a file that was there?  In a folder of others, or
+   one that they may write to, they plant files: a second name of a file that
+   they want damaged, or a file of theirs that they can read. */
 static bool
 out_may_append(const struct platform_file *folder,
                const struct platform_file *file)
 {
-    if (!S_ISREG(file->mode) && !S_ISFIFO(file->mode)
-        && !S_ISCHR(file->mode)) {
-        return false;
-    }
-    return !out_folder_is_shared(folder)
-           || (file->owner == geteuid() && file->links == 1);
+    bool shared = (folder->mode & (S_IWGRP | S_IWOTH)) != 0
+                  || (folder->owner != geteuid() && folder->owner != 0);
+    return (S_ISREG(file->mode) || S_ISFIFO(file->mode)
+            || S_ISCHR(file->mode))
+           && (!shared || (file->owner == geteuid() && file->links == 1));
 }
 
 /* Open a sink's file in its folder, made for this user alone if it is not
@@ -255,14 +243,6 @@ out_open_both(const void *argument)
     close(folder);
     errno = error;
     return fd;
-}
-
-/* Open a sink's file, also if the process has no descriptor left: programs die
-   of that. */
-static int
-out_open_path(const struct sink *sink)
-{
-    return platform_open_lifted(out_open_both, sink);
 }
 
 /* Open the same file anew, so that O_NONBLOCK is ours alone.  Fails for
@@ -338,7 +318,8 @@ out_descriptor(struct out_place *p)
     case SINK_NUMBER:
         return out_is_file(sink->given, sink, &p->file) ? sink->given : -1;
     case SINK_PATH: {
-        int fd = out_open_path(sink);
+        /* Programs die of having no descriptor left. */
+        int fd = platform_open_lifted(out_open_both, sink);
         p->mine = fd >= 0;
         return platform_identify(fd, &p->file) == 0 ? fd : -1;
     }
@@ -365,7 +346,6 @@ out_open(struct out_place *p)
         return out_is_open(p);
     }
     p->opened = true;
-    p->limit = SIZE_MAX;
     p->fd = out_descriptor(p);
     if (p->fd < 0) {
         return false;
@@ -411,19 +391,12 @@ out_write_some(struct out_place *p, const char *text, size_t n)
     return write(p->fd, text, p->way == OUT_SMALL && n > 512 ? 512 : n);
 }
 
-/* Was the report cancelled?  Then nothing more is written, but of a report
-   that has begun the rest, as long as somebody reads it. */
-static bool
-out_is_cancelled(const struct out *o)
-{
-    return o->cancelled != NULL && *o->cancelled;
-}
-
-/* Was the report cancelled before anything of it was written here? */
+/* Was the report cancelled before anything of it was written here?  What has
+   begun is written to its end, as long as somebody reads it. */
 static bool
 out_is_unwanted(const struct out *o, const struct out_place *p)
 {
-    return out_is_cancelled(o) && !p->begun;
+    return o->cancelled != NULL && *o->cancelled && !p->begun;
 }
 
 /* Wait until a place takes bytes.  Returns false when it does not for too
@@ -434,35 +407,20 @@ out_wait(struct out *o, struct out_place *p)
 {
     for (int slices = 0; slices < OUT_STALL_SLICES; slices++) {
         struct pollfd poller = {.fd = p->fd, .events = POLLOUT};
-        bool over = platform_now() >= p->deadline;
+        bool over = platform_now() >= o->deadline
+                    || (o->cancelled != NULL && *o->cancelled
+                        && slices >= OUT_CANCEL_SLICES);
         /* A place that is ready is taken also when the time is over. */
         int ready = poll(&poller, 1, over ? 0 : OUT_SLICE_MS);
         if (ready > 0 || (ready < 0 && errno != EINTR)) {
             /* An error is write()'s to report. */
             return !out_is_unwanted(o, p) && out_is_open(p);
         }
-        if (over
-            || (out_is_cancelled(o) && slices >= OUT_CANCEL_SLICES)) {
+        if (over) {
             return false;
         }
     }
     return false;
-}
-
-/* Return how much to send at once: all, or whole lines of what a packet
-   holds. */
-static size_t
-out_part(const struct out *o, const struct out_place *p)
-{
-    size_t left = o->used - p->sent;
-    if (left <= p->limit) {
-        return left;
-    }
-    size_t n = p->limit;
-    while (n > 1 && o->text[p->sent + n - 1] != '\n') {
-        n--;
-    }
-    return n > 1 ? n : p->limit;
 }
 
 /* Write all of the buffer to one place, or give the place up. */
@@ -474,8 +432,8 @@ out_write_all(struct out *o, struct out_place *p)
             p->failed = true;
             return;
         }
-        size_t n = out_part(o, p);
-        ssize_t put = out_write_some(p, o->text + p->sent, n);
+        ssize_t put = out_write_some(p, o->text + p->sent,
+                                     o->used - p->sent);
         if (put > 0) {
             p->sent += (size_t)put;
             p->begun = true;
@@ -483,10 +441,7 @@ out_write_all(struct out *o, struct out_place *p)
         else if (put < 0 && errno == EAGAIN) {
             p->failed = !out_wait(o, p);
         }
-        else if (put < 0 && errno == EMSGSIZE && n > 512) {
-            p->limit = n / 2;
-        }
-        else if (put == 0 || errno != EINTR || platform_now() > p->deadline) {
+        else if (put == 0 || errno != EINTR || platform_now() > o->deadline) {
             p->failed = true;
         }
     }
@@ -568,15 +523,13 @@ out_send_remote(struct out *o, struct out_place *p)
 /* Send one place what it does not have yet.  It is given up where the timer
    had to break a write to it. */
 static void
-out_send(struct out *o, struct out_place *p, int places)
+out_send(struct out *o, struct out_place *p)
 {
-    int64_t now = platform_now();
     p->failed |= p->busy || out_is_unwanted(o, p);
     if (p->failed || p->sent == o->used) {
         return;
     }
     p->busy = true;
-    p->deadline = now + (o->deadline - now) / places;
     if (p->sink->remote) {
         out_send_remote(o, p);
     }
@@ -586,21 +539,15 @@ out_send(struct out *o, struct out_place *p, int places)
     p->busy = false;
 }
 
-/* Send the buffer on its way, to a place that may hang last: its time is not
-   taken from the other one. */
+/* Send the buffer on its way, to a place that may hang last. */
 static void
 out_send_all(struct out *o, bool remote_too)
 {
-    int places = 0;
-    for (size_t i = 0; i < OUT_PLACES; i++) {
-        const struct out_place *p = &o->places[i];
-        places += p->sink != NULL && !p->failed;
-    }
     for (int remote = 0; remote <= remote_too; remote++) {
         for (size_t i = 0; i < OUT_PLACES; i++) {
             struct out_place *p = &o->places[i];
             if (p->sink != NULL && p->sink->remote == remote) {
-                out_send(o, p, places > 1 ? places-- : 1);
+                out_send(o, p);
             }
         }
     }
@@ -672,57 +619,49 @@ out_room(struct out *o, size_t n)
     out_flush(o);
 }
 
-/* With leading zeros. */
-static void
-out_digits(struct out *o, uint64_t value, int width)
+static uint64_t
+out_days_of_month(uint64_t year, uint64_t month)
 {
-    uint64_t least = 1;
-    while (--width > 0) {
-        least *= 10;
-        if (value < least) {
-            out_char(o, '0');
-        }
-    }
+    static const uint8_t days[] = {
+        31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31,
+    };
+    bool leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    return days[month - 1] + (month == 2 && leap ? 1u : 0u);
+}
+
+/* Two digits, and what comes before them. */
+static void
+out_two(struct out *o, const char *before, uint64_t value)
+{
+    out_text(o, before);
+    out_text(o, value < 10 ? "0" : "");
     out_decimal(o, value);
 }
 
 /* Seconds since 1970 as 2026-11-22T07:10:11Z.  Our own calendar: gmtime()
-   takes a lock.  It counts in years from March on, so that the leap day is
-   the last one, and in eras of 400 years, which are all of one length. */
+   takes a lock. */
 static void
-out_utc(struct out *o, int64_t seconds)
+out_utc(struct out *o, uint64_t seconds)
 {
-    int64_t days = seconds / 86400, rest = seconds % 86400;
-    if (rest < 0) {
-        days--;
-        rest += 86400;
+    uint64_t year = 1970, month = 1, days = seconds / 86400, n;
+    while (days >= (n = out_days_of_month(year, month))) {
+        days -= n;
+        year += month == 12;
+        month = month % 12 + 1;
     }
-    days += 719468;             /* since 0000-03-01 */
-    int64_t era = (days >= 0 ? days : days - 146096) / 146097;
-    int64_t day = days - era * 146097;
-    int64_t year = (day - day / 1460 + day / 36524 - day / 146096) / 365;
-    day -= 365 * year + year / 4 - year / 100;
-    int64_t month = (5 * day + 2) / 153;        /* 0 is March */
-    day -= (153 * month + 2) / 5;
-    year += era * 400 + (month >= 10);
-    out_digits(o, (uint64_t)(year < 0 ? 0 : year), 4);
-    out_char(o, '-');
-    out_digits(o, (uint64_t)(month < 10 ? month + 3 : month - 9), 2);
-    out_char(o, '-');
-    out_digits(o, (uint64_t)day + 1, 2);
-    out_char(o, 'T');
-    out_digits(o, (uint64_t)rest / 3600, 2);
-    out_char(o, ':');
-    out_digits(o, (uint64_t)rest / 60 % 60, 2);
-    out_char(o, ':');
-    out_digits(o, (uint64_t)rest % 60, 2);
+    out_decimal(o, year);
+    out_two(o, "-", month);
+    out_two(o, "-", days + 1);
+    out_two(o, "T", seconds / 3600 % 24);
+    out_two(o, ":", seconds / 60 % 60);
+    out_two(o, ":", seconds % 60);
     out_char(o, 'Z');
 }
 
 /* For the tests: the calendar, over more times than there can be crashes. */
 #ifdef FAULTHANDLER_TEST
 __attribute__((visibility("default"))) size_t
-faulthandler_test_utc(int64_t seconds, char *text, size_t size)
+faulthandler_test_utc(uint64_t seconds, char *text, size_t size)
 {
     struct out o = {.text = text, .size = size};
     out_utc(&o, seconds);

@@ -194,7 +194,7 @@ report_origin(struct report *r)
     out_text(o, report_python);
     out_text(o, ", ");
     clock_gettime(CLOCK_REALTIME, &utc);
-    out_utc(o, utc.tv_sec);
+    out_utc(o, (uint64_t)utc.tv_sec);
     if (platform_age(&start, &now) == 0) {
         int64_t tenths = now > start ? (now - start) / 100000000 : 0;
         out_text(o, ", up ");

@@ -153,29 +153,6 @@ def test_slow_reader(blocking, when, standstill):
         '  File "<string>", line 3 in <module>\n'))
 
 
-def test_small_packets():
-    """A socket of small packets gets the report in several."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-    with ours:
-        with theirs:
-            child = with_slow_reader("""
-                import ctypes, faulthandler
-                ctypes.CDLL(None).read_later(%d, 0, 0)
-                def f(n):
-                    f(n - 1) if n else faulthandler.sigsegv()
-                f.__code__ = f.__code__.replace(co_name="n" * 400)
-                f(89)
-            """ % ours.fileno(), ours.fileno(), stderr=theirs)
-        rest = iter(lambda: ours.recv(1 << 20).decode(), "")
-        packets = child.raw_out.split("|")[:-1] + list(rest)
-    child.err = "".join(packets)
-    check(child, SIGSEGV, report(
-        90 * ('  File "<string>", line 4 in %s\n' % ("n" * 400))
-        + '  File "<string>", line 6 in <module>\n'))
-    assert len(packets) > 1
-
-
 def test_file_size_limit():
     """A file that may not grow holds what there was room for."""
     path = os.path.join(FOLDER, "small")
