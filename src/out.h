@@ -181,9 +181,9 @@ out_open_folder(const char *path)
     return folder;
 }
 
-/* May a report be appended to a file that was there?  In a folder of others, or
-   one that they may write to, they plant files: a second name of a file that
-   they want damaged, or a file of theirs that they can read. */
+/* May a report be appended to a file that was there?  In a folder of others,
+   or one that they may write to, they plant files: a second name of a file
+   that they want damaged, or a file of theirs that they can read. */
 static bool
 out_may_append(const struct platform_file *folder,
                const struct platform_file *file)
