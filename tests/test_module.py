@@ -1,10 +1,15 @@
 """Importing, importing again, reloading."""
 
+import glob
+import os
+import re
+import shutil
+
 from signal import SIGSEGV
 
 import pytest
 
-from helpers import SANITIZED, check, crash, python
+from helpers import FOLDER, SANITIZED, check, child_source, crash, python
 
 
 AGAIN = {
@@ -118,3 +123,38 @@ def test_no_leak():
               len(os.listdir("/proc/self/fd")) - files)
     """)
     assert child.out == "True 0\n"
+
+
+# Each line that a report of a healthy process can have.
+WELL_FORMED = re.compile(r"""
+    |(Current\ t|T)hread\ 0x[0-9a-f]{16}(\ \[.*\])?\ \(most\ recent\ call\ first\):
+    |Current\ thread's\ C\ stack\ trace\ \(most\ recent\ call\ first\):
+    |Timeout\ \(0:00:00\.001000\)!
+    |<traceback\ skipped:\ another\ report\ is\ being\ written>
+    |\ \ (File\ (".+"|\?\?\?),\ line\ (\d+|\?\?\?)\ in\ .+
+      |<no\ Python\ frame>
+      |Garbage-collecting
+      |context:\ call\ \d+
+      |thread\ \d+(\ \[.*\])?\ of\ process\ \d+,\ CPython\ .*,\ up\ [\d.]+\ s
+      |(C\ File|Binary\ file)\ .*
+      |\.\.\.\ \d+\ frames\ not\ shown\ \.\.\.)
+""".strip(), re.VERBOSE)
+
+
+@pytest.mark.parametrize("seconds", [
+    1, pytest.param(30, marks=pytest.mark.slow)])
+def test_all_calls_from_eight_threads(seconds):
+    """Nothing dies, stands still or writes a line that is not one; the GIL
+    of a free-threaded Python stays off."""
+    folder = os.path.join(FOLDER, "reports")
+    shutil.rmtree(folder, ignore_errors=True)
+    os.mkdir(folder)
+    child = python(child_source("whole_api.py"), str(seconds), folder,
+                   limit=seconds + 30)
+    assert (child.status, child.out) == (0, "True\n"), child
+    lines = []
+    for path in glob.glob(os.path.join(folder, "*")):
+        with open(path, encoding="ascii") as file:
+            lines += file.read().splitlines()
+    assert len(lines) > 100
+    assert [line for line in lines if not WELL_FORMED.fullmatch(line)] == []

@@ -13,7 +13,7 @@ import pytest
 
 from details import CONTEXT, NOWHERE, START, dies, expect
 from helpers import (
-    CHILDREN, FOLDER, LIMIT, SANITIZED, X86_64, block, check,
+    CHILDREN, FOLDER, FREE_THREADED, LIMIT, SANITIZED, X86_64, block, check,
     compile_library, compiler, crash, environment, few_versions, limits,
     python, report, run, status_name, with_held_poll)
 
@@ -238,7 +238,7 @@ def test_threads_cost_few_mappings():
     assert ours - plain < 150
 
 
-@pytest.mark.skipif(SANITIZED, reason="the sanitizer needs the memory")
+@pytest.mark.skipif(FREE_THREADED, reason="its allocator reserves 1 GiB")
 def test_threads_under_a_limit_of_memory():
     """Nine tenths of the threads that start without the module, with small
     stacks and 400 MiB of addresses."""
