@@ -103,8 +103,9 @@ static struct request fatal_requests[2];
 static _Atomic(struct request *) fatal_request;     /* NULL: disarmed */
 static pid_t fatal_pid;                             /* of this process */
 static struct report_memory fatal_memory;           /* of who has the turn */
+static struct sigaction fatal_survivor_before;      /* the same */
 
-#define FATAL_TIMER_SIGNAL SIGRTMAX
+#define FATAL_SIGNAL SIGRTMAX
 #define FATAL_TIMER_MS 6500
 #define FATAL_TIMER_AGAIN_MS 250
 #define FATAL_WAIT_NS INT64_C(12000000000)
@@ -140,15 +141,15 @@ fatal_timer_start(struct fatal_timer *timer)
     /* Again and again: the timer also breaks the flush that follows. */
     sigset_t one;
     timer->running = false;
-    timer->handled = chain_install(FATAL_TIMER_SIGNAL, on_fatal_timer,
+    timer->handled = chain_install(FATAL_SIGNAL, on_fatal_timer,
                                    SA_ONSTACK | SA_NODEFER,
                                    &timer->before) == 0;
     if (timer->handled) {
-        timer->running = platform_timer_start(&timer->id, FATAL_TIMER_SIGNAL,
+        timer->running = platform_timer_start(&timer->id, FATAL_SIGNAL,
                                               FATAL_TIMER_MS,
                                               FATAL_TIMER_AGAIN_MS) == 0;
         sigemptyset(&one);
-        sigaddset(&one, FATAL_TIMER_SIGNAL);
+        sigaddset(&one, FATAL_SIGNAL);
         pthread_sigmask(SIG_UNBLOCK, &one, NULL);
     }
 }
@@ -160,7 +161,7 @@ fatal_timer_stop(struct fatal_timer *timer)
         platform_timer_stop(timer->id);
     }
     if (timer->handled) {
-        sigaction(FATAL_TIMER_SIGNAL, &timer->before, NULL);
+        sigaction(FATAL_SIGNAL, &timer->before, NULL);
     }
 }
 
@@ -294,6 +295,36 @@ fatal_take_turn(void)
 
 /* ---- The handler ---- */
 
+/* The process has survived the signal that was to kill it: arm again. */
+static void
+on_fatal_survivor(int signum, siginfo_t *info, void *context)
+{
+    (void)info, (void)context;
+    sigaction(signum, &fatal_survivor_before, NULL);
+    chain_revive();
+    atomic_store(&fatal_turn, 0);
+}
+
+/* What kills the process was sent, and waits until our handler returns.  Send
+   one more signal, which the kernel delivers after all others: whoever gets
+   that has survived.  Not where it is blocked: it would wait for ever. */
+static void
+fatal_send_survivor(const void *context)
+{
+    sigset_t one;
+    if (sigismember(&((const ucontext_t *)context)->uc_sigmask,
+                    FATAL_SIGNAL) == 1) {
+        return;
+    }
+    sigemptyset(&one);
+    sigaddset(&one, FATAL_SIGNAL);
+    pthread_sigmask(SIG_BLOCK, &one, NULL);
+    if (chain_install(FATAL_SIGNAL, on_fatal_survivor,
+                      SA_ONSTACK | SA_RESTART, &fatal_survivor_before) == 0) {
+        syscall(SYS_tgkill, getpid(), platform_thread_id(), FATAL_SIGNAL);
+    }
+}
+
 /* Hand a signal on, as the last act.  In a vfork() child the memory is the
    parent's, which lives on and is armed. */
 static void
@@ -315,13 +346,16 @@ fatal_hand_on(struct chain *chain, const struct fatal_signal *came,
         inside->ended = true;
     }
     bool ignored = older.sa_handler == SIG_IGN && info->si_code <= 0 && !last;
-    bool dies = !ignored && chain_end(chain, info);
+    bool sent = !ignored && chain_end(chain, info);
     if (borrowed) {
         atomic_store(&chain->dying, false);
     }
     if (turn) {
-        atomic_store(&fatal_turn, dies && !borrowed
+        atomic_store(&fatal_turn, !ignored && !borrowed
                      ? fatal_turn_of(platform_thread_id(), true) : 0);
+    }
+    if (sent && !borrowed && inside == NULL) {
+        fatal_send_survivor(came->context);
     }
 }
 

@@ -5,34 +5,35 @@
 
    The states of one signal:
 
-     not armed <----- disable() ------- armed <---------------------------+
-         |                               ^ |                              |
-         +---------- enable() -----------+ | the signal comes             |
-                                           v                              |
-                                       reported                           |
-                                           |  who had it before us?       |
-             +-----------------------------+----------------+             |
-             | the default action          | SIG_IGN        | a handler   |
-             v                             |                v             |
-      SIG_DFL is put in place              |          it is called        |
-      and the handler returns              |                |             |
-             |          |                  |                | it returns  |
-             v          | the process      +----------------+------------>+
-        the process     | is number 1, and what was sent                  |
-           dies         | cannot kill it: SIG_DFL is not put in place     |
-                        +------------------------------------------------>+
+     not armed <----- disable() ------- armed <--------------------------+
+         |                               ^ |                             |
+         +---------- enable() -----------+ | the signal comes            |
+                                           v                             |
+                                       reported                          |
+                                           |  who had it before us?      |
+             +-----------------------------+---------------+             |
+             | the default action          | SIG_IGN       | a handler   |
+             v                             |               v             |
+      SIG_DFL is put in place              |         it is called        |
+      ("dying"), the handler               |               |             |
+      returns                              |               | it returns  |
+             |          |                  +---------------+------------>+
+             v          | the process survives                           |
+        the process     +----------------------------------------------->+
+           dies
 
    - A fault comes again by itself when the handler returns, with the same
      siginfo and registers.  What was sent is queued again with its siginfo.
      Faults are not queued: valgrind takes a queued one for its own.
+   - The process survives what was sent where it is process 1 of a namespace,
+     or where a debugger discards the signal.  It is armed again at once.
+     Where a debugger repairs a fault the default action stays in place until
+     enable() is called or another signal is reported.
    - An older handler that was given a fault, and after which the process
      lives on, uses faults as a tool, as a Java machine does: from then on it
      is asked before there is a report ("asked").  Where it puts the default
      action back it has given up: we are armed again, and its fault, which
      comes again, is reported.
-   - A debugger may discard the signal that was to kill.  Then the default
-     action is in place ("dying") until enable() is called or another signal
-     is reported: both arm again.
 
    The older handler is called from ours.  Not installed for a moment in our
    place, so that the kernel calls it: another thread's signals would meet it
@@ -247,22 +248,18 @@ chain_asks_first(const struct chain *chain, const siginfo_t *info)
 /* The last act of a handler: let the default action happen when it returns,
    at the instruction that was interrupted.  A fault comes again by itself;
    what was sent is sent again, to this thread, and waits until then.
-   Returns false if the process lives on, since what is sent to process 1 of a
-   namespace does not kill it, and we stay armed. */
+   Returns whether it was sent. */
 static bool
 chain_end(struct chain *chain, siginfo_t *info)
 {
     struct sigaction action = {.sa_handler = SIG_DFL};
     bool sent = info->si_code <= 0;
-    if (sent && getpid() == 1) {
-        return false;
-    }
     atomic_store(&chain->dying, true);
     sigaction(info->si_signo, &action, NULL);
     if (sent && platform_queue_signal(info->si_signo, info) < 0) {
         syscall(SYS_tgkill, getpid(), platform_thread_id(), info->si_signo);
     }
-    return true;
+    return sent;
 }
 
 /* The process was to die and did not: install our handlers again. */

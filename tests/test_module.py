@@ -132,7 +132,7 @@ WELL_FORMED = re.compile(r"""
     |Timeout\ \(0:00:00\.001000\)!
     |<traceback\ skipped:\ another\ report\ is\ being\ written>
     |\ \ (File\ (".+"|\?\?\?),\ line\ (\d+|\?\?\?)\ in\ .+
-      |<no\ Python\ frame>
+      |<no\ Python\ frame>|<the\ rest\ of\ the\ stack\ cannot\ be\ read>
       |Garbage-collecting
       |context:\ call\ \d+
       |thread\ \d+(\ \[.*\])?\ of\ process\ \d+,\ CPython\ .*,\ up\ [\d.]+\ s
