@@ -30,9 +30,11 @@
    It uses only what stands above it, and signal handlers are called on_*.
 
    src/platform.h   what the kernel and the C library offer
-   src/cpu.h        the registers at a fault, one file per processor
+   src/cpu.h        the registers at a fault; cpu_types.h, and cpu_x86_64.h,
+                    cpu_aarch64.h or cpu_other.h
    src/unwind.h     the C stack of the calling thread
-   src/cpython.h    the questions asked of CPython
+   src/cpython.h    the questions asked of CPython, and the answers of each
+                    version, cpython/3.8.h to cpython/3.15.h
    src/mem.h        copy n bytes or fail, never a fault
    src/child.h      a function run in a copy of this process
    src/out.h        one buffer, whole lines, bounded waiting
@@ -43,18 +45,19 @@
    src/task.h       what a thread or task is about: context
    src/map.h        the mappings of this process
    src/fault.h      the signal table, and why one came
-   src/native.h     C frames and the objects that they are in
+   src/native.h     C frames, and the object files that they are in
    src/register.h   the registers at the fault, and what each one holds
-   src/symbol.h     their function, file and line
+   src/symbol.h     the function, file and line of a C frame
    src/mixed.h      C and Python frames in one stack
    src/request.h    what a report shows, and where it goes
    src/modules.h    the extension modules that were imported
    src/inject.h     a fault in a report, for tests
-   src/report.h     the one door; the order and the steps of a report
+   src/report.h     one report at a time: its order, its steps
    src/chain.h      who had a signal before us, and how it gets it
    src/stack.h      alternate stacks
                     ---- the GIL is held below, except in on_* ----
    src/sink.h       a file argument becomes a place to write to
+   src/option.h     what enable() asks for, by arguments and environment
    src/dump.h       dump_traceback, dump_c_stack
    src/later.h      dump_traceback_later
    src/user.h       register, unregister
@@ -90,21 +93,39 @@
 /* ---- the GIL is held, except in on_* and where a function says so ---- */
 
 #include "src/sink.h"
+#include "src/option.h"
 #include "src/dump.h"
 #include "src/later.h"
 #include "src/user.h"
 #include "src/selftest.h"
 
-/* ==== Fatal signals ==== */
+/* ==== Fatal signals ====
+
+   What a crash runs through, here and in the rooms:
+
+     on_fatal_signal()          the kernel calls it
+       fatal_handle()
+         chain_asks_first()     does an older handler repair such faults?
+         fatal_take_turn()      of threads that crash together one reports
+         fatal_report_once()    not what Py_FatalError() has reported itself
+           fatal_report()
+             report_write()     title, threads, C stack, registers
+         fatal_hand_on()        to who had the signal before us
+           chain_end()          nobody: it kills when we return
+*/
 
 /* What a crash prints.  Two slots, so that the one in use is never written:
    filled under state_lock, read by handlers. */
 static struct request fatal_requests[2];
 static _Atomic(struct request *) fatal_request;     /* NULL: disarmed */
 static pid_t fatal_pid;                             /* of this process */
-static struct report_memory fatal_memory;           /* of who has the turn */
-static struct sigaction fatal_survivor_before;      /* the same */
 
+/* Of the thread whose turn it is. */
+static struct report_memory fatal_memory;
+static struct sigaction fatal_survivor_before;
+
+/* No process sends this one: the report's timer does, and what tells that the
+   process has survived.  Its own action is put back afterwards. */
 #define FATAL_SIGNAL SIGRTMAX
 #define FATAL_TIMER_MS 6500
 #define FATAL_TIMER_AGAIN_MS 250
@@ -421,7 +442,7 @@ on_fatal_signal(int signum, siginfo_t *info, void *context)
     errno = saved_errno;
 }
 
-/* ---- Arming: the GIL is held ---- */
+/* ==== enable(), disable(), isenabled(): the GIL is held ==== */
 
 /* The slot that is not in use. */
 static struct request *
@@ -449,6 +470,7 @@ fatal_wait_crash(void)
 static int
 fatal_arm(struct request *request)
 {
+    stack_install();
     /* A crash may still read the slot, and must not meet our handler again. */
     if (fatal_others_turn()) {
         fatal_wait_crash();
@@ -526,37 +548,7 @@ fatal_arm_original(struct request *request)
     request->original = request->all_threads = true;
     request->c_stack = false;
     request->max_threads = 100;
-    stack_install();
     return fatal_arm(request);
-}
-
-/* Return the keywords of enable() with the options of PYTHONFAULTHANDLER,
-   which are the defaults of what a call does not give: a new dict, or NULL
-   with an exception.  The module that read the options keeps them as a
-   dict; a Python that was started without it has none. */
-static PyObject *
-fatal_add_options(PyObject *args, PyObject *kwargs)
-{
-    static const char *const positional[] = {"file", "all_threads",
-                                             "c_stack"};
-    PyObject *reader = PyDict_GetItemString(PyImport_GetModuleDict(),
-                                            "_faulthandler_precedence");
-    PyObject *options = reader == NULL ? NULL
-                        : PyObject_GetAttrString(reader, "options");
-    PyErr_Clear();
-    PyObject *all = options != NULL && PyDict_Check(options)
-                    ? PyDict_Copy(options) : PyDict_New();
-    Py_XDECREF(options);
-    for (Py_ssize_t i = 0; all != NULL && i < PyTuple_GET_SIZE(args)
-         && i < 3; i++) {
-        if (PyDict_DelItemString(all, positional[i]) < 0) {
-            PyErr_Clear();      /* that one was not an option */
-        }
-    }
-    if (all != NULL && kwargs != NULL && PyDict_Update(all, kwargs) < 0) {
-        Py_CLEAR(all);
-    }
-    return all;
 }
 
 PyDoc_STRVAR(faulthandler_enable_doc,
@@ -596,113 +588,6 @@ PyDoc_STRVAR(faulthandler_enable_doc,
 "OSError if no file can be written at the path, or if a handler cannot be\n"
 "installed.");
 
-/* Parse c_stack.  Returns 0, or -1 with an exception. */
-static int
-fatal_parse_c_stack(PyObject *argument, struct request *request)
-{
-    if (argument != NULL && PyUnicode_Check(argument)) {
-        if (PyUnicode_CompareWithASCIIString(argument, "mixed") != 0) {
-            PyErr_Format(PyExc_ValueError, "c_stack must be False, True or "
-                         "'mixed', not %R", argument);
-            return -1;
-        }
-        request->c_stack = request->mixed = true;
-        return 0;
-    }
-    int truth = argument == NULL ? CPYTHON_C_STACK_DEFAULT
-                                 : PyObject_IsTrue(argument);
-    request->c_stack = truth > 0;
-    return truth < 0 ? -1 : 0;
-}
-
-/* A call of enable(): its arguments, with those that are options. */
-struct fatal_call {
-    PyObject *args, *kwargs;    /* borrowed */
-    PyObject *file, *copy;      /* borrowed; NULL: not given */
-    PyObject *keep_file, *keep_copy;    /* new references, or NULL */
-    struct request request;
-};
-
-/* Was this argument given by the call itself?  file is the only one of those
-   asked for that has a position. */
-static bool
-fatal_is_given(const struct fatal_call *call, const char *name)
-{
-    return (strcmp(name, "file") == 0 && PyTuple_GET_SIZE(call->args) > 0)
-           || (call->kwargs != NULL
-               && PyDict_GetItemString(call->kwargs, name) != NULL);
-}
-
-/* Was it an OSError for a path of the environment?  That was good at start-up,
-   and is not any more: the program's own call does not fail by it. */
-static bool
-fatal_forgives(const struct fatal_call *call, const char *name)
-{
-    bool forgives = !fatal_is_given(call, name)
-                    && PyErr_ExceptionMatches(PyExc_OSError);
-    if (forgives) {
-        PyErr_Clear();
-    }
-    return forgives;
-}
-
-/* Find the places of the report: the default is standard error and no copy.
-   Returns 0, or -1 with an exception and nothing open. */
-static int
-fatal_find_places(struct fatal_call *call)
-{
-    struct request *request = &call->request;
-    call->keep_file = call->keep_copy = NULL;
-    if (sink_resolve(call->file, "file", &request->sink,
-                     &call->keep_file) < 0
-        && (!fatal_forgives(call, "file")
-            || sink_resolve(NULL, "file", &request->sink,
-                            &call->keep_file) < 0)) {
-        return -1;
-    }
-    if (call->copy == NULL || call->copy == Py_None) {
-        return 0;
-    }
-    if (sink_resolve(call->copy, "copy", &request->copy,
-                     &call->keep_copy) < 0) {
-        request->copy.kind = SINK_NOWHERE;
-        if (!fatal_forgives(call, "copy")) {
-            sink_close(&request->sink);
-            Py_CLEAR(call->keep_file);
-            return -1;
-        }
-        return 0;
-    }
-    Py_BEGIN_ALLOW_THREADS
-    sink_note_servers(request);
-    Py_END_ALLOW_THREADS
-    return 0;
-}
-
-/* Parse a call of enable() with all its keywords.  Returns 0, or -1 with an
-   exception and nothing open. */
-static int
-fatal_parse(struct fatal_call *call, PyObject *all)
-{
-    static char *names[] = {"file", "all_threads", "c_stack", "max_threads",
-                            "details", "copy", NULL};
-    PyObject *c_stack = NULL;
-    int all_threads = 1, details = 0;
-    Py_ssize_t max_threads = 100;
-    if (!PyArg_ParseTupleAndKeywords(call->args, all, "|OpO$npO:enable",
-                                     names, &call->file, &all_threads,
-                                     &c_stack, &max_threads, &details,
-                                     &call->copy)
-        || fatal_parse_c_stack(c_stack, &call->request) < 0
-        || fatal_find_places(call) < 0) {
-        return -1;
-    }
-    call->request.all_threads = all_threads;
-    call->request.max_threads = request_max_threads(max_threads);
-    call->request.details = details;
-    return 0;
-}
-
 /* Arm with the standard library's report.  Returns -1 with errno. */
 static int
 fatal_arm_library(struct request *request)
@@ -711,7 +596,6 @@ fatal_arm_library(struct request *request)
         unwind_init();
     }
     modules_note();
-    stack_install();
     return fatal_arm(request);
 }
 
@@ -719,19 +603,12 @@ static PyObject *
 faulthandler_enable(PyObject *module, PyObject *args, PyObject *kwargs)
 {
     struct module_state *state = PyModule_GetState(module);
-    struct fatal_call call;
-    memset(&call, 0, sizeof call);
-    call.args = args;
-    call.kwargs = kwargs;
-    PyObject *all = fatal_add_options(args, kwargs);
-    if (all == NULL || fatal_parse(&call, all) < 0) {
-        Py_XDECREF(all);
+    struct option_call call;
+    if (option_read(&call, args, kwargs) < 0) {
         return NULL;
     }
-    bool plain = PyTuple_GET_SIZE(args) == 0 && PyDict_GET_SIZE(all) == 0;
-    bool original = plain && atomic_load(&fatal_request) == NULL
+    bool original = call.plain && atomic_load(&fatal_request) == NULL
                     && atomic_load(&fatal_took_original);
-    Py_DECREF(all);
     if ((original ? fatal_arm_original(&call.request)
                   : fatal_arm_library(&call.request)) < 0) {
         PyErr_SetFromErrno(PyExc_OSError);
@@ -789,7 +666,7 @@ faulthandler_is_enabled(PyObject *module, PyObject *args)
     return PyBool_FromLong(atomic_load(&fatal_request) != NULL);
 }
 
-/* ==== 22. Crash on purpose ==== */
+/* ==== Crashing on purpose ==== */
 
 UNSANITIZED static void
 crash_read_null(void)
@@ -1047,8 +924,7 @@ faulthandler__fatal_error_c_thread(PyObject *module, PyObject *args)
     Py_RETURN_NONE;
 }
 
-/* ==== 23. Module ==== */
-
+/* ==== The module ==== */
 
 static pthread_mutex_t module_lock = PTHREAD_MUTEX_INITIALIZER;
 static atomic_bool module_at_exit_set;

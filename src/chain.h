@@ -158,11 +158,11 @@ chain_inside(const void *context, const void *our_frame)
     return inside && call->self == call ? call : NULL;
 }
 
-/* Call the older handler as the kernel would have: with the mask that it
-   asked for, and once where it asked for that. */
+/* Call an older handler as the kernel would have, with the mask that it asked
+   for. */
 static void
-chain_call_older(struct chain *chain, const struct sigaction *older,
-                 int signum, siginfo_t *info, void *context)
+chain_call_older(const struct sigaction *older, int signum, siginfo_t *info,
+                 void *context)
 {
     sigset_t one, mask;
     sigemptyset(&one);
@@ -170,9 +170,6 @@ chain_call_older(struct chain *chain, const struct sigaction *older,
     pthread_sigmask(SIG_BLOCK, &older->sa_mask, &mask);
     if (older->sa_flags & SA_NODEFER) {
         pthread_sigmask(SIG_UNBLOCK, &one, NULL);
-    }
-    if (older->sa_flags & (int)SA_RESETHAND) {
-        atomic_store(&chain->spent, true);
     }
     if (older->sa_flags & SA_SIGINFO) {
         older->sa_sigaction(signum, info, context);
@@ -227,8 +224,11 @@ chain_pass(struct chain *chain, const struct sigaction *older,
     if (info->si_code > 0) {
         atomic_store(&chain->asked, true);
     }
+    if (older->sa_flags & (int)SA_RESETHAND) {
+        atomic_store(&chain->spent, true);
+    }
     chain_here = &call;
-    chain_call_older(chain, older, call.signum, info, context);
+    chain_call_older(older, call.signum, info, context);
     chain_here = outer;
     call.self = NULL;
     chain_take_back(chain, older, &call, info);

@@ -48,17 +48,13 @@ dump_give_memory(struct report_memory *memory)
 
 /* Write a report.  It is made with the GIL held, when the threads stand
    still, and written with the GIL released: the reader of a pipe may be
-   another thread of this process.  Returns 0, or -1 with an exception. */
-static int
+   another thread of this process. */
+static void
 dump_report(const struct request *request, enum report_kind kind,
-            uintptr_t from)
+            uintptr_t from, struct report_memory *memory)
 {
     struct mem_session session;
     struct report r;
-    struct report_memory *memory = dump_take_memory();
-    if (memory == NULL) {
-        return -1;
-    }
     memset(&r, 0, sizeof r);
     report_use_memory(&r, memory);
     r.out.own = memory->text;
@@ -78,8 +74,29 @@ dump_report(const struct request *request, enum report_kind kind,
     if (r.out.text != memory->text) {
         munmap(r.out.text, r.out.size);
     }
-    dump_give_memory(memory);
-    return 0;
+}
+
+/* Write a report to a file argument.  Returns None, or NULL with an
+   exception. */
+static PyObject *
+dump_to(PyObject *file, struct request *request, enum report_kind kind,
+        uintptr_t from)
+{
+    PyObject *keep;
+    if (sink_resolve(file, "file", &request->sink, &keep) < 0) {
+        return NULL;
+    }
+    struct report_memory *memory = dump_take_memory();
+    if (memory != NULL) {
+        dump_report(request, kind, from, memory);
+        dump_give_memory(memory);
+    }
+    sink_close(&request->sink);
+    Py_XDECREF(keep);
+    if (memory == NULL) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
 }
 
 PyDoc_STRVAR(dump_traceback_doc,
@@ -97,32 +114,24 @@ PyDoc_STRVAR(dump_traceback_doc,
 "MemoryError.");
 
 static PyObject *
-dump_traceback(PyObject *module, PyObject *args,
-                            PyObject *kwargs)
+dump_traceback(PyObject *module, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"file", "all_threads", "max_threads", "details",
                             NULL};
-    PyObject *file = NULL, *keep;
+    PyObject *file = NULL;
     int all_threads = 1, details = 0;
     Py_ssize_t max_threads = 100;
-    struct request request = {0};
     (void)module;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|Op$np:dump_traceback",
                                      names, &file, &all_threads,
-                                     &max_threads, &details)
-        || sink_resolve(file, "file", &request.sink, &keep) < 0) {
+                                     &max_threads, &details)) {
         return NULL;
     }
-    request.all_threads = all_threads;
-    request.details = details;
-    request.max_threads = request_max_threads(max_threads);
-    int result = dump_report(&request, REPORT_DUMP, 0);
-    sink_close(&request.sink);
-    Py_XDECREF(keep);
-    if (result < 0) {
-        return NULL;
-    }
-    Py_RETURN_NONE;
+    struct request request = {
+        .all_threads = all_threads, .details = details,
+        .max_threads = request_max_threads(max_threads),
+    };
+    return dump_to(file, &request, REPORT_DUMP, 0);
 }
 
 PyDoc_STRVAR(dump_c_stack_doc,
@@ -140,23 +149,16 @@ static PyObject *
 dump_c_stack(PyObject *module, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"file", NULL};
-    PyObject *file = NULL, *keep;
+    PyObject *file = NULL;
     struct request request = {.c_stack = true};
     (void)module;
     uintptr_t from = (uintptr_t)__builtin_return_address(0);
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|O:dump_c_stack", names,
-                                     &file)
-        || sink_resolve(file, "file", &request.sink, &keep) < 0) {
+                                     &file)) {
         return NULL;
     }
     unwind_init();
-    int result = dump_report(&request, REPORT_C_STACK, from);
-    sink_close(&request.sink);
-    Py_XDECREF(keep);
-    if (result < 0) {
-        return NULL;
-    }
-    Py_RETURN_NONE;
+    return dump_to(file, &request, REPORT_C_STACK, from);
 }
 
 #endif

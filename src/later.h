@@ -270,8 +270,7 @@ PyDoc_STRVAR(later_dump_traceback_doc,
 "enable() raises for file.");
 
 static PyObject *
-later_dump_traceback(PyObject *module, PyObject *args,
-                                  PyObject *kwargs)
+later_dump_traceback(PyObject *module, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"timeout", "repeat", "file", "exit",
                             "max_threads", "details", NULL};

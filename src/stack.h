@@ -336,7 +336,7 @@ stack_call_on_spare(struct stack_spare *spare, void (*function)(void *),
         return false;
     }
     bool called = cpu_call_on(spare->base + stack_size / 16 * 16,
-                                   stack_on_spare, &call);
+                              stack_on_spare, &call);
     atomic_store(&spare->thread, 0);
     return called;
 }

@@ -96,13 +96,12 @@ on_user_chain_default(int signum, const struct sigaction *previous)
     sigaction(signum, &ours, NULL);
 }
 
-/* Call the handler that was there before, as the kernel would have. */
+/* Let happen what would have happened without us. */
 static void
 on_user_chain(int signum, siginfo_t *info, void *context,
-           struct user_signal *user)
+              struct user_signal *user)
 {
     struct sigaction previous = user->previous;
-    sigset_t mask;
     if (previous.sa_handler == SIG_IGN) {
         return;
     }
@@ -114,14 +113,7 @@ on_user_chain(int signum, siginfo_t *info, void *context,
         user->previous.sa_flags &= ~SA_SIGINFO;
         user->previous.sa_handler = SIG_DFL;
     }
-    pthread_sigmask(SIG_BLOCK, &previous.sa_mask, &mask);
-    if (previous.sa_flags & SA_SIGINFO) {
-        previous.sa_sigaction(signum, info, context);
-    }
-    else {
-        previous.sa_handler(signum);
-    }
-    pthread_sigmask(SIG_SETMASK, &mask, NULL);
+    chain_call_older(&previous, signum, info, context);
 }
 
 /* Stands in the link of the signal's ucontext while the older handler runs.

@@ -134,7 +134,7 @@ WELL_FORMED = re.compile(r"""
     |\ \ (File\ (".+"|\?\?\?),\ line\ (\d+|\?\?\?)\ in\ .+
       |<no\ Python\ frame>|<the\ rest\ of\ the\ stack\ cannot\ be\ read>
       |Garbage-collecting
-      |context:\ call\ \d+
+      |context:\ (call\ \d+|\?\?\?)
       |thread\ \d+(\ \[.*\])?\ of\ process\ \d+,\ CPython\ .*,\ up\ [\d.]+\ s
       |(C\ File|Binary\ file)\ .*
       |\.\.\.\ \d+\ frames\ not\ shown\ \.\.\.)

@@ -46,6 +46,13 @@ def test_map():
     listed = re.findall(r"(?m)^ +(src/\w+\.h)  ", top)
     assert listed == re.findall(r'(?m)^#include "(.*)"', text)
     assert sorted(listed) == rooms()
+    parts = [os.path.relpath(path, "src") for path in c_sources()
+             if path.startswith("src") and path not in rooms()]
+    versions = sorted((part for part in parts if "/" in part),
+                      key=lambda part: int(part.split(".")[1]))
+    assert "%s to %s" % (versions[0], versions[-1]) in top
+    assert [part for part in parts
+            if "/" not in part and part not in top] == []
 
 
 # Builds whose headers are checked, too.
@@ -163,7 +170,8 @@ def readme():
 
 # Rooms that another room's tests test: the room, and that one.
 TESTED_BY = {"child": "symbol", "inject": "report_steps", "map": "fault",
-             "request": "signature", "unwind": "native"}
+             "option": "enable_options", "request": "signature",
+             "unwind": "native"}
 
 
 def test_rooms_have_tests():
