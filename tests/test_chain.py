@@ -534,6 +534,41 @@ def test_signals_that_a_debugger_discards():
     assert "terminated with signal SIGILL" in child.out, child
 
 
+@pytest.mark.parametrize("who", ["same thread", "other thread"])
+def test_fault_that_another_thread_repairs(who):
+    """It does not come again when it was reported: the process survives, and
+    the next crash of any thread is reported."""
+    child = python(block(FULL_PIPE) + block("""
+        import ctypes, threading
+        from damage import forbidden, libc
+        faulthandler.enable(theirs, all_threads=False, c_stack=False)
+        def until(done):
+            while not done():
+                time.sleep(0.001)
+        def started(function):
+            thread = threading.Thread(target=function)
+            thread.start()
+            return thread
+        def repair():
+            until(lambda: reports(parent))
+            libc.mprotect(ctypes.c_void_p(forbidden), 4096, 1)
+            open(repaired, "w").close()
+        def send():
+            signal.raise_signal(signal.SIGFPE)
+            time.sleep(60)
+        repaired = "repaired-%d" % parent
+        empty(lambda: until(lambda: os.path.exists(repaired)))
+        started(repair)
+        libc.memchr(ctypes.c_void_p(forbidden), 1, 1)
+        started(send) if sys.argv[1] == "other thread" else send()
+    """), who)
+    assert status_name(child.status) == "-SIGFPE", child
+    assert child.seconds < LIMIT
+    titles = re.findall("Fatal Python error: (.*)", child.out)
+    assert [title.replace("-", " ") for title in titles] == [
+        "Segmentation fault", "Floating point exception"]
+
+
 def test_crash_in_destructor():
     """A library that crashes after Python has ended is reported."""
     library()
