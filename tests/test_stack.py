@@ -238,7 +238,8 @@ def test_threads_cost_few_mappings():
     assert ours - plain < 150
 
 
-@pytest.mark.skipif(FREE_THREADED, reason="its allocator reserves 1 GiB")
+@pytest.mark.skipif(SANITIZED or FREE_THREADED,
+                    reason="the sanitizer, or the allocator, needs the memory")
 def test_threads_under_a_limit_of_memory():
     """Nine tenths of the threads that start without the module, with small
     stacks and 400 MiB of addresses."""
