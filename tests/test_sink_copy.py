@@ -1,7 +1,6 @@
 """copy=: a second place that gets the same report."""
 
 import os
-import re
 import subprocess
 
 from signal import SIGSEGV
@@ -10,7 +9,7 @@ import pytest
 
 from helpers import (
     FOLDER, FULL_PIPE, PYTHON, block, check, python, raises, run,
-    status_name, tidy)
+    status_name, tidy, unnamed)
 
 
 REPORT = block("""
@@ -30,11 +29,6 @@ def copied(name="copied"):
         text = tidy(file.read())
     os.unlink(path)
     return text
-
-
-def unnamed(text):
-    """A report without the main thread's name."""
-    return re.sub(r"(thread 0x…) \[python[^\]]*\]", r"\1", text)
 
 
 @pytest.mark.parametrize("argument", [
@@ -112,9 +106,9 @@ def test_same_place(arguments):
     """Where both are one file, it gets the report once."""
     child = python("""
         import faulthandler
-        faulthandler.enable(%sc_stack=False)
+        faulthandler.enable(%s, c_stack=False)
         faulthandler.sigsegv()
-    """ % (arguments + ", "))
+    """ % arguments)
     text = (copied() or "") + child.err
     assert status_name(child.status) == "-SIGSEGV"
     assert unnamed(text) == REPORT % 3
