@@ -14,21 +14,44 @@ import pytest
 
 from helpers import (
     CHILDREN, FOLDER, FULL_PIPE, LIMIT, PYTHON, SANITIZED, SIGNALS, X86_64,
-    block, check, compile_library, compiler, crash, environment, few_versions, python, report, run,
-    status_name, write_file)
+    block, check, compile_library, compiler, crash, environment,
+    few_versions, python, report, run, status_name, write_file)
 
 
-def library():
-    """A library with an older handler, compiled once."""
+def needs(program, also=True):
+    """Skip where a program is missing that runs the interpreter."""
+    return pytest.mark.skipif(
+        not shutil.which(program) or not also or SANITIZED,
+        reason="needs " + program)
+
+
+needs_gdb, needs_valgrind = needs("gdb"), needs("valgrind")
+needs_qemu = needs("qemu-x86_64-static", X86_64)
+
+
+def gdb(code, *commands):
+    """Run code in gdb, with these commands after the first stop."""
+    options = ["-ex", "set startup-with-shell off"]
+    for command in commands:
+        options += ["-ex", command]
+    child = run("gdb", "-nx", "-batch", *options, "--args", PYTHON,
+                write_file("debugged.py", block(code)))
+    if "received signal" not in child.out:
+        pytest.skip("gdb cannot run the interpreter here")
+    return child
+
+
+def with_older(code, *arguments, **options):
+    """Run code with the library of older handlers, as `older`."""
     compile_library("older")
+    return python('import ctypes; older = ctypes.CDLL("./older.so"); '
+                  + block(code), *arguments, **options)
 
 
 def older(call, signum, title, said):
     """An older handler of C comes after the report, and hears this."""
-    library()
-    child = python("""
+    child = with_older("""
         import ctypes, os, signal, threading
-        older = ctypes.CDLL("./older.so")
         older.install(%d)
         import faulthandler
         print(threading.get_native_id(), flush=True)
@@ -36,7 +59,7 @@ def older(call, signum, title, said):
     """ % (signum, call))
     assert child.status == 42
     assert child.err == report(
-        '  File "<string>", line 6 in <module>\n', title)
+        '  File "<string>", line 5 in <module>\n', title)
     thread, heard = child.out.split("\n", 1)
     assert heard == "%s in thread %s\n" % (said, thread)
 
@@ -60,10 +83,8 @@ def test_older_handler_of_real_faults():
             not X86_64, reason="other processors divide by zero"))])
 def test_older_handler_of_opcodes(signum, digits, offset, code, title):
     """The siginfo and the context of illegal opcodes and divisions."""
-    library()
-    child = python("""
+    child = with_older("""
         import ctypes, machine, threading
-        older = ctypes.CDLL("./older.so")
         older.install(%d)
         import faulthandler
         f = machine.run("%s")
@@ -78,15 +99,13 @@ def test_older_handler_of_opcodes(signum, digits, offset, code, title):
         % (signum, code, int(where) + offset, thread))
     assert child.status == 42
     assert child.err == report(
-        '  File "<string>", line 8 in <module>\n', title)
+        '  File "<string>", line 7 in <module>\n', title)
 
 
 def test_older_handler_after_faults_in_the_report():
     """Faults inside the report change nothing of what it hears."""
-    library()
-    child = python("""
+    child = with_older("""
         import ctypes, damage, machine, sys
-        older = ctypes.CDLL("./older.so")
         older.install(11)
         older.install(4)
         import faulthandler
@@ -104,9 +123,9 @@ def test_older_handler_after_faults_in_the_report():
         Fatal Python error: Illegal instruction
 
         Traceback (most recent call first):
-          File "<string>", line 8 in crash
-          File "<string>", line 10 in ???
-          File "<string>", line 11 in <module>
+          File "<string>", line 7 in crash
+          File "<string>", line 9 in ???
+          File "<string>", line 10 in <module>
     """)
 
 
@@ -125,10 +144,8 @@ def test_older_handler_of_sent_signals(signum, title, _):
 
 def test_older_handler_in_thread():
     """The older handler runs in the thread that crashed."""
-    library()
-    child = python("""
+    child = with_older("""
         import _thread, ctypes, threading
-        older = ctypes.CDLL("./older.so")
         older.install(11)
         import faulthandler
         def work():
@@ -146,19 +163,16 @@ def test_older_handler_in_thread():
         Fatal Python error: Segmentation fault
 
         Traceback (most recent call first):
-          File "<string>", line 7 in work
+          File "<string>", line 6 in work
 
         Thread 0x… (most recent call first):
-          File "<string>", line 10 in <module>
+          File "<string>", line 9 in <module>
     """)
 
 
 def test_older_handler_that_repairs():
     """A handler that repairs still does; what it cannot is reported."""
-    library()
-    child = python("""
-        import ctypes
-        older = ctypes.CDLL("./older.so")
+    child = with_older("""
         older.install_repair()
         import faulthandler
         from damage import forbidden, libc
@@ -172,16 +186,14 @@ def test_older_handler_that_repairs():
     assert status_name(child.status) == "-SIGSEGV"
     assert child.out == 3 * "b'\\x00'\n" + "True\n"
     assert child.err == (report(
-        '  File "<string>", line 8 in <module>\n') + report(
-        '  File "<string>", line 11 in <module>\n'))
+        '  File "<string>", line 6 in <module>\n') + report(
+        '  File "<string>", line 9 in <module>\n'))
 
 
 def test_older_handler_that_repairs_in_threads():
     """What threads repair at once is not reported again."""
-    library()
-    child = python("""
+    child = with_older("""
         import ctypes, threading
-        older = ctypes.CDLL("./older.so")
         older.install_repair()
         import faulthandler
         from damage import forbidden, libc
@@ -201,7 +213,7 @@ def test_older_handler_that_repairs_in_threads():
         faulthandler.sigsegv()
     """)
     check(child, SIGSEGV, report(
-        '  File "<string>", line 10 in <module>\n'))
+        '  File "<string>", line 9 in <module>\n'))
     assert child.out == "alive\n1\n"
 
 
@@ -215,11 +227,9 @@ def test_older_handler_that_repairs_in_threads():
     "older.install_retiring() enable() fault() fault()"])
 def test_older_handler_that_repairs_under_a_newer_one(steps):
     """What it repairs kills nobody, whoever comes and goes above."""
-    library()
-    child = python("""
+    child = with_older("""
         import ctypes, faulthandler, sys
         from damage import forbidden, libc
-        older = ctypes.CDLL("./older.so")
         enable, disable = faulthandler.enable, faulthandler.disable
         disable()
         def fault():
@@ -246,11 +256,9 @@ def test_older_handler_that_repairs_under_a_newer_one(steps):
 def test_newer_handler_that_becomes_the_older_one(steps, count):
     """One that chains to ours, then stands under it: nothing turns in a
     circle, and each fault is reported once."""
-    library()
-    child = python("""
+    child = with_older("""
         import ctypes, faulthandler, os, sys
         from damage import forbidden, libc
-        older = ctypes.CDLL("./older.so")
         enable, disable = faulthandler.enable, faulthandler.disable
         crash = faulthandler.sigsegv
         def fault():
@@ -268,11 +276,10 @@ def test_newer_handler_that_becomes_the_older_one(steps, count):
 def test_chain_in_a_circle():
     """A handler above ours that chains, and stands under it since the
     signal was registered again with chain=True: one dump a signal."""
-    library()
-    child = python("""
-        import ctypes, faulthandler, os
+    child = with_older("""
+        import faulthandler, os
         faulthandler.register(10)
-        ctypes.CDLL("./older.so").install_newer_for(10)
+        older.install_newer_for(10)
         faulthandler.unregister(10)
         faulthandler.register(10, all_threads=False, chain=True)
         for n in range(2):
@@ -288,10 +295,8 @@ def test_chain_in_a_circle():
 def test_older_handler_that_jumps(off):
     """One that leaves by a jump is asked first from then on, and is not
     taken for one that still runs: with an alternate stack and without."""
-    library()
-    child = python("""
+    child = with_older("""
         import ctypes, faulthandler, os, sys
-        older = ctypes.CDLL("./older.so")
         faulthandler.disable()
         older.install_jumping()
         faulthandler.enable(all_threads=False, c_stack=False)
@@ -310,12 +315,12 @@ def test_older_handler_that_jumps(off):
         Fatal Python error: Segmentation fault
 
         Stack (most recent call first):
-          File "<string>", line 10 in <module>
+          File "<string>", line 9 in <module>
         Fatal Python error: Aborted
 
         Stack (most recent call first):
         …
-          File "<string>", line 13 in <module>
+          File "<string>", line 12 in <module>
     """)
 
 
@@ -494,19 +499,13 @@ def test_signals_that_do_not_kill(older):
         """))
 
 
-@pytest.mark.skipif(not shutil.which("gdb") or SANITIZED, reason="needs gdb")
+@needs_gdb
 def test_debugger_sees_who_sent_it():
     """What was sent is sent again with its own siginfo."""
-    write_file("sent.py", block("""
+    child = gdb("""
         import faulthandler, os
         os.kill(os.getpid(), 7)
-    """))
-    child = run("gdb", "-nx", "-batch", "-ex", "set startup-with-shell off",
-                "-ex", "run", "-ex", "continue", "-ex",
-                "p $_siginfo.si_code", "-ex", "continue",
-                "--args", PYTHON, "sent.py")
-    if "received signal SIGBUS" not in child.out:
-        pytest.skip("gdb cannot run the interpreter here")
+    """, "run", "continue", "p $_siginfo.si_code", "continue")
     assert child.out.count("received signal SIGBUS") == 2
     assert "$1 = 0\n" in child.out, child
     assert "terminated with signal SIGBUS" in child.out
@@ -571,24 +570,16 @@ def test_fault_that_another_thread_repairs(who):
 
 def test_crash_in_destructor():
     """A library that crashes after Python has ended is reported."""
-    library()
-    crash("""
-        import ctypes, faulthandler
-        ctypes.CDLL("./older.so").crash_at_exit()
-    """, """
-        Fatal Python error: Segmentation fault
-
-        Traceback (most recent call first):
-          <no Python frame>
+    child = with_older("""
+        import faulthandler
+        older.crash_at_exit()
     """)
+    check(child, SIGSEGV, report("  <no Python frame>\n"))
 
 
 def test_disable_restores():
     """disable() puts back the handler that was there."""
-    library()
-    child = python("""
-        import ctypes
-        older = ctypes.CDLL("./older.so")
+    child = with_older("""
         older.install(11)
         import faulthandler
         print(older.is_installed(11))
@@ -605,10 +596,7 @@ def test_disable_restores():
 
 def test_disable_spares_newer_handler():
     """disable() leaves a handler that was installed after ours."""
-    library()
-    child = python("""
-        import ctypes
-        older = ctypes.CDLL("./older.so")
+    child = with_older("""
         import faulthandler
         older.install(11)
         faulthandler.disable()
@@ -621,10 +609,8 @@ def test_disable_spares_newer_handler():
 
 def test_newer_handler_of_c():
     """A handler that was installed after ours answers alone."""
-    library()
-    child = python("""
+    child = with_older("""
         import ctypes, faulthandler
-        older = ctypes.CDLL("./older.so")
         older.install(11)
         faulthandler.sigsegv()
     """)
@@ -706,28 +692,20 @@ def test_disabled(signum, _, call):
     """ % call), signum, "")
 
 
-@pytest.mark.skipif(
-    not (shutil.which("gdb") and not SANITIZED),
-    reason="needs gdb")
+@needs_gdb
 def test_debugger_sees_the_truth():
     """At the second stop, ours is gone; the fault is where it was."""
-    show = ["-ex", "x/i $pc", "-ex", "p $_siginfo.si_signo",
-            "-ex", "p $_siginfo.si_code",
-            "-ex", "p $_siginfo._sifields._sigfault.si_addr",
-            "-ex", "p $_thread", "-ex", "continue"]
-    write_file("truth.py", block("""
+    show = ["x/i $pc", "p $_siginfo.si_signo", "p $_siginfo.si_code",
+            "p $_siginfo._sifields._sigfault.si_addr", "p $_thread",
+            "continue"]
+    child = gdb("""
         import _thread, ctypes, faulthandler
         def work():
             ctypes.c_char.from_address(0x1230).value
         lock = _thread.allocate_lock()
         lock.acquire()
         _thread.start_new_thread(work, ()); lock.acquire()
-    """))
-    child = run("gdb", "-nx", "-batch", "-ex",
-                "set startup-with-shell off", "-ex", "run",
-                *show, *show, "--args", PYTHON, "truth.py")
-    if "received signal SIGSEGV" not in child.out:
-        pytest.skip("gdb cannot run the interpreter here")
+    """, "run", *show, *show)
     stops = child.out.split("received signal SIGSEGV")
     assert len(stops) == 3
     seen = [re.findall(r"(?m)^(?:=> .*|\$\d+ = (.*))$", stop)[-5:]
@@ -792,10 +770,7 @@ def test_disable_during_a_dump():
 @few_versions
 def test_older_handler_of_a_call_through_null():
     """The C stack of a bad call is no change to what it hears."""
-    compile_library("older")
-    child = python("""
-        import ctypes
-        older = ctypes.CDLL("./older.so")
+    child = with_older("""
         older.install(11)
         import faulthandler
         faulthandler.enable(c_stack=True)
@@ -809,11 +784,9 @@ def test_older_handler_of_a_call_through_null():
 @few_versions
 def test_newer_handler_that_defers_nothing():
     """A handler that calls ours with SA_NODEFER changes no truth."""
-    compile_library("older")
     compile_library("around")
-    child = python("""
+    child = with_older("""
         import ctypes, machine, threading
-        older = ctypes.CDLL("./older.so")
         older.install(4)
         import faulthandler
         ctypes.CDLL("./around.so").install_newer(4)
@@ -822,36 +795,28 @@ def test_newer_handler_that_defers_nothing():
     assert child.status == 42
     assert re.search("which is the pc", child.out)
     assert child.err == report(
-        '  File "<string>", line 6 in <module>\n', "Illegal instruction")
+        '  File "<string>", line 5 in <module>\n', "Illegal instruction")
 
 
 @few_versions
-def test_abort_inside_an_older_handler():
+@pytest.mark.parametrize("flags", [
+    0, 0x10000000, 0x18000000])     # SA_RESTART, SA_ONSTACK
+def test_abort_inside_an_older_handler(flags):
     """An older handler that aborts makes no second report."""
     compile_library("around")
     # A JVM has unblocked the signal by then.
-    for flags in (0, 0x10000000, 0x18000000):   # SA_RESTART, SA_ONSTACK
-        crash("""
-            import ctypes
-            ctypes.CDLL("./around.so").install_older(11, %d)
-            import faulthandler
-            faulthandler.sigsegv()
-        """ % flags, """
-            Fatal Python error: Segmentation fault
-
-            Traceback (most recent call first):
-              File "<string>", line 4 in <module>
-        """, SIGABRT)
+    crash("""
+        import ctypes
+        ctypes.CDLL("./around.so").install_older(11, %d)
+        import faulthandler
+        faulthandler.sigsegv()
+    """ % flags, report('  File "<string>", line 4 in <module>\n'), SIGABRT)
 
 
 # ---- Other supervisors -----------------------------------------------------
 
-CRASHES = [(signum, title, call) for signum, title, call in SIGNALS[:-1]]
-
-
-@pytest.mark.skipif(not (X86_64 and shutil.which("qemu-x86_64-static"))
-                    or SANITIZED, reason="needs qemu-user-static")
-@pytest.mark.parametrize("signum, title, call", CRASHES)
+@needs_qemu
+@pytest.mark.parametrize("signum, title, call", SIGNALS[:-1])
 def test_crash_under_qemu(signum, title, call):
     """qemu 7.2 enters handlers with a stack that is not aligned."""
     child = run("qemu-x86_64-static", PYTHON, "-c",
@@ -861,8 +826,7 @@ def test_crash_under_qemu(signum, title, call):
         '  File "<string>", line 1 in <module>\n', title)), child
 
 
-@pytest.mark.skipif(not (X86_64 and shutil.which("qemu-x86_64-static"))
-                    or SANITIZED, reason="needs qemu-user-static")
+@needs_qemu
 def test_dump_under_qemu():
     """register() kills no healthy process there."""
     child = run("qemu-x86_64-static", PYTHON, "-c", block("""
@@ -879,9 +843,8 @@ def test_dump_under_qemu():
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not shutil.which("valgrind") or SANITIZED,
-                    reason="needs valgrind")
-@pytest.mark.parametrize("signum, title, call", CRASHES)
+@needs_valgrind
+@pytest.mark.parametrize("signum, title, call", SIGNALS[:-1])
 def test_crash_under_valgrind(signum, title, call):
     """The status is the signal's: a fault is not queued again, which
     valgrind takes for one of its own."""
@@ -894,8 +857,7 @@ def test_crash_under_valgrind(signum, title, call):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not shutil.which("valgrind") or SANITIZED,
-                    reason="needs valgrind")
+@needs_valgrind
 @pytest.mark.parametrize("options", [["-X", "faulthandler"], []])
 def test_memcheck(options):
     """A healthy program: memcheck finds nothing in us."""
