@@ -336,6 +336,21 @@ def strip(text):
     return re.sub(r"\nExtension modules: .*\n", "", text)
 
 
+# Three threads that wait, each with a name.
+WORKERS = """
+    import threading, time
+    never, waiting = threading.Lock(), []
+    never.acquire()
+    def wait():
+        waiting.append(1); never.acquire()
+    for n in range(3):
+        threading.Thread(target=wait, daemon=True,
+                         name="worker-%d" % n).start()
+    while len(waiting) < 3:
+        time.sleep(0.001)
+"""
+
+
 def as_builtin(code, **options):
     """Run code with either module: status and output are the same."""
     children = [

@@ -8,8 +8,8 @@ from signal import SIGABRT, SIGFPE, SIGSEGV
 import pytest
 
 from helpers import (
-    FOLDER, FREE_THREADED, SIGNALS, as_builtin, block, check, crash, python,
-    report, strip)
+    FOLDER, FREE_THREADED, SIGNALS, as_builtin, block, check, check_library,
+    crash, library_report, python, report, strip)
 
 
 @pytest.mark.parametrize("signum, title, call", SIGNALS)
@@ -64,8 +64,7 @@ def test_crashing_thread_first():
             _thread.start_new_thread(work, ()); lock.acquire()
         _thread.start_new_thread(wait, ()); lock.acquire()
     """)
-    child.err = strip(child.err)
-    check(child, SIGSEGV, block("""
+    check_library(child, SIGSEGV, block("""
         Fatal Python error: Segmentation fault
 
         Current thread 0x… (most recent call first):
@@ -88,13 +87,11 @@ def test_deep_stack():
             f(n - 1) if n else faulthandler.sigsegv()
         f(148)
     """)
-    child.err = strip(child.err)
-    check(child, SIGSEGV, report(
+    check_library(child, SIGSEGV, library_report(
         90 * '  File "<string>", line 4 in f\n'
         + "  ... 50 frames not shown ...\n"
         + 9 * '  File "<string>", line 4 in f\n'
-        + '  File "<string>", line 5 in <module>\n').replace(
-            "Traceback (", "Current thread 0x… ("))
+        + '  File "<string>", line 5 in <module>\n'))
 
 
 def test_enable_again():
@@ -113,30 +110,25 @@ def test_enable_again():
         faulthandler.enable()
         faulthandler.sigsegv()
     """)
-    child.err = strip(child.err)
     assert child.out == ""
-    check(child, SIGSEGV, LIBRARY % 4)
+    check_library(child, SIGSEGV, library_report(
+        '  File "<string>", line 4 in <module>\n'))
 
 
-LIBRARY = block("""
-    Fatal Python error: Segmentation fault
-
-    Current thread 0x… (most recent call first):
-      File "<string>", line %d in <module>
-""")
+FRAME = '  File "<string>", line 3 in <module>\n'
+PLAIN, LIBRARY = report(FRAME), library_report(FRAME)
 
 
 @pytest.mark.parametrize("calls, expected", [
-    ("", report('  File "<string>", line 3 in <module>\n')),
-    ("disable() enable()", report('  File "<string>", line 3 in <module>\n')),
-    ("disable() disable() enable()",
-     report('  File "<string>", line 3 in <module>\n')),
-    ("enable()", LIBRARY % 3),
-    ("enable() disable() enable()", LIBRARY % 3),
-    ("disable() enable() enable()", LIBRARY % 3),
-    ("enable(1) enable() disable() enable()", LIBRARY % 3),
-    ("enable(2) disable() enable()", LIBRARY % 3),
-    ("enable(2,all_threads=False) disable() enable()", LIBRARY % 3),
+    ("", PLAIN),
+    ("disable() enable()", PLAIN),
+    ("disable() disable() enable()", PLAIN),
+    ("enable()", LIBRARY),
+    ("enable() disable() enable()", LIBRARY),
+    ("disable() enable() enable()", LIBRARY),
+    ("enable(1) enable() disable() enable()", LIBRARY),
+    ("enable(2) disable() enable()", LIBRARY),
+    ("enable(2,all_threads=False) disable() enable()", LIBRARY),
 ])
 def test_which_report(calls, expected):
     """enable() on an armed module gives the library's report; after disable()
@@ -146,8 +138,7 @@ def test_which_report(calls, expected):
         for call in %r: eval("faulthandler." + call)
         faulthandler.sigsegv()
     """ % calls.split())
-    child.err = strip(child.err)
-    check(child, SIGSEGV, expected)
+    check_library(child, SIGSEGV, expected)
 
 
 def test_file_is_kept_alive():

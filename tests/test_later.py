@@ -3,29 +3,11 @@
 import pytest
 
 from helpers import (
-    FULL_PIPE, LIMIT, PYTHON, as_builtin, block, compile_library,
+    FULL_PIPE, LIMIT, PYTHON, WORKERS, as_builtin, block, compile_library,
     few_versions, preload, prints, python, run, with_held_poll, write_file)
 
 
 # Arm and wait in one line: a dump may come before the next one runs.
-
-def dumps_once(seconds, title):
-    """Armed for so long, it dumps once, to standard error."""
-    prints("""
-        import faulthandler as f, os, time
-        (reader, writer), error = os.pipe(), os.dup(2)
-        os.dup2(writer, 2)
-        f.dump_traceback_later(%s); text = os.read(reader, 9999)
-        time.sleep(0.5)
-        f.cancel_dump_traceback_later()
-        os.close(writer), os.dup2(error, 2)
-        os.write(2, text + os.read(reader, 9999))
-    """ % seconds, """
-        %s
-        Thread 0x… (most recent call first):
-          File "<string>", line 4 in <module>
-    """ % title)
-
 
 def test_subinterpreter_that_ended():
     """The watchdog of an interpreter that is gone shows the others."""
@@ -57,20 +39,28 @@ def test_subinterpreter_that_ended():
         0, "False True\n", "")
 
 
-def test_once():
-    """One dump, after the time."""
-    dumps_once(0.2, "Timeout (0:00:00.200000)!")
-
-
-def test_time_in_the_title():
-    """Fractions are written only where there are any."""
-    dumps_once(1, "Timeout (0:00:01)!")
-
-
-def test_time_rounded_as_python_does():
-    """Up to nanoseconds, then up to microseconds, as binary numbers."""
-    dumps_once(0.067, "Timeout (0:00:00.067001)!")
-    dumps_once(0.07, "Timeout (0:00:00.070000)!")
+@pytest.mark.parametrize("seconds, title", [
+    ("0.2", "Timeout (0:00:00.200000)!"),
+    ("1", "Timeout (0:00:01)!"),
+    ("0.067", "Timeout (0:00:00.067001)!"),
+    ("0.07", "Timeout (0:00:00.070000)!")])
+def test_once(seconds, title):
+    """One dump, to standard error; the time in the title has a fraction
+    where there is one, rounded as Python does."""
+    prints("""
+        import faulthandler as f, os, time
+        (reader, writer), error = os.pipe(), os.dup(2)
+        os.dup2(writer, 2)
+        f.dump_traceback_later(%s); text = os.read(reader, 9999)
+        time.sleep(0.5)
+        f.cancel_dump_traceback_later()
+        os.close(writer), os.dup2(error, 2)
+        os.write(2, text + os.read(reader, 9999))
+    """ % seconds, """
+        %s
+        Thread 0x… (most recent call first):
+          File "<string>", line 4 in <module>
+    """ % title)
 
 
 @pytest.mark.parametrize("name", ["local", "larger"])
@@ -175,72 +165,49 @@ def test_armed_again():
 
 def test_as_the_builtin():
     """The same bytes as from the builtin, with threads."""
-    as_builtin("""
-        import faulthandler, os, threading, time
-        never, waiting = threading.Lock(), []
-        never.acquire()
-        def wait():
-            waiting.append(1); never.acquire()
-        for n in range(3):
-            threading.Thread(target=wait, daemon=True,
-                             name="worker-%d" % n).start()
-        while len(waiting) < 3:
-            time.sleep(0.001)
+    as_builtin(block(WORKERS) + block("""
+        import faulthandler, os
         reader, writer = os.pipe()
         later = faulthandler.dump_traceback_later
         end = faulthandler.cancel_dump_traceback_later
         later(0.2, file=writer); text = os.read(reader, 1); end()
         os.close(writer)
         os.write(2, text + os.read(reader, 9999))
-    """)
+    """))
 
 
-def test_no_exit_at_the_end():
+@pytest.mark.parametrize("code, status", [
+    ("", 0), ("import sys; sys.exit(3)", 3), ("import os; os._exit(4)", 4)])
+def test_no_exit_at_the_end(code, status):
     """A watchdog that is armed does not keep the process."""
-    for code in ("", "import sys; sys.exit(3)", "import os; os._exit(4)"):
-        child = python("import faulthandler; faulthandler."
-                       "dump_traceback_later(60, exit=True); " + code)
-        assert child.err == ""
-        assert child.seconds < LIMIT
+    child = python("import faulthandler; faulthandler."
+                   "dump_traceback_later(60, exit=True); " + code)
+    assert (child.status, child.err) == (status, "")
+    assert child.seconds < LIMIT
 
 
 def test_cancel_while_stuck():
     """cancel returns within a second though the pipe is full."""
-    child = python("""
-        import faulthandler, os, time
-        reader, writer = os.pipe()
-        os.set_blocking(writer, False)
-        try:
-            while True:
-                os.write(writer, b"x" * 65536)
-        except BlockingIOError:
-            os.set_blocking(writer, True)
+    child = python(block(FULL_PIPE) + block("""
         took = []
         for n in range(3):
-            faulthandler.dump_traceback_later(0.1, True, writer)
+            faulthandler.dump_traceback_later(0.1, True, theirs)
             time.sleep(0.5)
             start = time.monotonic()
             faulthandler.cancel_dump_traceback_later()
             took.append(time.monotonic() - start)
         # Of the others some may have met a busy machine.
         print(min(took) < 1, took)
-    """)
+    """))
     assert (child.status, child.out.split()[:1]) == (0, ["True"])
     assert child.seconds < LIMIT
 
 
 def test_threads_run_while_cancelling():
     """Other threads run on while a stuck watchdog is cancelled."""
-    child = python("""
-        import faulthandler, os, sys, threading, time
+    child = python(block(FULL_PIPE) + block("""
+        import threading
         sys.setswitchinterval(60)   # nobody loses the GIL who keeps it
-        reader, writer = os.pipe()
-        os.set_blocking(writer, False)
-        try:
-            while True:
-                os.write(writer, b"x" * 65536)
-        except BlockingIOError:
-            os.set_blocking(writer, True)
         beats, most, cancelling = 0, 0, False
         def beat():
             global beats
@@ -250,12 +217,12 @@ def test_threads_run_while_cancelling():
         threading.Thread(target=beat).start()
         # Until one takes so long that the other thread is seen to run.
         while most < 5:
-            faulthandler.dump_traceback_later(0.1, True, writer)
+            faulthandler.dump_traceback_later(0.1, True, theirs)
             time.sleep(0.15)
             beats, cancelling = 0, True
             faulthandler.cancel_dump_traceback_later()
             cancelling, most = False, max(most, beats)
-    """)
+    """))
     assert (child.status, child.err) == (0, "")
 
 
@@ -358,7 +325,8 @@ def test_forked_child_dumps():
     assert child.err.count("Timeout (0:00:00.100000)!") == 1
 
 
-def test_multiprocessing():
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_multiprocessing(method):
     """Every start method lives with an armed watchdog."""
     write_file("workers.py", block("""
         import faulthandler, multiprocessing, sys
@@ -371,10 +339,8 @@ def test_multiprocessing():
             with context.Pool(2) as pool:
                 print(pool.map(work, [1, 2, 3]))
     """))
-    for method in ("fork", "spawn", "forkserver"):
-        child = run(PYTHON, "-W", "ignore", "workers.py", method)
-        assert (child.status, child.out, child.err) == (
-            0, "[2, 4, 6]\n", "")
+    child = run(PYTHON, "-W", "ignore", "workers.py", method)
+    assert (child.status, child.out, child.err) == (0, "[2, 4, 6]\n", "")
 
 
 # ---- what shows only where a guard is missing ------------------------------

@@ -101,9 +101,8 @@ def shows(code, expected, **options):
 def test_report():
     """After the plain report, which is what it is without."""
     child, lines = mixed("crash()")
-    plain = python(block(START).replace('c_stack="mixed"',
-                                             "c_stack=False")
-                   % library() + "crash()")
+    plain = python(block(START).replace('"mixed"', "False") % library()
+                   + "crash()")
     assert child.err[:len(plain.err)] == plain.err
     assert child.err[len(plain.err):].startswith(TITLE)
 
@@ -211,22 +210,6 @@ def test_generators():
 
 def test_generators_that_are_thrown_into():
     """One that hands the exception on has no loop of its own."""
-    expected = """
-          C mixed_read
-          …
-          File "<string>", line 8 in crash
-          File "<string>", line 13 in inner
-          …
-          File "<string>", line 15 in middle
-          File "<string>", line 17 in outer
-          File "<string>", line 19 in throw
-          …
-          C mixed_call
-          …
-          File "<string>", line 6 in call
-          File "<string>", line 22 in <module>
-          …
-    """
     shows("""
         def inner():
             try:
@@ -242,7 +225,22 @@ def test_generators_that_are_thrown_into():
         generator = outer()
         next(generator)
         call(throw)
-    """, expected)
+    """, """
+          C mixed_read
+          …
+          File "<string>", line 8 in crash
+          File "<string>", line 13 in inner
+          …
+          File "<string>", line 15 in middle
+          File "<string>", line 17 in outer
+          File "<string>", line 19 in throw
+          …
+          C mixed_call
+          …
+          File "<string>", line 6 in call
+          File "<string>", line 22 in <module>
+          …
+    """)
 
 
 def test_finalizer():
@@ -345,8 +343,7 @@ def test_call_through_null(target):
             library.mixed_call(ctypes.c_void_p(%d))
         f()
     """ % target)
-    assert lines[0] == ("  C File ???, line ??? in ??? (0x%016x)"
-        % target)
+    assert lines[0] == "  C File ???, line ??? in ??? (0x%016x)" % target
     assert shape(lines[1:]) == block("""
           C mixed_call
           …
@@ -438,8 +435,7 @@ def test_deep():
 
 
 @pytest.mark.parametrize("start", [
-    "f()", "t = threading.Thread(target=f); t.start(); "
-    "t.join()"])
+    "f()", "t = threading.Thread(target=f); t.start(); t.join()"])
 def test_overflow(start):
     """An overflowed stack: the C function that did it, who called it."""
     child, lines = mixed("""
@@ -451,15 +447,13 @@ def test_overflow(start):
             for line in lines[:100]} == {"mixed_overflow"}
     # The oldest frames; in a debug build just those of
     # threading, which needs more C frames.
-    assert re.search(
-        r'  File ".*", '
-                     r"line .* in (f\n|_bootstrap)",
-        "\n".join(lines[101:]))
+    assert re.search(r'  File ".*", line .* in (f\n|_bootstrap)',
+                     "\n".join(lines[101:]))
 
 
 def test_damaged_link():
     """Frames up to a damaged link follow the C stack, with two marks."""
-    child, lines = mixed("""
+    shows("""
         import damage
         def inner():
             damage.damage(sys._getframe(1), "link", damage.forbidden)
@@ -469,8 +463,7 @@ def test_damaged_link():
         def outermost():
             outer()
         call(outermost)
-    """)
-    assert shape(lines) == block("""
+    """, """
         C mixed_read
         …
         C mixed_call
@@ -507,10 +500,7 @@ def test_smashed_stack():
 @pytest.mark.skipif(not X86_64, reason="a stack pointer of x86-64")
 def test_odd_stack_pointer():
     """A stack pointer that is not aligned does not look like a gap."""
-    child, lines = mixed("""
-        library.mixed_odd()
-    """)
-    assert shape(lines) == block("""
+    shows("library.mixed_odd()", """
         C mixed_odd
         …
         File "<string>", line 9 in <module>

@@ -26,79 +26,58 @@ def test_overflow_in_c(kind):
         def f():
             machine.run("50ebfd", ctypes.%s)()
         f()
-    """ % kind, """
-        Fatal Python error: Segmentation fault
-
-        Traceback (most recent call first):
-          File "<string>", line 3 in f
-          File "<string>", line 4 in <module>
-    """)
+    """ % kind, report(
+        '  File "<string>", line 3 in f\n'
+        '  File "<string>", line 4 in <module>\n'))
 
 
-def overflow(code, expected):
-    """Run code that recurses, so often, and to the call or the def.
-
-    It turns the collector off, which may overflow the stack as well: the
-    report says so.
-    """
-    child = python(code)
-    child.err = re.sub(r"\.\.\. \d{4,} frames", "... N frames", child.err)
-    first, second = child.err.splitlines()[3:5]
-    if first == second.replace("line 4", "line 3").replace("5", "4"):
-        child.err = child.err.replace(first, second, 1)
-    check(child, SIGSEGV, report(expected))
-
-
-@pytest.mark.skipif(
-    sys.version_info >= (3, 12),
-    reason="CPython counts C frames")
-def test_overflow_through_c():
-    """Python that recurses through C without a limit."""
-    overflow("""
+# Until which version they overflow the stack, and the line that recurses.
+RECURSIONS = {
+    "through C": ((3, 12), 4, """
         import faulthandler, gc, sys; gc.disable()
         sys.setrecursionlimit(10**9)
         def f(x):
             list(map(f, "a"))
         f(1)
-    """, (90 * '  File "<string>", line 4 in f\n'
-          + "  ... N frames not shown ...\n"
-          + 9 * '  File "<string>", line 4 in f\n'
-          + '  File "<string>", line 5 in <module>\n'))
-
-
-@pytest.mark.skipif(
-    sys.version_info >= (3, 12),
-    reason="CPython counts C frames")
-def test_overflow_through_ctypes():
-    """A ctypes callback that calls itself."""
-    overflow("""
+    """),
+    "through ctypes": ((3, 12), 5, """
         import ctypes, faulthandler, gc, sys; gc.disable()
         sys.setrecursionlimit(10**9)
         @ctypes.CFUNCTYPE(None)
         def f():
             f()
         f()
-    """, (90 * '  File "<string>", line 5 in f\n'
-          + "  ... N frames not shown ...\n"
-          + 9 * '  File "<string>", line 5 in f\n'
-          + '  File "<string>", line 6 in <module>\n'))
-
-
-@pytest.mark.skipif(
-    sys.version_info >= (3, 11),
-    reason="Python calls use no C stack from 3.11 on")
-def test_overflow_in_python():
-    """Plain Python that recurses without a limit."""
-    overflow("""
+    """),
+    "in Python": ((3, 11), 4, """
         import faulthandler, gc, sys; gc.disable()
         sys.setrecursionlimit(10**9)
         def f():
             f()
         f()
-    """, (90 * '  File "<string>", line 4 in f\n'
-          + "  ... N frames not shown ...\n"
-          + 9 * '  File "<string>", line 4 in f\n'
-          + '  File "<string>", line 5 in <module>\n'))
+    """),
+}
+
+
+@pytest.mark.parametrize("before, line, code", RECURSIONS.values(),
+                         ids=RECURSIONS)
+def test_recursion(before, line, code):
+    """Code that recurses without a limit, so often, and to the call or the
+    def.
+
+    It turns the collector off, which may overflow the stack as well: the
+    report says so.
+    """
+    if sys.version_info >= before:
+        pytest.skip("uses no C stack, or CPython counts its frames")
+    child = python(code)
+    child.err = re.sub(r"\.\.\. \d{4,} frames", "... N frames", child.err)
+    frame = '  File "<string>", line %d in f\n'
+    child.err = child.err.replace(frame % (line - 1), frame % line, 1)
+    check(child, SIGSEGV, report(
+        90 * (frame % line)
+        + "  ... N frames not shown ...\n"
+        + 9 * (frame % line)
+        + '  File "<string>", line %d in <module>\n' % (line + 1)))
 
 
 STARTS = {
@@ -117,7 +96,7 @@ STARTS = {
 }
 
 
-@pytest.mark.parametrize("name, start", STARTS.items())
+@pytest.mark.parametrize("name, start", STARTS.items(), ids=STARTS)
 def test_overflow_in_threads(name, start):
     """Every thread that Python starts has a stack for the handler."""
     child = python("""
@@ -275,10 +254,27 @@ def test_threads_of_a_forked_child():
 
 
 @pytest.mark.skipif(SANITIZED, reason="the sanitizer's frames need more")
-def test_foreign_alternate_stack():
+@pytest.mark.parametrize("size", [1 << 20, 16384])
+def test_foreign_alternate_stack(size):
     """Another owner's alternate stack stays where it is."""
-    for size in (1 << 20, 16384):
-        foreign_stack(size)
+    child = python("""
+        import ctypes
+        memory = ctypes.create_string_buffer(1 << 20)
+        theirs = (ctypes.c_size_t * 3)(ctypes.addressof(memory), 0, %d)
+        now = (ctypes.c_size_t * 3)()
+        libc = ctypes.CDLL(None)
+        assert libc.sigaltstack(theirs, None) == 0
+        import faulthandler
+        libc.sigaltstack(None, now)
+        print(list(now) == list(theirs))
+        faulthandler.disable()
+        libc.sigaltstack(None, now)
+        print(list(now) == list(theirs), flush=True)
+        faulthandler.enable()
+        faulthandler.sigsegv()
+    """ % size)
+    assert child.out == "True\nTrue\n"
+    check(child, SIGSEGV, report('  File "<string>", line 14 in <module>\n'))
 
 
 @pytest.mark.skipif(not X86_64, reason="the stack is changed on x86-64 only")
@@ -302,34 +298,6 @@ def test_stack_of_the_builtin():
         r'Fatal Python error: Segmentation fault\n\n.*\n'
         r'  File "<string>", line 9 in \?\?\?\n'
         r'  File "<string>", line 10 in <module>\n', child.err), child
-
-
-def foreign_stack(size):
-    """An alternate stack of this size stays where it is."""
-    child = python("""
-        import ctypes
-        class Stack(ctypes.Structure):
-            _fields_ = [("start", ctypes.c_size_t),
-                        ("flags", ctypes.c_int),
-                        ("size", ctypes.c_size_t)]
-        memory = ctypes.create_string_buffer(1 << 20)
-        theirs = Stack(ctypes.addressof(memory), 0, %d)
-        libc = ctypes.CDLL(None)
-        assert libc.sigaltstack(ctypes.byref(theirs), None) == 0
-        import faulthandler
-        now = Stack()
-        libc.sigaltstack(None, ctypes.byref(now))
-        print(now.start == theirs.start, now.size == theirs.size)
-        faulthandler.disable()
-        libc.sigaltstack(None, ctypes.byref(now))
-        print(now.start == theirs.start, now.size == theirs.size,
-              flush=True)
-        faulthandler.enable()
-        faulthandler.sigsegv()
-    """ % size)
-    assert child.out == "True True\nTrue True\n"
-    check(child, SIGSEGV, report(
-        '  File "<string>", line 19 in <module>\n'))
 
 
 def test_stack_that_was_switched_off():
@@ -374,11 +342,12 @@ SMALL = """
 
 @pytest.mark.skipif(SANITIZED, reason="the sanitizer's frames need more")
 @pytest.mark.parametrize("size", [4096, 6144, 8192, 16384])
-@pytest.mark.parametrize("how, arm", [
-    ("1.0", "pass"), ("C", "faulthandler.enable("
-    "all_threads=False, c_stack=True)"
-    )])
-def test_crash_on_small_stack(size, how, arm):
+@pytest.mark.parametrize("arm, end", [
+    ("pass", r"\Z"),
+    ("faulthandler.enable(all_threads=False, c_stack=True)",
+     r"\nCurrent thread's C stack trace .*\n(  .*\n)*"
+     r"  .* at Py_BytesMain\+0x")], ids=["1.0", "C stack"])
+def test_crash_on_small_stack(size, arm, end):
     """A crash on another's small alternate stack is reported on ours."""
     child = python(block(SMALL % size) + block("""
         %s
@@ -390,10 +359,7 @@ def test_crash_on_small_stack(size, how, arm):
         r'\AFatal Python error: Floating.point exception\n\n'
         r'.*\n  File "<string>", line 13 in \?\?\?\n'
         r'  File "<string>", line 15 in g\n'
-        r'  File "<string>", line 18 in <module>\n'
-        + (r"\Z" if how == "1.0" else
-           r"\nCurrent thread's C stack trace .*\n(  .*\n)*"
-           r"  .* at Py_BytesMain\+0x"), child.err)
+        r'  File "<string>", line 18 in <module>\n' + end, child.err)
 
 
 @pytest.mark.skipif(SANITIZED, reason="the sanitizer's frames need more")
@@ -497,26 +463,27 @@ def may_come_near_others(flags, function, where):
             and "-fno-stack-clash-protection" in flags)
 
 
-def test_overflow():
+@pytest.mark.parametrize("flags", BUILDS)
+@pytest.mark.parametrize(
+    "function", ["push", "small", "page", "large", "larger"])
+def test_overflow(flags, function):
     """Frames of all sizes, in the main thread and in others."""
     sizes = {"main": 8192, "thread": 8192, "fork": 8192, "256": 256}
     soft, hard = resource.getrlimit(resource.RLIMIT_STACK)
     if soft != 8192 * 1024:
         del sizes["main"], sizes["thread"], sizes["fork"]
-    for flags in BUILDS:
-        for function in ("push", "small", "page", "large", "larger"):
-            for where, size in sizes.items():
-                if where in ("fork", "256") and (
-                        flags != BUILDS[0] or "large" in function):
-                    continue        # may come to rest elsewhere
-                line, = said_of_overflow(flags, function, where)
-                if may_come_near_others(flags, function, where) \
-                        and line.startswith("  writing address 0x"):
-                    continue
-                assert re.search(
-                    r"^  The stack of this thread overflowed "
-                    r"\(%d KiB, address 0x[0-9a-f]{16}\): writing "
-                    r"below its end \(SEGV_(MAP|ACC)ERR\)$" % size, line)
+    for where, size in sizes.items():
+        if where in ("fork", "256") and (
+                flags != BUILDS[0] or "large" in function):
+            continue        # may come to rest elsewhere
+        line, = said_of_overflow(flags, function, where)
+        if may_come_near_others(flags, function, where) \
+                and line.startswith("  writing address 0x"):
+            continue
+        assert re.search(
+            r"^  The stack of this thread overflowed "
+            r"\(%d KiB, address 0x[0-9a-f]{16}\): writing "
+            r"below its end \(SEGV_(MAP|ACC)ERR\)$" % size, line)
 
 
 @pytest.mark.parametrize("flags", BUILDS[1:])
@@ -529,33 +496,29 @@ def test_overflow_by_one_frame(flags, where):
         and line.startswith("  writing address 0x"))
 
 
-def test_no_overflow():
-    """What comes near to it, and is none."""
-    cases = [("near", -1), ("near", -2048), ("near", -4096),
-             ("coroutine", 0), ("null_call", 0)]
-    if X86_64:      # elsewhere the stack pointer is still on that stack
-        cases.append(("alternate", 0))
-    for flags in BUILDS[:2]:
-        for function, argument in cases:
-            for where in ("main", "thread", "256", "fork"):
-                if where in ("256", "fork") and "-O0" in flags:
-                    continue
-                line, = said_of_overflow(flags, function, where,
-                                 argument)
-                assert re.search(
-                    r"^  (reading|writing|executing) address 0x", line)
-
-
-@pytest.mark.parametrize("kind, expected", [
-    (0, "writing address 0x"),      # a coroutine's
-    (1, "writing address 0x"),      # the signal handlers'
-    (2, "writing address 0x"),      # a large frame, below both stacks
-    (3, "writing address 0x")])
 @pytest.mark.parametrize("flags", BUILDS[:2])
-def test_neighbour_of_the_stack(kind, expected, flags):
+@pytest.mark.parametrize("function, argument", [
+    ("near", -1), ("near", -2048), ("near", -4096), ("coroutine", 0),
+    ("null_call", 0), ("alternate", 0)])
+def test_no_overflow(function, argument, flags):
+    """What comes near to it, and is none."""
+    if function == "alternate" and not X86_64:
+        pytest.skip("the stack pointer is still on that stack")
+    for where in ("main", "thread", "256", "fork"):
+        if where in ("256", "fork") and "-O0" in flags:
+            continue
+        line, = said_of_overflow(flags, function, where, argument)
+        assert re.search(r"^  (reading|writing|executing) address 0x", line)
+
+
+# A coroutine that overflows, a signal handler that does, a large frame below
+# both stacks, a coroutine that writes upwards.
+@pytest.mark.parametrize("kind", [0, 1, 2, 3])
+@pytest.mark.parametrize("flags", BUILDS[:2])
+def test_neighbour_of_the_stack(kind, flags):
     """A full stack below this one, a frame over it, a write from it."""
     line, = said_of_overflow(flags, "neighbour", "main", kind)
-    assert line[:2 + len(expected)] == "  " + expected
+    assert line.startswith("  writing address 0x")
 
 
 def test_around_the_alternate_stacks():

@@ -6,7 +6,7 @@ import signal
 import pytest
 
 from helpers import (
-    FULL_PIPE, as_builtin, block, few_versions, prints, python,
+    FULL_PIPE, WORKERS, as_builtin, block, few_versions, prints, python,
     status_name, with_held_poll)
 
 
@@ -42,20 +42,27 @@ def test_one_thread():
     "arguments", ["", ", 2, False", ", chain=False, file=2"])
 def test_as_the_builtin(arguments):
     """The same bytes as from the builtin, with threads."""
-    as_builtin("""
-        import faulthandler, signal, threading, time
-        never, waiting = threading.Lock(), []
-        never.acquire()
-        def wait():
-            waiting.append(1); never.acquire()
-        for n in range(3):
-            threading.Thread(target=wait, daemon=True,
-                             name="worker-%%d" %% n).start()
-        while len(waiting) < 3:
-            time.sleep(0.001)
+    as_builtin(block(WORKERS) + block("""
+        import faulthandler, signal
         faulthandler.register(signal.SIGUSR2%s)
         signal.raise_signal(signal.SIGUSR2)
-    """ % arguments)
+    """ % arguments))
+
+
+@pytest.mark.parametrize("signals", [1, 3])
+def test_chain_to_python(signals):
+    """chain=True: the dump, then the handler of signal.signal()."""
+    child = prints("""
+        import faulthandler, signal
+        signal.signal(signal.SIGUSR1, lambda *a: print("python"))
+        faulthandler.register(signal.SIGUSR1, chain=True)
+        for n in range(%d):
+            signal.raise_signal(signal.SIGUSR1)
+    """ % signals, signals * block("""
+        Current thread 0x… (most recent call first):
+          File "<string>", line 5 in <module>
+    """))
+    assert child.out == signals * "python\n"
 
 
 def test_unregister():
@@ -81,22 +88,6 @@ def test_default_action_comes_back():
         signal.raise_signal(signal.SIGUSR1)
     """)
     assert (status_name(child.status), child.err) == ("-SIGUSR1", "")
-
-
-def test_chain_to_python():
-    """chain=True: the dump, then the handler of signal.signal()."""
-    for signals in (1, 3):
-        child = prints("""
-            import faulthandler, signal
-            signal.signal(signal.SIGUSR1, lambda *a: print("python"))
-            faulthandler.register(signal.SIGUSR1, chain=True)
-            for n in range(%d):
-                signal.raise_signal(signal.SIGUSR1)
-        """ % signals, block("""
-            Current thread 0x… (most recent call first):
-              File "<string>", line 5 in <module>
-        """) * signals)
-        assert child.out == "python\n" * signals
 
 
 def test_no_chain():
