@@ -28,12 +28,16 @@ from helpers import (
 SYMBOLS = child_source("symbols.c")
 
 
-CRASH = """
-    import faulthandler
-    faulthandler.enable(2, c_stack="mixed")
-    import ctypes
-    ctypes.CDLL("./%s.so").boom(None)
-"""
+def program(name, prepare="pass"):
+    """A program that crashes in boom() of a library, after this code."""
+    if prepare.startswith("\n"):
+        prepare = "exec(%r)" % block(prepare)
+    return block("""
+        import faulthandler; faulthandler.enable(2, c_stack="mixed")
+        import ctypes; boom = ctypes.CDLL("./%s.so").boom
+        %s
+        boom(None)
+    """) % (name, prepare)
 
 
 MIXES = sys.version_info >= (3, 11)
@@ -45,21 +49,17 @@ REPORT = """
     Current thread 0x… (most recent call first):
       File "<string>", line 4 in <module>
 
+""" + ("""\
     C and Python stack (most recent call first):
     %s
       …
       File "<string>", line 4 in <module>
       …
-""" if MIXES else """
-    Fatal Python error: Segmentation fault
-
-    Current thread 0x… (most recent call first):
-      File "<string>", line 4 in <module>
-
+""" if MIXES else """\
     Current thread's C stack trace (most recent call first):
     %s
       …
-"""
+""")
 
 
 LINES = """
@@ -172,27 +172,32 @@ def check_others(others):
     assert len(named) > 5, others
 
 
-def crash_in(name, lines, limit=LIMIT, **options):
-    """boom() of a library crashes, with these lines in the report."""
-    child = python(CRASH % name, **options)
-    expect(child, name, lines if complete() else EXPORTED,
-           limit)
-    return child
+def crash_in(name, lines, prepare="pass", limit=LIMIT, otherwise=EXPORTED,
+             **options):
+    """boom() of a library crashes, after this code, with these lines in the
+    report: with the other ones where the module has no libbacktrace."""
+    child = python(program(name, prepare), **options)
+    expect(child, name, lines if complete() else otherwise, limit)
+
+
+def copy_and_crash(name, lines, prepare="pass", **options):
+    """The same of a library that is like the compiled one."""
+    copy(name)
+    crash_in(name, lines, prepare, **options)
 
 
 # ---- what is shown ----
 
 def test_function_file_line():
     """Static functions, inlined ones, in a library opened later."""
-    copy("whole")
-    crash_in("whole", LINES)
+    copy_and_crash("whole", LINES)
 
 
 def test_offset():
     """The offset is that of the file's symbols; lines of one call share
     theirs."""
     copy("offset")
-    child = python(CRASH % "offset")
+    child = python(program("offset"))
     found = re.findall(r" in (\w+|\?\?\?) \(offset\.so\+0x(\w+)\)",
                        child.err)
     nm = run("nm", "symbols.so")
@@ -213,8 +218,7 @@ def test_offset():
 def test_last_instruction():
     """A call is the last instruction of its function."""
     copy("last")
-    child = python((CRASH % "last").replace(
-        "boom", "ends_with_call"))
+    child = python(program("last").replace("boom", "ends_with_call"))
     expect(child, "last", """
           C File "…/symbols.c", line 30 in never_returns (last.so+0x…)
           C File "…/symbols.c", line 37 in ends_with_call (last.so+0x…)
@@ -244,56 +248,52 @@ CXX = """
 """
 
 
-def crash_in_cxx(name, prepare, function, **options):
+def crash_in_cxx(name, function, prepare="pass", **options):
     """boom() calls a C++ function, which has this name in the report."""
     build(name, block(CXX), "-fno-optimize-sibling-calls", "-fno-inline")
-    code = block(CRASH % name).replace(
-        "import ctypes\n", "import ctypes; %s\n" % prepare)
-    child = python(code, **options)
-    expect(child, name, """
+    lines = """
           C File ???, line ??? in %s (%%(name)s.so+0x…)
           C File ???, line ??? in boom (%%(name)s.so+0x…)
-    """ % function, HANG)
+    """ % function
+    crash_in(name, lines, prepare, HANG, otherwise=lines, **options)
 
 
-def test_cxx_name():
-    """A C++ function is named in words where the C++ library is loaded."""
+def load_cxx():
+    """Code that loads the C++ library."""
     need_libbacktrace()
     load = 'ctypes.CDLL("libstdc++.so.6")'
     if python("import ctypes; " + load).status:
         pytest.skip("needs the C++ library")
-    crash_in_cxx("cxx", load, "shop::add(int volatile&)")
+    return load
+
+
+def test_cxx_name():
+    """A C++ function is named in words where the C++ library is loaded."""
+    crash_in_cxx("cxx", "shop::add(int volatile&)", load_cxx())
 
 
 @pytest.mark.skipif(SANITIZED, reason="the sanitizer loads the library")
 def test_cxx_name_without_library():
     """A C++ function has its mangled name where nothing knows better."""
-    crash_in_cxx("plain_cxx", "pass", "_ZN4shop3addERVi")
+    crash_in_cxx("plain_cxx", "_ZN4shop3addERVi")
+
+
+# From then on nobody can allocate.
+STICK = 'ctypes.c_int.in_dll(ctypes.CDLL(None), "heap_is_stuck").value = 1'
+
+
+@pytest.fixture
+def stuck_heap():
+    """The environment of a child whose heap can be locked."""
+    build("stuck_heap", child_source("stuck_heap.c"))
+    return environment(LD_PRELOAD=os.path.join(FOLDER, "stuck_heap.so"))
 
 
 @pytest.mark.skipif(SANITIZED, reason="the sanitizer has its own heap")
-def test_cxx_name_when_heap_is_locked():
+def test_cxx_name_when_heap_is_locked(stuck_heap):
     """A demangler that waits for ever costs 2 s, and no name."""
-    need_libbacktrace()
-    load = 'ctypes.CDLL("libstdc++.so.6")'
-    if python("import ctypes; " + load).status:
-        pytest.skip("needs the C++ library")
-    build("stuck_heap", child_source("stuck_heap.c"))
-    stick = ('%s; ctypes.c_int.in_dll(ctypes.CDLL(None), "heap_is_stuck")'
-             '.value = 1' % load)
-    build("stuck_cxx", block(CXX), "-fno-optimize-sibling-calls",
-          "-fno-inline")
-    child = python("""
-        import faulthandler; faulthandler.enable(2, c_stack="mixed")
-        import ctypes; boom = ctypes.CDLL("./stuck_cxx.so").boom
-        %s
-        boom(None)
-    """ % stick, env=environment(
-        LD_PRELOAD=os.path.join(FOLDER, "stuck_heap.so")))
-    expect(child, "stuck_cxx", """
-          C File ???, line ??? in _ZN4shop3addERVi (%(name)s.so+0x…)
-          C File ???, line ??? in boom (%(name)s.so+0x…)
-    """, HANG)
+    crash_in_cxx("stuck_cxx", "_ZN4shop3addERVi", load_cxx() + "; " + STICK,
+                 env=stuck_heap)
 
 
 @pytest.mark.skipif(not shutil.which("proot"), reason="needs proot")
@@ -301,8 +301,8 @@ def test_cxx_name_when_heap_is_locked():
 def test_proot(c_stack):
     """proot's exit status is the same with a child as without."""
     copy("proot")
-    code = (CRASH % "proot").replace('"mixed"', c_stack)
-    child = run("proot", PYTHON, "-c", block(code))
+    child = run("proot", PYTHON, "-c",
+                program("proot").replace('"mixed"', c_stack))
     assert (child.status, child.err.count("Fatal")) == (255, 1)
 
 
@@ -322,106 +322,108 @@ def test_long_names():
     """A name is cut after 500 characters, and escaped."""
     long = "long_" * 110
     build("long", SYMBOLS.replace("outer", long), "-g")
-    child = python(CRASH % "long")
+    child = python(program("long"))
     assert child.status == -SIGSEGV
     if complete():
         assert long not in child.err
         assert " in %s... (long.so+0x" % long[:500] in child.err
     build("strange", '#line 8 "st\\303\\244\\nnge.c"\n'
           "int boom(volatile int *p)\n{ return *p; }\n", "-g")
-    child = python(CRASH % "strange")
-    expect(child, "strange", NAME.replace(
-        "???, line ???", '"st\\xc3\\xa4\\x0ange.c", line 9')
-           if complete() else NAME)
+    crash_in("strange", NAME.replace(
+        "???, line ???", '"st\\xc3\\xa4\\x0ange.c", line 9'), otherwise=NAME)
 
 
-def test_objects():
+@pytest.mark.parametrize("name, c_stack", [
+    ("listed", "'mixed'"), ("listed", "True"), ("anonymous", "True")])
+def test_objects(name, c_stack):
     """With details: path, address and build-id of the frames' objects."""
     copy("listed")
     build("anonymous", SYMBOLS, "-Wl,--build-id=none")
-    for name, c_stack in (("listed", "'mixed'"), ("listed", "True"),
-                          ("anonymous", "True")):
-        child = python((CRASH % name).replace(
-            '"mixed"', c_stack + ", details=True"))
-        assert child.status == -SIGSEGV
-        report, _ = split_registers(child.raw_err)
-        text = report.split("\n\nShared objects:\n")
-        assert len(text) == 2
-        lines = text[1].splitlines()
-        for line in lines:
-            assert re.search(r'^  "\S+" at 0x[0-9a-f]{16}, '
-                             r"build-id ([0-9a-f]{40}|\?\?\?)$", line)
-        note = run("readelf", "-n", name + ".so").out
-        build_id = re.search("Build ID: (.*)|$", note).group(1)
-        assert re.search(r'^  "\./%s\.so" at 0x\w+000, '
-                         "build-id %s$" % (
-                             name, build_id or r"\?\?\?"), lines[0])
-        frames = re.findall(r"\((\S+)\+0x\w+\)$" if "mixed" in c_stack
-                            else r'Binary file "(?:.*/)?(.*?)"',
-                            text[0], re.MULTILINE)
-        # The program's path is the real one, whatever it is called.
-        frames = [os.path.basename(os.path.realpath(PYTHON))
-                  if frame == os.path.basename(PYTHON) else frame
-                  for frame in frames]
-        listed = [os.path.basename(line.split('"')[1])
-                  for line in lines]
-        assert listed == list(dict.fromkeys(frames))
-    child = python((CRASH % "listed").replace(
+    child = python(program(name).replace(
+        '"mixed"', c_stack + ", details=True"))
+    assert child.status == -SIGSEGV
+    report, _ = split_registers(child.raw_err)
+    text = report.split("\n\nShared objects:\n")
+    assert len(text) == 2
+    lines = text[1].splitlines()
+    for line in lines:
+        assert re.search(r'^  "\S+" at 0x[0-9a-f]{16}, '
+                         r"build-id ([0-9a-f]{40}|\?\?\?)$", line)
+    note = run("readelf", "-n", name + ".so").out
+    build_id = re.search("Build ID: (.*)|$", note).group(1)
+    assert re.search(r'^  "\./%s\.so" at 0x\w+000, '
+                     "build-id %s$" % (
+                         name, build_id or r"\?\?\?"), lines[0])
+    frames = re.findall(r"\((\S+)\+0x\w+\)$" if "mixed" in c_stack
+                        else r'Binary file "(?:.*/)?(.*?)"',
+                        text[0], re.MULTILINE)
+    # The program's path is the real one, whatever it is called.
+    frames = [os.path.basename(os.path.realpath(PYTHON))
+              if frame == os.path.basename(PYTHON) else frame
+              for frame in frames]
+    listed = [os.path.basename(line.split('"')[1])
+              for line in lines]
+    assert listed == list(dict.fromkeys(frames))
+
+
+def test_no_objects():
+    """Without a C stack no objects are listed."""
+    copy("listed")
+    child = python(program("listed").replace(
         'c_stack="mixed"', "c_stack=False, details=True"))
     assert "Shared objects" not in child.err
 
 
 @pytest.mark.skipif(not X86_64, reason="an instruction of x86-64")
-def test_aligned_build_id():
+@pytest.mark.parametrize("alignment, note", [(4, 4), (8, 4), (8, 8)])
+def test_aligned_build_id(alignment, note):
     """A build-id in a segment of notes that are aligned to 8 bytes."""
-    for alignment, note in ((4, 4), (8, 4), (8, 8)):
-        name = "aligned_%d_%d" % (alignment, note)
-        source = write_file(name + ".s", block("""
-                .globl boom
-                .type boom, @function
-            boom:
-                movl 16, %%eax
-                ret
-                .size boom, .-boom
-                .section .note.all, "a", @note
-                .balign %(alignment)d
-                .long %(note)d, 6, 1
-                .zero %(note)d
-                .balign %(alignment)d
-                .zero 6
-                .balign %(alignment)d
-                .long 4, 8, 3
-                .asciz "GNU"
-                .quad 0x8877665544332211
-                .section .note.GNU-stack, "", @progbits
-        """ % {"alignment": alignment, "note": note}))
-        child = run(compiler(), "-shared", "-Wl,--build-id=none", source,
-                    "-o", name + ".so", env=environment(LD_PRELOAD=""))
-        assert child.status == 0
-        child = python((CRASH % name).replace(
-            '"mixed"', "True, details=True"))
-        assert child.status == -SIGSEGV
-        assert re.search(r'(?m)^  "\./%s\.so" at 0x\w+, '
-                         "build-id 1122334455667788$" % name, child.err)
+    name = "aligned_%d_%d" % (alignment, note)
+    source = write_file(name + ".s", block("""
+            .globl boom
+            .type boom, @function
+        boom:
+            movl 16, %%eax
+            ret
+            .size boom, .-boom
+            .section .note.all, "a", @note
+            .balign %(alignment)d
+            .long %(note)d, 6, 1
+            .zero %(note)d
+            .balign %(alignment)d
+            .zero 6
+            .balign %(alignment)d
+            .long 4, 8, 3
+            .asciz "GNU"
+            .quad 0x8877665544332211
+            .section .note.GNU-stack, "", @progbits
+    """ % {"alignment": alignment, "note": note}))
+    child = run(compiler(), "-shared", "-Wl,--build-id=none", source,
+                "-o", name + ".so", env=environment(LD_PRELOAD=""))
+    assert child.status == 0
+    child = python(program(name).replace(
+        '"mixed"', "True, details=True"))
+    assert child.status == -SIGSEGV
+    assert re.search(r'(?m)^  "\./%s\.so" at 0x\w+, '
+                     "build-id 1122334455667788$" % name, child.err)
 
 
 @pytest.mark.slow
-def test_old_loader():
+@pytest.mark.parametrize("options", ["", ", details=True"])
+def test_old_loader(options):
     """A C library whose loader has only a list of the objects."""
     copy("listed")
-    code = (CRASH % "listed").replace(
-        "import", "import injected,", 1)
-    for options in ("", ", details=True"):
-        child = python(code.replace('"mixed"', '"mixed"' + options),
-                       special_build("FAULTHANDLER_TEST_OLD_LOADER"))
-        report = split_registers(child.err)[0] if options else child.err
-        frames, _, objects = report.partition("\n\nShared objects:\n")
-        listed = [os.path.basename(line.split('"')[1])
-                  for line in objects.splitlines()]
-        assert ("listed.so" in listed) == bool(options)
-        if not options:
-            expect(child, "listed", EXPORTED)
-        assert "(0x" not in frames
+    code = program("listed").replace("import", "import injected,", 1)
+    child = python(code.replace('"mixed"', '"mixed"' + options),
+                   special_build("FAULTHANDLER_TEST_OLD_LOADER"))
+    report = split_registers(child.err)[0] if options else child.err
+    frames, _, objects = report.partition("\n\nShared objects:\n")
+    listed = [os.path.basename(line.split('"')[1])
+              for line in objects.splitlines()]
+    assert ("listed.so" in listed) == bool(options)
+    if not options:
+        expect(child, "listed", EXPORTED)
+    assert "(0x" not in frames
 
 
 def test_old_loader_lock():
@@ -440,20 +442,12 @@ def test_old_loader_lock():
         Stack (most recent call first):
           File "<string>", line 4 in <module>
 
-        C and Python stack (most recent call first):
+        %s (most recent call first):
           C File ???, line ??? in ??? (held.so+0x…)
           <no more of the C stack: another thread holds the loader's lock>
-          File "<string>", line 4 in <module>
-    """ if MIXES else """
-        Fatal Python error: Segmentation fault
-
-        Stack (most recent call first):
-          File "<string>", line 4 in <module>
-
-        Current thread's C stack trace (most recent call first):
-          C File ???, line ??? in ??? (held.so+0x…)
-          <no more of the C stack: another thread holds the loader's lock>
-    """), HANG)
+    """) % ("C and Python stack" if MIXES else
+            "Current thread's C stack trace")
+          + MIXES * '  File "<string>", line 4 in <module>\n', HANG)
 
 
 @pytest.mark.slow
@@ -507,45 +501,36 @@ def test_kernel_code():
 
 # ---- what is not there, or wrong ----
 
-def test_replaced_file():
+@pytest.mark.parametrize("how", [
+    "replace('other.so', 'replaced.so')",
+    "remove('replaced.so')",
+    "remove('replaced.so'), os.mkfifo('replaced.so')",
+    "remove('replaced.so'), os.mkdir('replaced.so')"])
+def test_replaced_file(how):
     """The file of a library is another one by now, or none."""
-    copy("replaced")
-    other = SYMBOLS.replace("#define", "\n\n\n#define", 1)
-    build("other", other, "-g")
-    for how in ("os.replace('other.so', 'replaced.so')",
-                "os.remove('replaced.so')",
-                "os.remove('replaced.so'), os.mkfifo('replaced.so')",
-                "os.remove('replaced.so'), os.mkdir('replaced.so')"):
-        child = python("""
-            import ctypes, faulthandler, os
-            faulthandler.enable(2, c_stack="mixed")
-            boom = ctypes.CDLL("./replaced.so").boom; %s
-            boom(None)
-        """ % how)
-        expect(child, "replaced", EXPORTED)
-        if os.path.isdir(os.path.join(FOLDER, "replaced.so")):
-            os.rmdir(os.path.join(FOLDER, "replaced.so"))
-        elif os.path.lexists(os.path.join(FOLDER, "replaced.so")):
-            os.remove(os.path.join(FOLDER, "replaced.so"))
-        copy("replaced")
+    build("other", SYMBOLS.replace("#define", "\n\n\n#define", 1), "-g")
+    copy_and_crash("replaced", EXPORTED, "import os; os." + how)
+    path = os.path.join(FOLDER, "replaced.so")
+    if os.path.isdir(path):
+        os.rmdir(path)
+    elif os.path.lexists(path):
+        os.remove(path)
 
 
 def test_deleted_program():
     """The program's own file is gone."""
-    program = os.path.join(FOLDER, "deleted-python")
-    shutil.copy(os.path.realpath(PYTHON), program)
+    copied = os.path.join(FOLDER, "deleted-python")
+    shutil.copy(os.path.realpath(PYTHON), copied)
     copy("deleted")
-    code = block(CRASH % "deleted").replace(
-        "import ctypes\n", "import ctypes, os; os.remove(%r)\n" % program)
+    code = program("deleted", "import os; os.remove(%r)" % copied)
     # PYTHONPATH is no place where .pth files work.
     code = code.replace("import", "import _faulthandler_precedence,", 1)
     paths = run(PYTHON, "-c", "import sys; print(sys.prefix); "
                 "print(*sys.path[1:], sep=':')").raw_out.splitlines()
-    child = run(program, "-c", code, env=environment(
+    child = run(copied, "-c", code, env=environment(
         PYTHONHOME=os.path.dirname(os.path.dirname(LIBRARY)),
         PYTHONPATH=paths[1]))
-    expect(child, "deleted",
-           LINES if complete() else EXPORTED)
+    expect(child, "deleted", LINES if complete() else EXPORTED)
 
 
 def damage(seed):
@@ -580,14 +565,12 @@ def damage(seed):
     return bytes(data)
 
 
-@pytest.mark.skipif(
-    not (struct.calcsize("P") == 8),
-    reason="reads 64-bit files")
+@pytest.mark.skipif(struct.calcsize("P") != 8, reason="reads 64-bit files")
 @pytest.mark.parametrize("seed", range(20))
 def test_damaged_debug_data(seed):
     """Symbols, debug data, section headers: any part may be nonsense."""
     copy("damaged", damage(seed))
-    child = python(CRASH % "damaged")
+    child = python(program("damaged"))
     text = re.sub(r"(?m)^  C File .* in .* \(damaged\.so\+0x\w+\)"
                   r"\n", "", child.err)
     assert "(damaged.so+0x" in child.err
@@ -643,42 +626,19 @@ def test_loader_lock():
         assert library.hold_loader() == 0
         library.boom(None)
     """)
-    expect(child, "loader",
-           LINES if complete() else EXPORTED, HANG,
-           report=REPORT.replace(
-               "Current thread 0x… (", "Stack ("))
+    expect(child, "loader", LINES if complete() else EXPORTED, HANG,
+           report=REPORT.replace("Current thread 0x… (", "Stack ("))
 
 
 @pytest.mark.skipif(SANITIZED, reason="the sanitizer has its own heap")
-def test_heap_lock():
+def test_heap_lock(stuck_heap):
     """Nobody can allocate."""
-    copy("heap")
-    build("stuck_heap", child_source("stuck_heap.c"))
-    child = python("""
-        import faulthandler; faulthandler.enable(2, c_stack="mixed")
-        import ctypes; boom = ctypes.CDLL("./heap.so").boom
-        stuck = ctypes.c_int.in_dll(ctypes.CDLL(None), "heap_is_stuck")
-        stuck.value = 1; boom(None)
-    """, env=environment(LD_PRELOAD=os.path.join(FOLDER, "stuck_heap.so")))
-    expect(child, "heap",
-           LINES if complete() else EXPORTED, HANG)
-
-
-def limited(name, prepare, lines, **options):
-    """boom() crashes after some Python code has run."""
-    copy(name)
-    code = block(CRASH % name).replace(
-        "import ctypes\n", "import ctypes; exec(%r); boom = "
-        'ctypes.CDLL("./%s.so").boom; exec(prepare)\n' % (
-            "prepare = %r" % block(prepare), name)).replace(
-        'ctypes.CDLL("./%s.so").boom(None)' % name, "boom(None)")
-    child = run(PYTHON, "-c", code, **options)
-    expect(child, name, lines)
+    copy_and_crash("heap", LINES, STICK, limit=HANG, env=stuck_heap)
 
 
 def test_no_descriptors():
     """All descriptors are in use."""
-    limited("descriptors", """
+    copy_and_crash("descriptors", LINES, """
         import os, resource
         resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
         try:
@@ -686,29 +646,28 @@ def test_no_descriptors():
                 os.dup(2)
         except OSError:
             pass
-    """, LINES if complete() else EXPORTED)
+    """)
 
 
-def test_no_memory():
+@pytest.mark.parametrize("limit, lines", [
+    ("size, hard", EXPORTED), ("size, size", EXPORTED),
+    ("size + 300000, hard", LINES)])
+def test_no_memory(limit, lines):
     """There is no more address space, for us or at all."""
-    some = LINES if complete() else EXPORTED
-    for limit, lines in (("(size, hard)", EXPORTED),
-                         ("(size, size)", EXPORTED),
-                         ("(size + 300000, hard)", some)):
-        limited("memory", """
-            import resource
-            with open("/proc/self/statm") as file:
-                size = int(file.read().split()[0])
-            size *= resource.getpagesize()
-            hard = resource.getrlimit(resource.RLIMIT_AS)[1]
-            resource.setrlimit(resource.RLIMIT_AS, %s)
-        """ % limit, lines)
+    copy_and_crash("memory", lines, """
+        import resource
+        with open("/proc/self/statm") as file:
+            size = int(file.read().split()[0])
+        size *= resource.getpagesize()
+        hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+        resource.setrlimit(resource.RLIMIT_AS, (%s))
+    """ % limit)
 
 
 @pytest.mark.skipif(not X86_64, reason="needs a number of x86-64")
 def test_no_processes():
     """A sandbox refuses to make processes."""
-    limited("processes", """
+    copy_and_crash("processes", EXPORTED, """
         import struct
         # clone, number 56: EPERM, all others: allowed
         rules = ctypes.create_string_buffer(struct.pack(
@@ -719,7 +678,7 @@ def test_no_processes():
         libc = ctypes.CDLL(None)
         assert libc.prctl(38, 1, 0, 0, 0) == 0
         assert libc.prctl(22, 2, program, 0, 0) == 0
-    """, EXPORTED)
+    """)
 
 
 def test_no_trace():
