@@ -14,8 +14,8 @@ import pytest
 
 from helpers import (
     CHILDREN, FOLDER, FULL_PIPE, LIMIT, PYTHON, SANITIZED, SIGNALS, X86_64,
-    block, check, compile_library, compiler, crash, environment,
-    few_versions, python, report, run, status_name, write_file)
+    block, check, compile_library, compiler, crash, environment, few_versions,
+    python, report, run, status_name, write_file)
 
 
 def needs(program, also=True):
@@ -119,14 +119,10 @@ def test_older_handler_after_faults_in_the_report():
     assert re.search("^signal 4 code [12] at 0x[0-9a-f]+ "
                      "which is the pc in thread [0-9]+\n$", child.out)
     assert child.status == 42
-    assert child.err == block("""
-        Fatal Python error: Illegal instruction
-
-        Traceback (most recent call first):
-          File "<string>", line 7 in crash
-          File "<string>", line 9 in ???
-          File "<string>", line 10 in <module>
-    """)
+    assert child.err == report(
+        '  File "<string>", line 7 in crash\n'
+        '  File "<string>", line 9 in ???\n'
+        '  File "<string>", line 10 in <module>\n', "Illegal instruction")
 
 
 @pytest.mark.parametrize("signum, title, _", SIGNALS[:-1])

@@ -154,11 +154,7 @@ def test_no_code():
         def outer():
             inner()
         outer()
-    """, """
-        Fatal Python error: Segmentation fault
-
-        Traceback (most recent call first):
-          File "<string>", line 9 in inner
-          File ???, line ??? in ???
-          File "<string>", line 12 in <module>
-    """)
+    """, report(
+        '  File "<string>", line 9 in inner\n'
+        '  File ???, line ??? in ???\n'
+        '  File "<string>", line 12 in <module>\n'))

@@ -14,14 +14,10 @@ def test_null_read_with_the_gil():
         def f():
             ctypes.string_at(0)
         f()
-    """, """
-        Fatal Python error: Segmentation fault
-
-        Traceback (most recent call first):
-          File "…/ctypes/__init__.py", line … in string_at
-          File "<string>", line 3 in f
-          File "<string>", line 4 in <module>
-    """)
+    """, report(
+        '  File "…/ctypes/__init__.py", line … in string_at\n'
+        '  File "<string>", line 3 in f\n'
+        '  File "<string>", line 4 in <module>\n'))
     for call in ("ctypes.PyDLL(None).strlen(None)",
                  "ctypes.c_long.from_address(0).value",
                  "ctypes.py_object.from_address(8).value"):
@@ -46,13 +42,9 @@ def test_null_read_without_the_gil():
         def f():
             ctypes.CDLL(None).strlen(None)
         f()
-    """, """
-        Fatal Python error: Segmentation fault
-
-        Traceback (most recent call first):
-          File "<string>", line 3 in f
-          File "<string>", line 4 in <module>
-    """)
+    """, report(
+        '  File "<string>", line 3 in f\n'
+        '  File "<string>", line 4 in <module>\n'))
 
 
 @pytest.mark.parametrize("address", [
@@ -80,12 +72,7 @@ def test_write_to_read_only_page():
         page = libc.mmap(None, ctypes.c_size_t(4096), 1, 0x22, -1, 0)
         ctypes.c_char.from_address(page).value
         ctypes.c_char.from_address(page).value = b"x"
-    """, """
-        Fatal Python error: Segmentation fault
-
-        Traceback (most recent call first):
-          File "<string>", line 6 in <module>
-    """)
+    """, report('  File "<string>", line 6 in <module>\n'))
 
 
 def test_truncated_file():
@@ -98,12 +85,8 @@ def test_truncated_file():
             pages[0]
             file.truncate(0)
             pages[0]
-    """, """
-        Fatal Python error: Bus error
-
-        Traceback (most recent call first):
-          File "<string>", line 7 in <module>
-    """, SIGBUS)
+    """, report(
+        '  File "<string>", line 7 in <module>\n', "Bus error"), SIGBUS)
 
 
 def test_abort():
@@ -111,12 +94,7 @@ def test_abort():
     crash("""
         import faulthandler, os
         os.abort()
-    """, """
-        Fatal Python error: Aborted
-
-        Traceback (most recent call first):
-          File "<string>", line 2 in <module>
-    """, SIGABRT)
+    """, report('  File "<string>", line 2 in <module>\n', "Aborted"), SIGABRT)
 
 
 @pytest.mark.parametrize("signum, title, _", SIGNALS[:-1])

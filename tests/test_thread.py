@@ -155,12 +155,7 @@ def test_finished_thread():
         thread.start()
         thread.join()
         faulthandler.sigsegv()
-    """, """
-        Fatal Python error: Segmentation fault
-
-        Traceback (most recent call first):
-          File "<string>", line 5 in <module>
-    """)
+    """, report('  File "<string>", line 5 in <module>\n'))
 
 
 def many(count):
@@ -217,13 +212,9 @@ def test_crowd(gil):
             threading.Thread(target=work).start()
     """ % gil)
     assert status_name(child.status) == "-SIGSEGV"
-    assert child.err.startswith(block("""
-        Fatal Python error: Segmentation fault
-
-        Traceback (most recent call first):
-          File "<string>", line 6 in work
-          File "…/threading.py", line … in run
-    """))
+    assert child.err.startswith(report(
+        '  File "<string>", line 6 in work\n'
+        '  File "…/threading.py", line … in run\n'))
     assert child.err.count("Fatal Python error") == 1
     for line in child.err.splitlines():
         assert re.search(r'^(Fatal Python error: \w+ \w+|'
