@@ -13,7 +13,7 @@ from details import (
     FILL, FREED, NOWHERE, NO_ADDRESS, ODD, REGISTERS, START, dies,
     split_registers)
 from helpers import (
-    CHILDREN, PYTHON, X86_64, block, compiler, crash, python, run,
+    CHILDREN, PYTHON, X86_64, block, compiler, crash, python, report, run,
     what_is_missing, write_file)
 
 
@@ -212,7 +212,8 @@ def test_operands_of_a_library():
     with open("/proc/self/maps") as file:
         paths = [line.split()[-1] for line in file if "libpython" in line]
     text = run("objdump", "-d", "-w", "-j", ".text", "--no-addresses",
-               paths[0] if paths else os.path.realpath(PYTHON), limit=300).raw_out
+               paths[0] if paths else os.path.realpath(PYTHON),
+               limit=300).raw_out
     lines = [line.split("\t") for line in text.splitlines()]
     lines = [(line[1].strip(), line[2]) for line in lines
              if len(line) > 2 and "(bad)" not in line[2]]
@@ -228,59 +229,24 @@ def test_operands_of_a_library():
     assert wrong == []
 
 
+@pytest.mark.parametrize("signum, title, digits", [
+    (SIGILL, "Illegal instruction", "0f0b"),
+    (SIGFPE, "Floating point exception", "31c031d231c9f7f9"),
+    (SIGSEGV, "Segmentation fault", "31c0ffd0"),
+    (SIGSEGV, "Segmentation fault", "48b8ddddddddddddddddffd0"),
+    (SIGSEGV, "Segmentation fault", "31e450"),
+    (SIGSEGV, "Segmentation fault",
+     "48bcddddddddddddddddff3425000000000f0b"),
+], ids=["illegal opcode", "division", "call through NULL",
+        "call of an address that is none", "stack pointer is NULL",
+        "stack pointer is no address"])
 @pytest.mark.parametrize("kind", ["CFUNCTYPE", "PYFUNCTYPE"])
-def test_illegal_opcode(kind):
-    """An illegal opcode in machine code made at run time."""
+def test_plain_report(signum, title, digits, kind):
+    """What machine code made at run time dies of, with the GIL and without."""
+    if signum == SIGFPE and not X86_64:
+        pytest.skip("needs machine code of x86-64")
     crash("""
         import ctypes, faulthandler, machine
-        machine.run("0f0b", ctypes.%s)()
-    """ % kind, """
-        Fatal Python error: Illegal instruction
-
-        Traceback (most recent call first):
-          File "<string>", line 2 in <module>
-    """, SIGILL)
-
-
-@pytest.mark.skipif(not X86_64, reason="needs machine code of x86-64")
-@pytest.mark.parametrize("kind", ["CFUNCTYPE", "PYFUNCTYPE"])
-def test_integer_division(kind):
-    """A division by zero in machine code made at run time."""
-    crash("""
-        import ctypes, faulthandler, machine
-        machine.run("31c031d231c9f7f9", ctypes.%s)()
-    """ % kind, """
-        Fatal Python error: Floating point exception
-
-        Traceback (most recent call first):
-          File "<string>", line 2 in <module>
-    """, SIGFPE)
-
-
-@pytest.mark.parametrize("code", ["31c0ffd0", "48b8ddddddddddddddddffd0"])
-def test_call_through_null(code):
-    """A jump to address 0, and to an address that is none."""
-    crash("""
-        import faulthandler, machine
-        machine.run("%s")()
-    """ % code, """
-        Fatal Python error: Segmentation fault
-
-        Traceback (most recent call first):
-          File "<string>", line 2 in <module>
-    """)
-
-
-@pytest.mark.parametrize(
-    "code", ["31e450", "48bcddddddddddddddddff3425000000000f0b"])
-def test_lost_stack_pointer(code):
-    """A crash with a stack pointer that points nowhere."""
-    crash("""
-        import faulthandler, machine
-        machine.run("%s")()
-    """ % code, """
-        Fatal Python error: Segmentation fault
-
-        Traceback (most recent call first):
-          File "<string>", line 2 in <module>
-    """)
+        machine.run("%s", ctypes.%s)()
+    """ % (digits, kind), report(
+        '  File "<string>", line 2 in <module>\n', title), signum)

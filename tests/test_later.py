@@ -253,7 +253,7 @@ def test_busy_threads():
         file = tempfile.TemporaryFile("w+")
         threads = busy.begin()
         faulthandler.dump_traceback_later(0.002, True, file)
-        time.sleep(2)
+        time.sleep(1)
         # On a busy machine these are few.
         while os.pread(file.fileno(), 10**8, 0).count(b"Timeout") < 51:
             time.sleep(0.1)

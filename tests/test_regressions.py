@@ -4,11 +4,8 @@ import os
 
 from signal import SIGSEGV
 
-import pytest
-
 from helpers import (
-    FOLDER, SANITIZED, check, crash, library_report, python, report,
-    status_name)
+    FOLDER, check, crash, library_report, python, report, status_name)
 
 
 def test_watchdogs_armed_at_once():
@@ -42,32 +39,6 @@ def test_longest_timeout():
         faulthandler.cancel_dump_traceback_later()
     """)
     assert (child.status, child.out, child.err) == (0, "", "")
-
-
-@pytest.mark.skipif(SANITIZED, reason="the sanitizer's frames need more")
-def test_small_alternate_stack():
-    """A damaged name killed a process dumped on another's small stack."""
-    child = python("""
-        import ctypes, damage, faulthandler, os, signal, sys
-        class Stack(ctypes.Structure):
-            _fields_ = [("start", ctypes.c_size_t),
-                        ("flags", ctypes.c_int),
-                        ("size", ctypes.c_size_t)]
-        import mmap
-        memory = mmap.mmap(-1, 12288)
-        start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
-        libc = ctypes.CDLL(None)
-        libc.mprotect(ctypes.c_void_p(start), 4096, 0)
-        theirs = Stack(start + 4096, 0, 8192)
-        assert libc.sigaltstack(ctypes.byref(theirs), None) == 0
-        faulthandler.register(signal.SIGUSR1)
-        def f():
-            damage.damage(sys._getframe(), "name", damage.forbidden)
-            os.kill(os.getpid(), signal.SIGUSR1)
-            os._exit(7)
-        f()
-    """)
-    assert child.status == 7
 
 
 def test_import_while_collecting():
@@ -130,7 +101,7 @@ def test_threads_that_start():
         faulthandler.register(signal.SIGUSR1, file)
         threads = busy.begin()
         creators = {threading.get_ident(), *(t.ident for t in threads)}
-        end = time.monotonic() + 1.5
+        end = time.monotonic() + 0.7
         count = 0
         while count <= 100 or time.monotonic() < end:
             count += 1

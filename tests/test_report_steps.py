@@ -18,17 +18,9 @@ DETAILS = ("cause", "origin", "context", "exceptions", "activities",
 
 def inject(step, how, code):
     """Run code with a fault in this step of the first report."""
-    load = """
-        import importlib.machinery, importlib.util, os, sys
-        loader = importlib.machinery.ExtensionFileLoader(
-            "faulthandler", %r)
-        spec = importlib.util.spec_from_loader("faulthandler", loader)
-        faulthandler = importlib.util.module_from_spec(spec)
-        loader.exec_module(faulthandler)
-        sys.modules["faulthandler"] = faulthandler
-    """ % special_build("FAULTHANDLER_TEST")
-    return python(block(load) + block(code), env=environment(
-        FAULTHANDLER_TEST_STEP=step, FAULTHANDLER_TEST_HOW=how))
+    return python("import injected, faulthandler, os\n" + block(code),
+                  special_build("FAULTHANDLER_TEST"), env=environment(
+                      FAULTHANDLER_TEST_STEP=step, FAULTHANDLER_TEST_HOW=how))
 
 
 THREADS = """
@@ -111,8 +103,8 @@ def test_details(step, how):
     assert re.search(r"\AFatal Python error: Bus error\n%s\n"
                      r"Current thread 0x… .*:\n"
                      r"(  Garbage-collecting\n)?"
-                     r'  File "<string>", line 15 in crash\n'
-                     r'  File "<string>", line 17 in <module>\n\nRegisters:\n'
+                     r'  File "<string>", line 9 in crash\n'
+                     r'  File "<string>", line 11 in <module>\n\nRegisters:\n'
                      % "".join(marked.values()), child.err)
 
 

@@ -337,7 +337,7 @@ def test_torn_stacks():
         file = tempfile.TemporaryFile("w+")
         threads = busy.begin()
         faulthandler.dump_traceback_later(0.0005, True, file)
-        end = time.monotonic() + 2
+        end = time.monotonic() + 1
         while (time.monotonic() < end
                or os.fstat(file.fileno()).st_size < 1000000):
             time.sleep(0.1)

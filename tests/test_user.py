@@ -187,7 +187,7 @@ def test_busy_threads():
         null = os.open(os.devnull, os.O_WRONLY)
         faulthandler.register(signal.SIGUSR1, null)
         threads = busy.begin()
-        end = time.monotonic() + 2
+        end = time.monotonic() + 1
         while time.monotonic() < end:
             os.kill(os.getpid(), signal.SIGUSR1)
             time.sleep(0.0003)
