@@ -1,6 +1,5 @@
 """The interpreter's own tests of faulthandler, against this module."""
 
-import os
 
 import pytest
 
