@@ -105,6 +105,7 @@ def test_fault_in_extras(step, how):
 @pytest.mark.slow
 def test_hang_in_each_step():
     """A step that hangs is given up, and the process dies in time."""
+    special_build("FAULTHANDLER_TEST")      # before the threads begin
     jobs = [(step, how) for step in ("threads", "output", "traceback")
             for how in ("hang", "sleep")]
     with concurrent.futures.ThreadPoolExecutor(len(jobs)) as pool:

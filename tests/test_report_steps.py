@@ -156,6 +156,7 @@ def test_user_signal_and_watchdog_survive(step, how):
 @pytest.mark.slow
 def test_hang():
     """A step that hangs or sleeps is given up; the first signal kills."""
+    special_build("FAULTHANDLER_TEST")      # before the threads begin
     jobs = [("list of threads", "hang"), ("threads", "sleep"),
             ("output", "hang")]
     with concurrent.futures.ThreadPoolExecutor(len(jobs)) as pool:
