@@ -1,21 +1,17 @@
-"""The C file keeps its promises, and the README tells the truth."""
+"""The C file keeps its promises."""
 
 import glob
 import os
 import re
-import shlex
 import shutil
 import sys
 import sysconfig
-import textwrap
-
-from signal import SIGSEGV
 
 import pytest
 
 from helpers import (
-    C_FILE, FOLDER, HERE, PYTHON, README, SANITIZED, SIGNALS, c_sources,
-    compiler, environment, run, what_is_missing)
+    C_FILE, FOLDER, HERE, PYTHON, SIGNALS, c_sources, compiler, environment,
+    run, what_is_missing)
 
 
 pytestmark = pytest.mark.skipif(
@@ -160,14 +156,6 @@ def test_width():
             or line != line.rstrip()] == []
 
 
-def readme():
-    """The README's text."""
-    if not os.path.exists(README):
-        pytest.skip("needs README.rst")
-    with open(README, encoding="utf-8") as file:
-        return file.read()
-
-
 # Rooms that another room's tests test: the room, and that one.
 TESTED_BY = {"child": "symbol", "inject": "report_steps", "map": "fault",
              "option": "enable_options", "request": "signature",
@@ -180,62 +168,6 @@ def test_rooms_have_tests():
     tests = [TESTED_BY.get(name, name) for name in names]
     assert [name for name in tests if not os.path.exists(
         os.path.join(HERE, "tests", "test_%s.py" % name))] == []
-
-
-def test_readme_example():
-    """The README's first example is what the program prints."""
-    example = textwrap.dedent(re.search(
-        r"(?m)^::\n\n((?:    .*\n|\n)+)", readme())[1])
-    command, *printed = example.strip().splitlines()
-    assert printed.pop() == "Segmentation fault"
-    words = shlex.split(command)
-    assert words[:2] == ["$", "python"]
-    child = run(PYTHON, *words[2:])
-    assert (child.status, child.err.splitlines()) == (-SIGSEGV, printed)
-
-
-def outline(report):
-    """A report without what differs from run to run, from Python to
-    Python, and from library to library."""
-    if sys.version_info < (3, 11):
-        # There is no mixed stack.
-        report = re.sub("\n(C and Python|Current thread's C) stack"
-                        "(.*\n)+?\n", "\n", report)
-    for pattern, to in (
-            (r"0x[0-9a-f]{16}", "0x…"),
-            (r"thread \d+ (\S+) of process \d+, CPython [\d.]+\S*,",
-             r"thread … \1 of process …, CPython …,"),
-            (r"\d+-\d\d-\d\dT[\d:]{8}Z, up [\d.]+ s", "TIME, up … s"),
-            (r'"/.*/python3\.\d+/(\S+\.py)", line \d+', r'"\1", line …'),
-            (r'".*examples/report\.py"', '"examples/report.py"'),
-            (r"(?m)^((?:Current t|T)hread 0x… )\[.*\] ", r"\1"),
-            (r"(?m)(^  C File .*\n)+", "  C File …\n"),
-            (r"(?m)(^  \w+ +0x….*\n)+  code .*\n", "  REGISTERS\n"),
-            (r'(?m)(^  "/.*" at 0x…, build-id .*\n)+', "  OBJECTS\n")):
-        report = re.sub(pattern, to, report)
-    return report
-
-
-@pytest.mark.skipif(SANITIZED, reason="other C functions call each other")
-def test_readme_report():
-    """The README's full report is what the script prints."""
-    script = os.path.join(HERE, "examples", "report.py")
-    if not os.path.exists(script):
-        pytest.skip("needs examples/report.py")
-    shown = textwrap.dedent(re.search(
-        r"``python examples/report.py`` .*\n(?:.+\n)*\n"
-        r"((?:    .*\n|\n)+)", readme())[1]).strip() + "\n"
-    assert len(re.findall(r"build-id [0-9a-f]{40}$", shown,
-                          re.MULTILINE)) == 5
-    child = run(PYTHON, script)
-    assert child.status == -SIGSEGV
-    assert outline(child.raw_err).splitlines() == outline(shown).splitlines()
-
-
-def test_readme_names_tests():
-    """The tests that the README names are there."""
-    for name in re.findall(r"\btests/\w+\.py\b", readme()):
-        assert os.path.exists(os.path.join(HERE, name))
 
 
 def test_musl():
