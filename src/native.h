@@ -19,7 +19,7 @@
 #define NATIVE_SHOWN 128
 #define NATIVE_MAX (512 * 1024)
 #define NATIVE_FEW 1024
-#define NATIVE_SYMBOLS 64
+#define NATIVE_SYMBOLS 32
 
 /* How long the loader's lock is waited for. */
 #define NATIVE_LOCK_NS INT64_C(1000000000)
@@ -52,46 +52,15 @@ struct native_object {
     size_t count, names_size;
 };
 
-/* Return how many symbols a GNU hash table has.  It does not say so: the last
-   chain ends with a set bit. */
-static size_t
-native_count_gnu(uintptr_t at)
-{
-    uint32_t head[4], last = 0, hash;
-    if (mem_read(head, at, sizeof head) < 0 || head[0] > 1 << 24
-        || head[2] > 1 << 24) {
-        return 0;
-    }
-    uintptr_t buckets = at + sizeof head + head[2] * sizeof(ElfW(Addr));
-    for (uint32_t i = 0; i < head[0]; i++) {
-        uint32_t bucket;
-        if (mem_read(&bucket, buckets + i * sizeof bucket, 4) < 0) {
-            return 0;
-        }
-        last = bucket > last ? bucket : last;
-    }
-    if (last < head[1]) {
-        return head[1];
-    }
-    uintptr_t chains = buckets + head[0] * sizeof(uint32_t);
-    do {
-        if (mem_read(&hash, chains + (last - head[1]) * sizeof hash, 4) < 0) {
-            return 0;
-        }
-        last++;
-    } while (!(hash & 1) && last < 1 << 24);
-    return last;
-}
-
-/* Find the dynamic symbols of a loaded object. */
+/* Find the dynamic symbols of a loaded object.  Their number is not told: all
+   linkers put one of these tables behind them. */
 static void
 native_read_dynamic(struct native_object *object, uintptr_t dynamic)
 {
-    uintptr_t gnu_hash = 0, hash = 0;
-    for (int i = 0; i < 256; i++) {
+    uintptr_t tables[4] = {0}, end = UINTPTR_MAX;
+    for (size_t i = 0; i < 256; i++) {
         ElfW(Dyn) entry;
-        if (mem_read(&entry, dynamic + (size_t)i * sizeof entry,
-                     sizeof entry) < 0
+        if (mem_read(&entry, dynamic + i * sizeof entry, sizeof entry) < 0
             || entry.d_tag == DT_NULL) {
             break;
         }
@@ -101,20 +70,19 @@ native_read_dynamic(struct native_object *object, uintptr_t dynamic)
         }
         switch (entry.d_tag) {
         case DT_SYMTAB: object->symbols = at; break;
-        case DT_STRTAB: object->names = at; break;
         case DT_STRSZ: object->names_size = value; break;
-        case DT_GNU_HASH: gnu_hash = at; break;
-        case DT_HASH: hash = at; break;
+        case DT_STRTAB: object->names = tables[0] = at; break;
+        case DT_GNU_HASH: tables[1] = at; break;
+        case DT_HASH: tables[2] = at; break;
+        case DT_VERSYM: tables[3] = at; break;
         default: break;
         }
     }
-    uint32_t sizes[2];
-    if (gnu_hash != 0) {
-        object->count = native_count_gnu(gnu_hash);
+    for (size_t i = 0; i < 4; i++) {
+        end = tables[i] > object->symbols && tables[i] < end ? tables[i] : end;
     }
-    else if (hash != 0 && mem_read(sizes, hash, sizeof sizes) == 0) {
-        object->count = sizes[1];
-    }
+    object->count = end == UINTPTR_MAX ? 0
+                    : (end - object->symbols) / sizeof(ElfW(Sym));
 }
 
 /* Read the header of the i-th segment of the object that is mapped at start.
@@ -529,31 +497,26 @@ native_write_stack(struct out *o, const struct native_stack *s,
 }
 
 /* Write the build-id that a segment of notes holds.  Returns whether there is
-   one. */
+   one.  Notes begin at multiples of 4. */
 static bool
-native_write_note(struct out *o, uintptr_t at, size_t size, size_t align)
+native_write_note(struct out *o, uintptr_t at, size_t size)
 {
-    uintptr_t end = at + size;
-    ElfW(Nhdr) note;
-    char name[4];
+    struct { uint32_t name_size, size, type; char name[4]; } note;
     uint8_t id[64];
-    align = align == 8 ? 8 : 4;
-    while (size <= 1 << 16 && end - at <= size
-           && mem_read(&note, at, sizeof note) == 0) {
-        uintptr_t text = at + sizeof note;
-        uintptr_t data = at + (sizeof note + note.n_namesz + align - 1)
-                              / align * align;
-        if (note.n_type == NT_GNU_BUILD_ID && note.n_namesz == sizeof name
-            && note.n_descsz > 0 && note.n_descsz <= sizeof id
-            && mem_read(name, text, sizeof name) == 0
-            && memcmp(name, "GNU", sizeof name) == 0
-            && mem_read(id, data, note.n_descsz) == 0) {
-            for (size_t i = 0; i < note.n_descsz; i++) {
+    size = size < 1 << 16 ? size : 1 << 16;
+    for (uintptr_t end = at + size; at < end; at += 4) {
+        if (mem_read(&note, at, sizeof note) < 0) {
+            return false;
+        }
+        if (note.type == NT_GNU_BUILD_ID && note.name_size == sizeof note.name
+            && memcmp(note.name, "GNU", sizeof note.name) == 0
+            && note.size > 0 && note.size <= sizeof id
+            && mem_read(id, at + sizeof note, note.size) == 0) {
+            for (size_t i = 0; i < note.size; i++) {
                 out_hex(o, id[i], 2);
             }
             return true;
         }
-        at = data + (note.n_descsz + align - 1) / align * align;
     }
     return false;
 }
@@ -566,7 +529,7 @@ native_write_build_id(struct out *o, const struct native_object *object)
     for (size_t i = 0; native_segment(object->start, i, &part); i++) {
         if (part.p_type == PT_NOTE
             && native_write_note(o, object->base + part.p_vaddr,
-                                 part.p_memsz, part.p_align)) {
+                                 part.p_memsz)) {
             return;
         }
     }
