@@ -21,89 +21,25 @@ enum {
     CPU_TRAP_PROTECTION = -5, CPU_TRAP_PAGE = -6, CPU_TRAP_ALIGNMENT = -7
 };
 
-static const char *
-cpu_register_name(size_t i)
-{
-    (void)i;
-    return "?";
-}
-
-static uintptr_t
-cpu_register(const void *context, size_t i)
-{
-    (void)context, (void)i;
-    return 0;
-}
-
-static struct cpu_place
-cpu_get_place(const void *context)
-{
-    (void)context;
-    return (struct cpu_place) {0, 0, 0};
-}
-
-static void
-cpu_set_place(void *context, struct cpu_place place)
-{
-    (void)context, (void)place;
-}
-
-static void
-cpu_get_fault(const void *context, struct cpu_fault *fault)
-{
-    (void)context;
-    *fault = (struct cpu_fault) {.trap = -1};
-}
-
-static const char *
-cpu_undefined_name(const uint8_t *code, size_t n)
-{
-    (void)code, (void)n;
-    return NULL;
-}
-
-static void
-cpu_operand_registers(const uint8_t *code, size_t n, int *base, int *index)
-{
-    (void)code, (void)n;
-    *base = *index = -1;
-}
-
-static inline void
-cpu_undefined(void)
-{
-}
-
-static bool
-cpu_is_canonical(uintptr_t address)
-{
-    (void)address;
-    return true;
-}
-
-static inline uintptr_t
-cpu_return_address(uintptr_t word)
-{
-    return word;
-}
-
-static inline uintptr_t
-cpu_link(const void *context)
-{
-    (void)context;
-    return 0;
-}
-
-static void
-cpu_clear_flags(void)
-{
-}
-
-static bool
-cpu_call_on(char *top, void (*function)(void *), void *argument)
-{
-    (void)top, (void)function, (void)argument;
-    return false;
-}
+/* Macros that use their arguments. */
+#define cpu_register_name(i) ((void)(i), "?")
+#define cpu_register(context, i) \
+    ((void)(context), (void)(i), (uintptr_t)0)
+#define cpu_get_place(context) \
+    ((void)(context), (struct cpu_place) {0, 0, 0})
+#define cpu_set_place(context, place) ((void)(context), (void)(place))
+#define cpu_get_fault(context, fault) \
+    ((void)(context), (void)(*(fault) = (struct cpu_fault) {.trap = -1}))
+#define cpu_undefined_name(code, n) \
+    ((void)(code), (void)(n), (const char *)NULL)
+#define cpu_operand_registers(code, n, base, index) \
+    ((void)(code), (void)(n), (void)(*(base) = *(index) = -1))
+#define cpu_undefined() ((void)0)
+#define cpu_is_canonical(address) ((void)(address), true)
+#define cpu_return_address(word) (word)
+#define cpu_link(context) ((void)(context), (uintptr_t)0)
+#define cpu_clear_flags() ((void)0)
+#define cpu_call_on(top, function, argument) \
+    ((void)(top), (void)(function), (void)(argument), false)
 
 #endif
