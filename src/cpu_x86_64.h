@@ -104,14 +104,6 @@ static const uint16_t cpu_modrm[2][16] = {
      0, 0xffff, 0xf838, 0xffff, 0x00ff, 0xffff, 0xffff, 0xffff},
 };
 
-/* Is this byte a prefix that leaves the size of addresses alone? */
-static bool
-cpu_is_prefix(uint8_t b)
-{
-    return (b & 0xe7) == 0x26 || (b >= 0x64 && b <= 0x66) || b == 0xf0
-           || b == 0xf2 || b == 0xf3;
-}
-
 /* Find the base and the index register of the operand in memory, or the
    register that a jump or a call goes through: their places in cpu_registers,
    -1 for none.  Only what names registers is decoded, not what the instruction
@@ -123,55 +115,51 @@ cpu_operand_registers(const uint8_t *code, size_t n, int *base, int *index)
     static const int order[] = {        /* by the numbers in instructions */
         0, 2, 3, 1, 7, 6, 4, 5, 8, 9, 10, 11, 12, 13, 14, 15,
     };
-    uint8_t b[CPU_CODE_BYTES + 8] = {0};
+    uint8_t bytes[CPU_CODE_BYTES + 8] = {0}, *p = bytes;
     unsigned rex = 0, map = 0;
-    size_t at = 0;
+    bool gathers = false;       /* the index is a vector register */
     *base = *index = -1;
-    memcpy(b, code, n);
-    while (at < n && cpu_is_prefix(b[at])) {
-        at++;
+    memcpy(bytes, code, n);
+    while ((*p & 0xe7) == 0x26 || (*p >= 0x64 && *p <= 0x66) || *p == 0xf0
+           || (*p | 1) == 0xf3) {
+        p++;                    /* prefixes; not the one of short addresses */
     }
-    if ((b[at] & 0xf0) == 0x40) {
-        rex = b[at++];
+    if ((*p & 0xf0) == 0x40) {
+        rex = *p++;
     }
-    bool evex = b[at] == 0x62, vex = b[at] == 0xc4, vex2 = b[at] == 0xc5;
-    if (evex || vex) {
-        map = b[at + 1] & 7;
-        rex = ~(unsigned)b[at + 1] >> 5;
-        at += evex ? 4 : 3;
+    if (*p == 0x62 || *p == 0xc4) {     /* EVEX, VEX */
+        map = p[1] & 7;
+        rex = ~(unsigned)p[1] >> 5;
+        p += *p == 0x62 ? 4 : 3;
+        gathers = map == 2 && ((*p & 0xfc) == 0x90 || (*p & 0xfc) == 0xa0);
     }
-    else if (vex2) {
+    else if (*p == 0xc5) {              /* the short VEX */
         map = 1;
-        at += 2;
+        p += 2;
     }
-    else if (b[at] == 0x0f) {
-        map = (b[at + 1] | 2) == 0x3a ? 2 : 1;
-        at += map;
+    else if (*p == 0x0f) {
+        map = (p[1] | 2) == 0x3a ? 2 : 1;
+        p += map;
     }
-    const uint8_t opcode = b[at], modrm = b[at + 1], sib = b[at + 2];
-    const unsigned low = modrm & 7, kind = modrm >> 3 & 7, mode = modrm >> 6;
+    const unsigned low = p[1] & 7, kind = p[1] >> 3 & 7, mode = p[1] >> 6;
+    const bool has_sib = mode != 3 && low == 4;
     const unsigned extended = rex & 1 ? 8 : 0;
-    bool gathers = map == 2 && (evex || vex)
-                   && ((opcode & 0xfc) == 0x90 || (opcode & 0xfc) == 0xa0);
-    if (map == 0 && at < n && (opcode & 0xf8) == 0xa8 && opcode >= 0xaa) {
-        *base = order[(opcode & 0xfe) == 0xac ? 6 : 7];     /* a string */
+    if (map == 0 && *p >= 0xaa && *p <= 0xaf) {         /* a string */
+        *base = order[(*p & 0xfe) == 0xac ? 6 : 7];
     }
-    else if ((map < 2 && !(cpu_modrm[map][opcode >> 4] >> (opcode & 15) & 1))
-             || at + 2 + (mode != 3 && low == 4) > n) {
+    else if ((map < 2 && !(cpu_modrm[map][*p >> 4] >> (*p & 15) & 1))
+             || p + 2 + has_sib > bytes + n) {
         return;
     }
     else if (mode == 3) {
-        bool is_jump = map == 0 && opcode == 0xff && (kind == 2 || kind == 4);
+        bool is_jump = map == 0 && *p == 0xff && (kind == 2 || kind == 4);
         *base = is_jump ? order[low + extended] : -1;
     }
-    else if (low == 4) {
-        unsigned number = (sib >> 3 & 7) + (rex & 2 ? 8 : 0);
-        *index = number == 4 || gathers ? -1 : order[number];
-        *base = mode == 0 && (sib & 7) == 5 ? -1
-                : order[(sib & 7) + extended];
-    }
     else {
-        *base = mode == 0 && low == 5 ? -1 : order[low + extended];
+        unsigned number = has_sib ? p[2] & 7 : low;
+        *base = mode == 0 && number == 5 ? -1 : order[number + extended];
+        number = (p[2] >> 3 & 7) + (rex & 2 ? 8 : 0);
+        *index = has_sib && number != 4 && !gathers ? order[number] : -1;
     }
 }
 

@@ -195,7 +195,8 @@ def seen_by_objdump(text):
     if len(found) > 1 or "%e" in "".join(re.findall(r"\(.*?\)", text)):
         return "-", "-"
     base, index = found[0] if found else (through and through[1], None)
-    return tuple(name if name in REGISTERS else "-" for name in (base, index))
+    return tuple(name if name in REGISTERS and name != "rip" else "-"
+                 for name in (base, index))
 
 
 @pytest.mark.slow
