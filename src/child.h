@@ -30,18 +30,10 @@ child_is_cheap(void)
            && usage.ru_maxrss <= CHILD_COPIED_KIB;
 }
 
-/* Start a child that calls a function on another stack.  Not fork(), which
+/* Copy this process, and go on in both, on the same stack.  Not fork(), which
    runs handlers and takes locks.  The child's end sends no signal, and only a
-   wait for such children (__WALL) reaps it.  Returns its process id, or -1
-   where there can be none. */
-static pid_t
-child_start(int (*run)(void *), char *stack, size_t size, void *argument)
-{
-    return child_is_cheap() ? clone(run, stack + size, 0, argument) : -1;
-}
-
-/* Copy this process, and go on in both, on the same stack.  Returns 0 in the
-   child, else what child_start() does. */
+   wait for such children (__WALL) reaps it.  Returns 0 in the child, else its
+   process id, or -1 where there can be none. */
 static pid_t
 child_copy(void)
 {
@@ -53,6 +45,33 @@ static bool
 child_has_ended(pid_t pid)
 {
     return waitpid(pid, NULL, WNOHANG | __WALL) != 0;
+}
+
+/* Close all descriptors but one, or all if it is -1, where the child may hang:
+   the readers of our pipes would not see their end. */
+static void
+child_close_all_but(int fd)
+{
+    if (fd > 0) {
+        syscall(SYS_close_range, 0, (unsigned)fd - 1, 0);
+    }
+    if (syscall(SYS_close_range, (unsigned)(fd + 1), UINT_MAX, 0) < 0) {
+        for (int i = 0; i < 1024; i++) {        /* before Linux 5.9 */
+            if (i != fd) {
+                close(i);
+            }
+        }
+    }
+}
+
+/* What only a lookup of symbols needs. */
+#if FAULTHANDLER_LIBBACKTRACE
+/* Start a child that calls a function on another stack.  Returns what
+   child_copy() does. */
+static pid_t
+child_start(int (*run)(void *), char *stack, size_t size, void *argument)
+{
+    return child_is_cheap() ? clone(run, stack + size, 0, argument) : -1;
 }
 
 /* End a child and reap it.  Returns false if that takes too long: it may be
@@ -73,23 +92,6 @@ child_end(pid_t pid)
 
 /* ---- in the child ---- */
 
-/* Close all descriptors but one, or all if it is -1, where the child may hang:
-   the readers of our pipes would not see their end. */
-static void
-child_close_all_but(int fd)
-{
-    if (fd > 0) {
-        syscall(SYS_close_range, 0, (unsigned)fd - 1, 0);
-    }
-    if (syscall(SYS_close_range, (unsigned)(fd + 1), UINT_MAX, 0) < 0) {
-        for (int i = 0; i < 1024; i++) {        /* before Linux 5.9 */
-            if (i != fd) {
-                close(i);
-            }
-        }
-    }
-}
-
 /* A fault.  The kernel would write it to its log. */
 UNSANITIZED static void
 on_child_fault(int signum)
@@ -98,16 +100,14 @@ on_child_fault(int signum)
     _exit(CHILD_STATUS);
 }
 
-/* Open a file.  Where there are no descriptors left the child closes some of
-   its own, which are copies. */
+/* Open a file.  Where there are no descriptors left the child closes its own,
+   which are copies. */
 static int
 child_open(const char *path, int flags)
 {
     int fd = open(path, flags | O_CLOEXEC);
     if (fd < 0 && errno == EMFILE) {
-        for (int i = 0; i < 8; i++) {
-            close(i);
-        }
+        child_close_all_but(-1);
         fd = open(path, flags | O_CLOEXEC);
     }
     return fd;
@@ -120,14 +120,10 @@ child_limit_memory(size_t more)
 {
     struct rlimit limit;
     char text[32] = "";
-    uint64_t pages = 0;
     int fd = child_open("/proc/self/statm", O_RDONLY);
     if (fd >= 0 && read(fd, text, sizeof text - 1) > 0
         && getrlimit(RLIMIT_AS, &limit) == 0) {
-        for (const char *c = text; *c >= '0' && *c <= '9'; c++) {
-            pages = 10 * pages + (uint64_t)(*c - '0');
-        }
-        uint64_t bytes = pages * getauxval(AT_PAGESZ) + more;
+        uint64_t bytes = platform_number(text) * getauxval(AT_PAGESZ) + more;
         limit.rlim_cur = bytes < limit.rlim_max ? bytes : limit.rlim_max;
         setrlimit(RLIMIT_AS, &limit);
     }
@@ -157,5 +153,6 @@ child_begin(pid_t parent, rlim_t cpu_seconds, size_t more_memory)
     child_limit_memory(more_memory);
     prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
 }
+#endif
 
 #endif

@@ -364,6 +364,18 @@ native_loader_is_held(void)
     return !ended && child_end(child);
 }
 
+/* Is the last frame of a walk the thread's first one?  musl has no unwind
+   tables: a walk ends at its function that calls main() or the thread's, and
+   where a signal interrupted it. */
+static bool
+native_is_first(const struct unwind_frame *frame)
+{
+    uintptr_t start;
+    return frame->is_return && unwind_function((void *)frame->pc) == NULL
+           && native_find_record(frame->pc, &start)
+              == native_find_record((uintptr_t)&sigaltstack, &start);
+}
+
 /* Unwind, with a way back from a fault: what was overwritten may lead
    anywhere. */
 __attribute__((noinline)) static void
@@ -375,6 +387,9 @@ native_walk(struct unwind *u)
         mem_here->recover = &here;
         atomic_signal_fence(memory_order_seq_cst);
         unwind_stack(u);
+        if (!u->whole && u->count > 1 && u->count < u->max) {
+            u->whole = native_is_first(&u->frames[u->count - 1]);
+        }
         atomic_signal_fence(memory_order_seq_cst);
     }
     else {

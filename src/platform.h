@@ -56,16 +56,6 @@
 #  include <backtrace.h>
 #endif
 
-/* The loaded objects, as the loader lists them.  Where libbacktrace is linked,
-   the linker gives the usual name to what libbacktrace is told instead. */
-#if FAULTHANDLER_LIBBACKTRACE
-int __real_dl_iterate_phdr(int (*)(struct dl_phdr_info *, size_t, void *),
-                           void *);
-#  define platform_list_objects __real_dl_iterate_phdr
-#else
-#  define platform_list_objects dl_iterate_phdr
-#endif
-
 /* Newer than the headers that this may be compiled with. */
 #ifndef AT_MINSIGSTKSZ
 #  define AT_MINSIGSTKSZ 51
@@ -356,7 +346,6 @@ struct platform_statx {
 };
 #define PLATFORM_STATX_INO 0x100
 #define PLATFORM_STATX_SIZE 0x200
-#define PLATFORM_STATX_BASIC 0x7ff
 #define PLATFORM_STATX_BIRTH 0x800
 #define PLATFORM_STATX_CACHED 0x4000    /* the flag AT_STATX_DONT_SYNC */
 
@@ -371,52 +360,32 @@ platform_statx(int fd, int flags, unsigned mask, struct platform_statx *x)
    file's inode number may be given to the next one; its birth time is not. */
 struct platform_file {
     uint64_t device, inode;
-    int64_t born_s, born_ns;    /* 0 where the file system does not know */
+    int64_t born_s, born_ns;    /* 0 where it is not known */
     mode_t mode;
     uid_t owner;
     uint64_t links;             /* how many names it has */
     unsigned driver, unit;      /* of a device: its major, minor number */
 };
 
-/* Identify a file where statx() does not work: an older kernel, a sandbox. */
-static int
-platform_identify_plain(int fd, struct platform_file *file)
-{
-    struct stat st;
-    if (fstat(fd, &st) < 0) {
-        return -1;
-    }
-    file->device = (uint64_t)major(st.st_dev) << 32 | minor(st.st_dev);
-    file->inode = st.st_ino;
-    file->mode = st.st_mode;
-    file->owner = st.st_uid;
-    file->links = st.st_nlink;
-    file->driver = major(st.st_rdev);
-    file->unit = minor(st.st_rdev);
-    return 0;
-}
-
 /* Identify an open file.  Returns -1 with errno. */
 static int
 platform_identify(int fd, struct platform_file *file)
 {
     struct platform_statx x;
-    memset(file, 0, sizeof *file);
-    if (platform_statx(fd, 0, PLATFORM_STATX_BASIC | PLATFORM_STATX_BIRTH,
-                       &x) < 0) {
-        return errno == EBADF ? -1 : platform_identify_plain(fd, file);
+    struct stat st;
+    if (fstat(fd, &st) < 0) {
+        return -1;
     }
-    file->device = (uint64_t)x.device_major << 32 | x.device_minor;
-    file->inode = x.inode;
-    if (x.mask & PLATFORM_STATX_BIRTH) {
+    *file = (struct platform_file) {
+        .device = st.st_dev, .inode = st.st_ino, .mode = st.st_mode,
+        .owner = st.st_uid, .links = st.st_nlink,
+        .driver = major(st.st_rdev), .unit = minor(st.st_rdev),
+    };
+    if (platform_statx(fd, 0, PLATFORM_STATX_BIRTH, &x) == 0
+        && x.mask & PLATFORM_STATX_BIRTH) {
         file->born_s = x.born.s;
         file->born_ns = x.born.ns;
     }
-    file->mode = x.mode;
-    file->owner = x.user;
-    file->links = x.links;
-    file->driver = x.driver;
-    file->unit = x.unit;
     return 0;
 }
 
@@ -568,30 +537,31 @@ platform_read_file(const char *path, char *text, size_t n)
     return got;
 }
 
+/* Return the decimal number that a text begins with. */
+static uint64_t
+platform_number(const char *text)
+{
+    uint64_t number = 0;
+    for (; *text >= '0' && *text <= '9'; text++) {
+        number = 10 * number + (uint64_t)(*text - '0');
+    }
+    return number;
+}
+
 /* The 22nd field of /proc/self/stat: when the process started, in ticks since
    the machine did.  The second field, the name, is in parentheses and may
    hold anything.  Returns false if it is not there. */
 static bool
 platform_start_ticks(uint64_t *ticks)
 {
-    char text[512];
-    ssize_t got = platform_read_file("/proc/self/stat", text, sizeof text);
-    ssize_t at = got;
-    while (at > 0 && text[at - 1] != ')') {
-        at--;
+    char text[512] = "";
+    platform_read_file("/proc/self/stat", text, sizeof text - 1);
+    const char *at = strrchr(text, ')');
+    for (int field = 2; at != NULL && field < 22; field++) {
+        at = strchr(at + 1, ' ');
     }
-    for (int field = 2; at > 0 && field < 22; field++) {
-        while (at < got && text[at] != ' ') {
-            at++;
-        }
-        at++;
-    }
-    ssize_t first = at;
-    *ticks = 0;
-    while (at > 0 && at < got && text[at] >= '0' && text[at] <= '9') {
-        *ticks = 10 * *ticks + (uint64_t)(text[at++] - '0');
-    }
-    return at > first;
+    *ticks = at == NULL ? 0 : platform_number(at + 1);
+    return at != NULL;
 }
 
 /* When this process started and what time it is: nanoseconds since the machine
@@ -627,13 +597,9 @@ platform_thread_name(pid_t tid, char name[32])
         name[16] = '\0';
         return;
     }
-    int fd = platform_open_proc("/proc/self/task/", (unsigned)tid, "/comm",
-                                O_RDONLY);
-    if (fd < 0) {
-        return;
-    }
-    ssize_t got = read(fd, name, 31);
-    close(fd);
+    char path[PLATFORM_PROC_PATH];
+    platform_proc_path(path, "/proc/self/task/", (unsigned)tid, "/comm");
+    ssize_t got = platform_read_file(path, name, 31);
     if (got > 0 && name[got - 1] == '\n') {
         got--;
     }

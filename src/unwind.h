@@ -34,9 +34,6 @@ static _Unwind_Word (*unwind_pc)(struct _Unwind_Context *, int *);
 static _Unwind_Word (*unwind_cfa)(struct _Unwind_Context *);
 static void *(*unwind_function)(void *);
 
-/* Where the C library's code is.  Written by unwind_init(), too. */
-static struct platform_code unwind_libc;
-
 static _Unwind_Reason_Code
 unwind_on_frame(struct _Unwind_Context *context, void *argument)
 {
@@ -58,39 +55,6 @@ unwind_on_frame(struct _Unwind_Context *context, void *argument)
     return _URC_NO_REASON;
 }
 
-/* Find the object of the C library: the one that has pthread_create(). */
-static int
-unwind_on_object(struct dl_phdr_info *object, size_t size, void *function)
-{
-    struct platform_code all = {UINTPTR_MAX, 0};
-    (void)size;
-    for (int i = 0; i < object->dlpi_phnum; i++) {
-        const ElfW(Phdr) *part = &object->dlpi_phdr[i];
-        uintptr_t start = object->dlpi_addr + part->p_vaddr;
-        uintptr_t end = start + part->p_memsz;
-        if (part->p_type == PT_LOAD) {
-            all.start = start < all.start ? start : all.start;
-            all.end = end > all.end ? end : all.end;
-        }
-    }
-    if ((uintptr_t)function < all.start || (uintptr_t)function >= all.end) {
-        return 0;
-    }
-    unwind_libc = all;
-    return 1;
-}
-
-/* Is the last frame of a walk the thread's first one?  musl has no unwind
-   tables: a walk ends at its function that calls main() or the thread's, and
-   where a signal interrupted it. */
-static bool
-unwind_is_first(const struct unwind_frame *frame)
-{
-    return frame->is_return
-           && frame->pc >= unwind_libc.start && frame->pc < unwind_libc.end
-           && unwind_function((void *)frame->pc) == NULL;
-}
-
 /* Note the frames of the calling thread's C stack, the newest first; none
    where they cannot be had.  After a fault on the way, `count` frames are
    noted. */
@@ -104,9 +68,6 @@ unwind_stack(struct unwind *u)
         return;
     }
     walk(unwind_on_frame, u);
-    if (!u->whole && u->count > 1 && u->count < u->max) {
-        u->whole = unwind_is_first(&u->frames[u->count - 1]);
-    }
 }
 
 /* Load the unwinder, and let it make its tables, which it does at its first
@@ -121,8 +82,6 @@ unwind_init(void)
     if (library == NULL) {
         return;
     }
-    platform_list_objects(unwind_on_object,
-                          dlsym(RTLD_DEFAULT, "pthread_create"));
     *(void **)&unwind_pc = dlsym(library, "_Unwind_GetIPInfo");
     *(void **)&unwind_cfa = dlsym(library, "_Unwind_GetCFA");
     *(void **)&unwind_function = dlsym(library,
