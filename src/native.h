@@ -173,28 +173,27 @@ static uintptr_t
 native_find_symbol(const struct native_object *object, uintptr_t pc,
                    uintptr_t *start)
 {
-    uintptr_t name = 0;
-    *start = 0;
-    for (size_t i = 0; i < object->count; i += NATIVE_SYMBOLS) {
-        ElfW(Sym) block[NATIVE_SYMBOLS];
-        size_t n = object->count - i < NATIVE_SYMBOLS ? object->count - i
-                                                      : NATIVE_SYMBOLS;
+    const uintptr_t offset = pc - object->base;
+    ElfW(Sym) block[NATIVE_SYMBOLS];
+    uintptr_t name = 0, best = 0;
+    for (size_t i = 0, n; i < object->count; i += n) {
+        n = object->count - i < NATIVE_SYMBOLS ? object->count - i
+                                               : NATIVE_SYMBOLS;
         if (mem_read(block, object->symbols + i * sizeof *block,
                      n * sizeof *block) < 0) {
-            return name;
+            break;
         }
-        for (size_t j = 0; j < n; j++) {
-            const ElfW(Sym) *s = &block[j];
-            uintptr_t at = object->base + s->st_value;
-            bool covers = pc >= at && pc < at + s->st_size;
-            if (s->st_shndx != SHN_UNDEF && covers && at >= *start
+        for (const ElfW(Sym) *s = block; s < block + n; s++) {
+            if (offset - s->st_value < s->st_size && s->st_value >= best
+                && s->st_shndx != SHN_UNDEF
                 && ELF64_ST_TYPE(s->st_info) != STT_TLS
                 && s->st_name < object->names_size) {
-                *start = at;
+                best = s->st_value;
                 name = object->names + s->st_name;
             }
         }
     }
+    *start = object->base + best;
     return name;
 }
 
