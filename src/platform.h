@@ -381,7 +381,8 @@ platform_identify(int fd, struct platform_file *file)
         .owner = st.st_uid, .links = st.st_nlink,
         .driver = major(st.st_rdev), .unit = minor(st.st_rdev),
     };
-    if (platform_statx(fd, 0, PLATFORM_STATX_BIRTH, &x) == 0
+    if (S_ISREG(st.st_mode)
+        && platform_statx(fd, 0, PLATFORM_STATX_BIRTH, &x) == 0
         && x.mask & PLATFORM_STATX_BIRTH) {
         file->born_s = x.born.s;
         file->born_ns = x.born.ns;

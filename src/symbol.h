@@ -173,18 +173,8 @@ symbol_open(const struct native_object *object)
         return -1;
     }
     ssize_t n = pread(fd, block, sizeof block, 0);
-    const ElfW(Ehdr) *head = (const ElfW(Ehdr) *)object->start;
-    const ElfW(Phdr) *load = (const ElfW(Phdr) *)(object->start
-                                                  + head->e_phoff);
-    for (int i = 0; i < head->e_phnum; i++) {
-        if (load[i].p_type == PT_LOAD && load[i].p_offset == 0) {
-            size_t size = load[i].p_filesz;
-            size = size < sizeof block ? size : sizeof block;
-            return n >= (ssize_t)size && memcmp(block, head, size) == 0
-                   ? fd : -1;
-        }
-    }
-    return -1;
+    return n > 0 && memcmp(block, (const void *)object->start, (size_t)n) == 0
+           ? fd : -1;
 }
 
 /* Look up one frame. */
@@ -414,22 +404,10 @@ symbol_forget(void)
     symbol_question.frame_count = symbol_question.object_count = 0;
 }
 #else
-static void
-symbol_ask(const struct unwind_frame *frame)
-{
-    (void)frame;
-}
-
-static void
-symbol_look_up(int64_t until)
-{
-    (void)until;
-}
-
-static void
-symbol_forget(void)
-{
-}
+#  define symbol_ask(frame) ((void)(frame))
+#  define symbol_look_up(until) ((void)(until))
+#  define symbol_forget() ((void)0)
+#  define symbol_write_found(o, frame, object) (0)
 #endif
 
 /* Write one line of a frame.  Text that is not there has the address 0. */
@@ -439,8 +417,7 @@ symbol_write_line(struct out *o, uintptr_t file, int number,
                   uintptr_t pc)
 {
     out_room(o, OUT_LINE_MAX);
-    out_text(o, "  C File ");
-    out_text(o, file != 0 ? "\"" : "");
+    out_text(o, file != 0 ? "  C File \"" : "  C File ");
     native_write_name(o, file);
     out_text(o, file != 0 ? "\", line " : ", line ");
     if (number > 0) {
@@ -454,25 +431,21 @@ symbol_write_line(struct out *o, uintptr_t file, int number,
     out_text(o, " (");
     if (object->path != NULL) {
         native_write_name(o, native_base_name(native_path(object)));
-        out_text(o, "+0x");
     }
-    else {
-        out_text(o, "0x");
-    }
+    out_text(o, object->path != NULL ? "+0x" : "0x");
     out_hex(o, pc - object->base, object->path != NULL ? 1 : 16);
     out_text(o, ")\n");
 }
 
+#if FAULTHANDLER_LIBBACKTRACE
 /* Write the lines that the lookup found for a frame.  Returns how many. */
 static size_t
 symbol_write_found(struct out *o, const struct unwind_frame *frame,
                    const struct native_object *object)
 {
-    size_t written = 0;
-#if FAULTHANDLER_LIBBACKTRACE
     const struct symbol_found *found = symbol_answer;
     const struct unwind_frame *known = symbol_question.frames;
-    size_t index = 0, count = symbol_question.frame_count;
+    size_t written = 0, index = 0, count = symbol_question.frame_count;
     while (index < count && (known[index].pc != frame->pc
                              || known[index].is_return != frame->is_return)) {
         index++;
@@ -480,7 +453,7 @@ symbol_write_found(struct out *o, const struct unwind_frame *frame,
     count = found == NULL || index == count ? 0
             : atomic_load(&found->line_count);
     for (size_t i = 0; i < count && i < SYMBOL_LINES; i++) {
-        struct symbol_line line = found->lines[i];
+        const struct symbol_line line = found->lines[i];
         if (line.frame == index && line.file < SYMBOL_TEXT
             && line.function < SYMBOL_TEXT) {
             const uintptr_t text = (uintptr_t)found->text;
@@ -491,11 +464,9 @@ symbol_write_found(struct out *o, const struct unwind_frame *frame,
             written++;
         }
     }
-#else
-    (void)o, (void)frame, (void)object;
-#endif
     return written;
 }
+#endif
 
 /* Write a frame: a line for each function that was inlined there, the
    innermost first, then one for the function that it was inlined into, all
