@@ -1,8 +1,8 @@
 /* child: run a function in a copy of this process, which may fault or hang.
 
-   The copy has the memory of this process and only the calling thread.  What
-   it does to its memory is lost with it; what it is to answer goes into a
-   shared mapping.  Whoever starts one waits for it, with a limit. */
+   The copy has the memory of this process and only the calling thread.  It
+   answers in a shared mapping; all else that it writes is lost.  The parent
+   waits for it, with a limit. */
 
 #ifndef FAULTHANDLER_CHILD_H
 #define FAULTHANDLER_CHILD_H
@@ -21,7 +21,7 @@
    65 ms.  A process that was ever larger than this gets no child. */
 #define CHILD_COPIED_KIB (32 * 1024 * 1024)
 
-/* Return whether a copy of this process is made soon. */
+/* Return whether copying this process is cheap. */
 static bool
 child_is_cheap(void)
 {
@@ -113,8 +113,8 @@ child_open(const char *path, int flags)
     return fd;
 }
 
-/* Allow this much memory on top of what there is, no less and no more.  Where
-   memory is short, the kernel is to end the child and not us. */
+/* Limit the child to this much memory beyond what it has.  Where memory is
+   short, the kernel ends the child before its parent. */
 static void
 child_limit_memory(size_t more)
 {
@@ -133,8 +133,8 @@ child_limit_memory(size_t more)
     close(fd);
 }
 
-/* Called first in a child.  A fault ends it, without a core; so does its
-   parent's end, and much work. */
+/* Called first in a child.  A fault ends it, without a core.  So does the end
+   of its parent, or more than cpu_seconds of work. */
 static void
 child_begin(pid_t parent, rlim_t cpu_seconds, size_t more_memory)
 {

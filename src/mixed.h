@@ -53,7 +53,7 @@ mixed_shows(struct mixed *m)
            || (i >= m->total - MIXED_OLDEST && i < m->total);
 }
 
-/* A C frame: asked for to be looked up with the others, or written. */
+/* Ask for a C frame to be looked up with the others, or write it. */
 static void
 mixed_native(struct mixed *m, const struct unwind_frame *frame)
 {
@@ -69,7 +69,7 @@ mixed_native(struct mixed *m, const struct unwind_frame *frame)
     }
 }
 
-/* The Python frames of a loop. */
+/* Count or write the Python frames of a loop. */
 static void
 mixed_python(struct mixed *m, struct frame_loops *loop)
 {
@@ -109,8 +109,8 @@ mixed_find(struct mixed *m, size_t i)
     return NULL;
 }
 
-/* The frames of a loop that belongs to no C frame.  From 3.15 on each stack
-   ends with such a loop, which has no frame to show. */
+/* Write the frames of a loop that belongs to no C frame.  From 3.15 on each
+   stack ends with such a loop, which has no frame to show. */
 static void
 mixed_lost(struct mixed *m, struct frame_loops *loop, bool *marked)
 {

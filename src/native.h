@@ -13,9 +13,9 @@
 #include "platform.h"
 #include "unwind.h"
 
-/* Frames that are shown.  Frames that are noted: as many as fit into the usual
-   stack of 8 MiB, which they do where it overflowed; a few where there is no
-   memory for so many. */
+/* Frames that are shown, and frames that are noted.  A stack of 8 MiB that
+   overflowed may have as many as NATIVE_MAX; NATIVE_FEW are noted where there
+   is no memory for so many. */
 #define NATIVE_SHOWN 128
 #define NATIVE_MAX (512 * 1024)
 #define NATIVE_FEW 1024
@@ -375,8 +375,7 @@ native_is_first(const struct unwind_frame *frame)
               == native_find_record((uintptr_t)&sigaltstack, &start);
 }
 
-/* Unwind, with a way back from a fault: what was overwritten may lead
-   anywhere. */
+/* Unwind, with a way back from a fault: a damaged stack may lead anywhere. */
 __attribute__((noinline)) static void
 native_walk(struct unwind *u)
 {
@@ -440,9 +439,9 @@ native_add_frames(struct native_stack *s, uintptr_t pc, uintptr_t sp,
 }
 
 /* After a call through a bad pointer there is no code to unwind from.  The
-   caller's address is in the link register, or at the stack pointer.  Make the
-   context say that the caller was interrupted.  Returns whether that was done;
-   whoever calls this function puts the place back. */
+   caller's address is in the link register, or at the stack pointer.  Change
+   the registers as if the caller had been interrupted.  Returns whether that
+   was done; the report puts the old place back. */
 static bool
 native_leave_nowhere(void *context)
 {
@@ -465,7 +464,8 @@ native_leave_nowhere(void *context)
     return true;
 }
 
-/* Note the C stack of a fault, or that from a return address on. */
+/* Note the C stack of a fault, or, without a context, the C stack from a
+   return address on. */
 static void
 native_unwind(struct native_stack *s, void *context, uintptr_t from)
 {

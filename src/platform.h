@@ -465,9 +465,8 @@ platform_open_proc(const char *before, unsigned number, const char *after,
 
 /* Call a function that opens a file; if the process has no descriptor left,
    call it again with the limit lifted for that moment.  The limit belongs to
-   all threads.  So one thread at a time may lift it, and puts it back; another
-   one goes without.  Returns what the function does: a descriptor, or -1 with
-   errno. */
+   all threads, so one thread at a time lifts it; another one fails.  Returns
+   what the function does: a descriptor, or -1 with errno. */
 static int
 platform_open_lifted(int (*function)(const void *), const void *argument)
 {

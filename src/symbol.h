@@ -25,17 +25,16 @@ symbol_address(const struct unwind_frame *frame)
 #if FAULTHANDLER_LIBBACKTRACE
 /* Function, file and line come from libbacktrace, which reads the debug data
    of objects: of any size, of any age, damaged perhaps.  It runs in a child,
-   which may fault, loop, or use up its stack and its memory: all that is lost
-   is the answers about one object.  No place inside a handler could promise
-   that.  A jump out of a fault would leave behind whatever it wrote before,
-   and mapped; a loop is only ended by a timer; and endless recursion needs a
-   stack with a guard.  What is damaged in us is so in the child too, which
-   therefore relies on nothing but what the answers need.
+   which may fault, loop, or use up its stack and its memory: the answers about
+   one object are lost, no more.  A handler cannot promise that: a jump out of
+   a fault leaves half-written data, a loop needs a timer, and endless
+   recursion needs a stack with a guard.
 
-   It never asks the loader, whose lock another thread may hold: it looks at
-   one object at a time, which __wrap_dl_iterate_phdr() names.  It takes no
-   lock and does not use malloc(): setup.py sees to that.  The demangler does
-   use malloc(), which may wait for ever in the child, so it comes last.
+   The child never asks the loader, whose lock another thread may hold: it
+   looks at one object at a time, which __wrap_dl_iterate_phdr() names.  It
+   takes no lock and does not use malloc(): setup.py sees to that.  The
+   demangler does use malloc(), which may wait for ever in the child, so it
+   comes last.
 
    Where there can be no child (a sandbox, no memory, too many processes) the
    names are those of the dynamic symbols. */
@@ -66,8 +65,8 @@ struct symbol_line {
     int32_t number;
 };
 
-/* The answer, in memory that the child shares with us.  What it says is read
-   as carefully as everything else. */
+/* The answer, in memory that the child shares with us.  A damaged child may
+   write anything here: it is checked when it is read. */
 struct symbol_found {
     atomic_size_t step;         /* the object that is being looked up; then
                                    demangling; then the end */
@@ -220,7 +219,7 @@ symbol_search_object(struct symbol_found *found, size_t at)
     close(fd);
 }
 
-/* Put the names of C++ functions into words.  Those that cannot be stay. */
+/* Demangle the names of C++ functions.  What cannot be demangled stays. */
 static void
 symbol_demangle(struct symbol_found *found)
 {
@@ -239,7 +238,7 @@ symbol_demangle(struct symbol_found *found)
     }
 }
 
-/* The child's life. */
+/* What the child does. */
 static int
 symbol_search(void *argument)
 {
@@ -358,9 +357,9 @@ symbol_ask(const struct unwind_frame *frame)
     }
 }
 
-/* Look up the frames that were asked for, not beyond a moment of
-   platform_now().  A child that ends, or hangs, at one object is followed by
-   another, which goes on behind it. */
+/* Look up the frames that were asked for, until this time of platform_now().
+   Where a child ends or hangs at one object, another child continues with the
+   next object. */
 static void
 symbol_look_up(int64_t until)
 {
