@@ -64,8 +64,6 @@ child_close_all_but(int fd)
     }
 }
 
-/* What only a lookup of symbols needs. */
-#if FAULTHANDLER_LIBBACKTRACE
 /* Start a child that calls a function on another stack.  Returns what
    child_copy() does. */
 static pid_t
@@ -153,6 +151,5 @@ child_begin(pid_t parent, rlim_t cpu_seconds, size_t more_memory)
     child_limit_memory(more_memory);
     prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
 }
-#endif
 
 #endif

@@ -56,6 +56,16 @@
 #  include <backtrace.h>
 #endif
 
+/* The loaded objects, as the loader lists them.  Where libbacktrace is linked,
+   the linker gives the usual name to what libbacktrace is told instead. */
+#if FAULTHANDLER_LIBBACKTRACE
+int __real_dl_iterate_phdr(int (*)(struct dl_phdr_info *, size_t, void *),
+                           void *);
+#  define platform_list_objects __real_dl_iterate_phdr
+#else
+#  define platform_list_objects dl_iterate_phdr
+#endif
+
 /* Newer than the headers that this may be compiled with. */
 #ifndef AT_MINSIGSTKSZ
 #  define AT_MINSIGSTKSZ 51
