@@ -145,12 +145,7 @@ def test_basic_prompt():
     child = prompt("import faulthandler; faulthandler.sigsegv()",
                    PYTHON_BASIC_REPL="1")
     child.err = re.sub('"<stdin>?-0>?"', '"<stdin-0>"', child.err)
-    check(child, SIGSEGV, block("""
-        Fatal Python error: Segmentation fault
-
-        Traceback (most recent call first):
-          File "<stdin-0>", line 1 in <module>
-    """))
+    check(child, SIGSEGV, report('  File "<stdin-0>", line 1 in <module>\n'))
 
 
 @pytest.mark.parametrize("switches", [
@@ -160,12 +155,7 @@ def test_optimised_and_isolated(switches):
     """Switches of the interpreter make no difference."""
     child = run(PYTHON, *switches, "-c",
                 "import faulthandler; faulthandler.sigsegv()")
-    check(child, SIGSEGV, block("""
-        Fatal Python error: Segmentation fault
-
-        Traceback (most recent call first):
-          File "<string>", line 1 in <module>
-    """))
+    check(child, SIGSEGV, report('  File "<string>", line 1 in <module>\n'))
 
 
 def test_enable_and_disable():
@@ -227,12 +217,7 @@ def test_no_garbage_on_normal_exit():
 def test_release_gil(argument):
     """release_gil is true or false like anything in Python."""
     crash("import faulthandler; faulthandler.sigsegv(%s)"
-          % argument, """
-        Fatal Python error: Segmentation fault
-
-        Traceback (most recent call first):
-          File "<string>", line 1 in <module>
-    """)
+          % argument, report('  File "<string>", line 1 in <module>\n'))
 
 
 def test_no_truth():

@@ -49,20 +49,19 @@ def test_as_the_builtin(arguments):
     """ % arguments))
 
 
-@pytest.mark.parametrize("signals", [1, 3])
-def test_chain_to_python(signals):
-    """chain=True: the dump, then the handler of signal.signal()."""
+def test_chain_again_and_again():
+    """Each signal is dumped, then handled by the older handler."""
     child = prints("""
         import faulthandler, signal
         signal.signal(signal.SIGUSR1, lambda *a: print("python"))
         faulthandler.register(signal.SIGUSR1, chain=True)
-        for n in range(%d):
+        for n in range(3):
             signal.raise_signal(signal.SIGUSR1)
-    """ % signals, signals * block("""
+    """, 3 * block("""
         Current thread 0x… (most recent call first):
           File "<string>", line 5 in <module>
     """))
-    assert child.out == signals * "python\n"
+    assert child.out == 3 * "python\n"
 
 
 def test_unregister():
@@ -90,45 +89,25 @@ def test_default_action_comes_back():
     assert (status_name(child.status), child.err) == ("-SIGUSR1", "")
 
 
-def test_no_chain():
-    """Without chain the older handler is not called."""
+@pytest.mark.parametrize("older, chain, out, status", [
+    ('lambda *a: print("python")', False, "alive\n", 0),
+    ('lambda *a: print("python")', True, "python\nalive\n", 0),
+    ("signal.SIG_IGN", True, "alive\n", 0),
+    ("signal.SIG_DFL", True, "", -signal.SIGUSR1)])
+def test_chain(older, chain, out, status):
+    """With chain=True the older action follows the dump: a handler, none, or
+    death."""
     child = prints("""
         import faulthandler, signal
-        signal.signal(signal.SIGUSR1, lambda *a: print("python"))
-        faulthandler.register(signal.SIGUSR1)
-        signal.raise_signal(signal.SIGUSR1)
-    """, """
-        Current thread 0x… (most recent call first):
-          File "<string>", line 4 in <module>
-    """)
-    assert child.out == ""
-
-
-def test_chain_to_default_action():
-    """chain=True over a default action that kills: it does."""
-    prints("""
-        import faulthandler, signal
-        faulthandler.register(signal.SIGUSR1, chain=True)
-        signal.raise_signal(signal.SIGUSR1)
-    """, """
-        Current thread 0x… (most recent call first):
-          File "<string>", line 3 in <module>
-    """, status=-signal.SIGUSR1)
-
-
-def test_chain_to_ignored_signal():
-    """chain=True over an ignored signal: the process goes on."""
-    child = prints("""
-        import faulthandler, signal
-        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-        faulthandler.register(signal.SIGUSR1, chain=True)
+        signal.signal(signal.SIGUSR1, %s)
+        faulthandler.register(signal.SIGUSR1, chain=%s)
         signal.raise_signal(signal.SIGUSR1)
         print("alive")
-    """, """
+    """ % (older, chain), """
         Current thread 0x… (most recent call first):
           File "<string>", line 4 in <module>
-    """)
-    assert child.out == "alive\n"
+    """, status=status)
+    assert child.out == out
 
 
 def test_register_again():
