@@ -309,21 +309,10 @@ def test_dump_of_damaged_threads():
 @few_versions
 def test_cycle_of_threads():
     """Threads that are linked in a circle are listed once."""
-    child = python("""
-        import ctypes, damage, faulthandler, threading, time
-        get = ctypes.pythonapi.PyThreadState_Get
-        get.restype = ctypes.c_size_t
-        states = []
-        def work():
-            states.append(get())
-            time.sleep(60)
-        for n in range(3):
-            threading.Thread(target=work, daemon=True).start()
-            while len(states) <= n:
-                time.sleep(0.001)
+    child = python(block(CHAIN) + block("""
         damage.words(get())[1] = states[-1]     # main is the last one
         faulthandler.sigsegv()
-    """)
+    """))
     assert status_name(child.status) == "-SIGSEGV"
     assert (child.err.count("Thread 0x"),
             child.err.count(" in work\n")) == (3, 3)
