@@ -90,8 +90,8 @@ CAUSES = [
 ]
 
 
-# What Linux delivers on these processors, by number: si_code, name, words.  No process
-# has the number 4711000: it is beyond Linux's largest one, 4194304.
+# What Linux delivers on these processors, by number: si_code, name, words.
+# No process has the number 4711000: Linux's largest one is 4194304.
 CODES = {
     SIGSEGV: [
         (1, "SEGV_MAPERR", "nothing is mapped there"),
