@@ -26,16 +26,20 @@ needs_compiler = pytest.mark.skipif(
     not COMPILES, reason="no compiler, or no Python.h")
 
 
-@pytest.fixture
-def checkout(tmp_path):
-    """A copy of what setup.py reads."""
-    folder = tmp_path / "checkout"
+def copy(folder):
+    """Copy what setup.py reads to a new folder."""
     folder.mkdir()
     for name in os.listdir(TOP):
         if name.endswith((".py", ".c", ".pth", ".start", ".rst", ".toml")):
             shutil.copy(os.path.join(TOP, name), str(folder))
     shutil.copytree(os.path.join(TOP, "src"), str(folder / "src"))
     return folder
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """A copy of what setup.py reads."""
+    return copy(tmp_path / "checkout")
 
 
 def setup(checkout, *arguments, before="", **variables):
@@ -189,27 +193,30 @@ def test_no_unwinder(checkout):
 
 # ---- What is compiled ------------------------------------------------------
 
-def built(checkout):
-    """The extension that was built."""
-    found, = glob.glob(str(checkout / "build" / "lib*" / "faulthandler*.so"))
-    return found
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """A copy in which the extension was built once, with libbacktrace where
+    that is installed."""
+    if not COMPILES:
+        pytest.skip("no compiler, or no Python.h")
+    folder = copy(tmp_path_factory.mktemp("built") / "checkout")
+    status, _, error = setup(folder, "build", FAULTHANDLER_LIBBACKTRACE="")
+    assert status == 0, error
+    return folder
 
 
 @pytest.fixture
-def module(checkout):
-    """The extension, built with libbacktrace where that is installed."""
-    if not COMPILES:
-        pytest.skip("no compiler, or no Python.h")
-    status, _, error = setup(checkout, "build", FAULTHANDLER_LIBBACKTRACE="")
-    assert status == 0, error
-    return built(checkout)
+def module(built):
+    """The extension that was built."""
+    found, = glob.glob(str(built / "build" / "lib*" / "faulthandler*.so"))
+    return found
 
 
-def test_no_path_of_the_builder(checkout, module):
+def test_no_path_of_the_builder(built, module):
     """The extension holds no folder of the machine that built it."""
     with open(module, "rb") as file:
         data = file.read()
-    assert os.fsencode(str(checkout)) not in data
+    assert os.fsencode(str(built)) not in data
     assert os.fsencode(sysconfig.get_path("include")) not in data
 
 
@@ -224,13 +231,13 @@ def test_exports(module):
         ["T", "PyInit_faulthandler"]]
 
 
-def test_header_rebuilds(checkout, module):
+def test_header_rebuilds(built, module):
     """A change of a header builds again."""
     first = os.stat(module).st_mtime
-    assert setup(checkout, "build")[0] == 0
+    assert setup(built, "build")[0] == 0
     assert os.stat(module).st_mtime == first
-    os.utime(str(checkout / "src" / "mem.h"), (first + 100, first + 100))
-    assert setup(checkout, "build")[0] == 0
+    os.utime(str(built / "src" / "mem.h"), (first + 100, first + 100))
+    assert setup(built, "build")[0] == 0
     assert os.stat(module).st_mtime > first
 
 
@@ -244,9 +251,9 @@ def test_metadata(checkout):
     new = int(setuptools.__version__.partition(".")[0]) >= 77
     assert re.search(r"^License%s: BSD-2-Clause$" % ("-Expression" * new),
                      text, re.MULTILINE)
-    assert re.findall(r"^Classifier: Programming Language :: Python :: 3\.(.*)",
-                      text, re.MULTILINE) == [
-        str(minor) for minor in range(8, 16)]
+    assert re.findall(
+        r"^Classifier: Programming Language :: Python :: 3\.(.*)", text,
+        re.MULTILINE) == [str(minor) for minor in range(8, 16)]
     assert not re.search(r"^(Project-URL|Home-page): (?!UNKNOWN)", text,
                          re.MULTILINE)
 
