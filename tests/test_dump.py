@@ -253,7 +253,7 @@ def test_standard_library():
                 compared += 1
         gc.disable()
         sys.setprofile(event)
-        while compared < 5000:
+        while compared < 2000:
             work()
         sys.setprofile(None)
         file.close()
