@@ -39,6 +39,7 @@
    src/child.h      a function run in a copy of this process
    src/out.h        one buffer, whole lines, bounded waiting
    src/str.h        a str object, as ASCII
+   src/exception.h  the exceptions of a thread
    src/code.h       code objects: names and lines
    src/frame.h      one Python stack
    src/thread.h     all threads, and which one is ours
@@ -73,6 +74,7 @@
 #include "src/child.h"
 #include "src/out.h"
 #include "src/str.h"
+#include "src/exception.h"
 #include "src/code.h"
 #include "src/frame.h"
 #include "src/thread.h"

@@ -15,7 +15,6 @@
 #include "mem.h"
 #include "native.h"
 #include "out.h"
-#include "thread.h"
 
 /* What the map says about the values, read in one pass. */
 struct register_map {
@@ -84,7 +83,7 @@ register_write_object(struct out *o, uintptr_t at)
     /* A count that is an address is a link to the next free block. */
     if (count < 0 || mem_read(&byte, (uintptr_t)count, 1) == 0
         || !register_is_type((uintptr_t)Py_TYPE(&head))
-        || thread_write_type_name(o, (uintptr_t)Py_TYPE(&head)) < 0) {
+        || str_write_type(o, (uintptr_t)Py_TYPE(&head)) < 0) {
         return false;
     }
     if (count > INT32_MAX) {

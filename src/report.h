@@ -5,6 +5,7 @@
 
 #include "cpu.h"
 #include "cpython.h"
+#include "exception.h"
 #include "fault.h"
 #include "frame.h"
 #include "inject.h"
@@ -220,7 +221,7 @@ static void
 report_exceptions(struct report *r)
 {
     if (r->has_current) {
-        thread_write_exceptions(&r->out, &r->current);
+        exception_write(&r->out, r->current.at);
     }
 }
 

@@ -1,7 +1,7 @@
-/* str: write a str object as ASCII text.
+/* str: write str objects and the names of types as ASCII text.
 
    Everything here may run inside a signal handler, between mem_begin() and
-   mem_end().  A str that cannot be read writes nothing. */
+   mem_end().  What cannot be read writes nothing. */
 
 #ifndef FAULTHANDLER_STR_H
 #define FAULTHANDLER_STR_H
@@ -125,6 +125,54 @@ static int
 str_write(struct out *o, uintptr_t at)
 {
     return str_write_start(o, at, OUT_NAME_MAX);
+}
+
+/* Decode one character of UTF-8.  A byte that begins none stands for itself.
+   Returns the number of bytes. */
+static size_t
+str_decode(const unsigned char *text, uint32_t *c)
+{
+    size_t n = text[0] < 0xc2 ? 1 : text[0] < 0xe0 ? 2 : text[0] < 0xf0 ? 3
+               : text[0] < 0xf5 ? 4 : 1;
+    uint32_t value = n == 1 ? text[0] : text[0] & (0xffu >> (n + 1));
+    for (size_t i = 1; i < n; i++) {
+        if ((text[i] & 0xc0) != 0x80) {
+            *c = text[0];
+            return 1;
+        }
+        value = value << 6 | (text[i] & 0x3f);
+    }
+    *c = value;
+    return n;
+}
+
+/* As many characters are shown of a type's name. */
+#define STR_TYPE_MAX 100
+
+/* Write the name of a type, as it calls itself.  Returns -1, with nothing
+   written, if it cannot be read or is empty. */
+static int
+str_write_type(struct out *o, uintptr_t type)
+{
+    uintptr_t name;
+    unsigned char text[STR_TYPE_MAX + 1];
+    size_t n = 0;
+    if (mem_word(type + offsetof(PyTypeObject, tp_name), &name) < 0) {
+        return -1;
+    }
+    do {
+        if (mem_read(text + n, name + n, 1) < 0) {
+            return -1;
+        }
+    } while (text[n] != '\0' && ++n < STR_TYPE_MAX);
+    text[n] = '\0';
+    for (size_t i = 0; i < n; ) {
+        uint32_t c;
+        i += str_decode(text + i, &c);
+        out_escaped(o, c);
+    }
+    out_text(o, n == STR_TYPE_MAX ? "..." : "");
+    return n == 0 ? -1 : 0;
 }
 
 #endif

@@ -8,9 +8,10 @@
        thread state -> context -> trie -> node -> node -> the value
 
    Each level takes five bits of the variable's hash.  In a bitmap node the
-   bits say which children there are, an array node has room for all 32, and in
-   a collision node all hashes are the same.  Nodes never change once they are
-   made; of a running thread they may be freed. */
+   bits say which children there are, and an array node has room for all 32.
+   A third kind, for variables of equal hashes, is not read: the context is
+   then ???.  Nodes never change once they are made; of a running thread they
+   may be freed. */
 
 #ifndef FAULTHANDLER_TASK_H
 #define FAULTHANDLER_TASK_H
@@ -24,8 +25,7 @@
 
 #define TASK_NAME "faulthandler.context"
 #define TASK_VALUE_MAX 200      /* characters that are shown */
-#define TASK_LEVELS 9
-#define TASK_COLLISIONS_MAX 100
+#define TASK_LEVELS 7           /* of five bits, the last one of two */
 
 /* The same in all versions from 3.8 to 3.15. */
 #define TASK_CONTEXT_VARS (sizeof(PyObject) + sizeof(void *))
@@ -57,7 +57,7 @@ task_find_variable(uintptr_t interp)
     return v;
 }
 
-/* Is this the name of the node's type?  Its address is not exported. */
+/* Return whether a node's type has this name.  Its address is not exported. */
 static bool
 task_is_named(uintptr_t type_name, const char *name)
 {
@@ -66,49 +66,15 @@ task_is_named(uintptr_t type_name, const char *name)
     return mem_read(text, type_name, n) == 0 && memcmp(text, name, n) == 0;
 }
 
-/* Find a key among the pairs of a collision node. */
-static int
-task_search_pairs(uintptr_t node, uintptr_t key, uintptr_t *value)
-{
-    PyVarObject head;
-    uintptr_t pair[2];
-    if (mem_read(&head, node, sizeof head) < 0
-        || head.ob_size < 0 || head.ob_size / 2 > TASK_COLLISIONS_MAX) {
-        return -1;
-    }
-    for (size_t i = 0; i < (size_t)head.ob_size / 2; i++) {
-        if (mem_read(pair, node + TASK_PAIRS + i * sizeof pair,
-                     sizeof pair) < 0) {
-            return -1;
-        }
-        if (pair[0] == key) {
-            *value = pair[1];
-            return 1;
-        }
-    }
-    return 0;
-}
-
-/* Return how many bits are set. */
-static size_t
-task_count_bits(uint32_t bits)
-{
-    size_t count = 0;
-    for (; bits != 0; bits &= bits - 1) {
-        count++;
-    }
-    return count;
-}
-
 /* Take one step down from *node.  Returns 1 with the value when it was found,
    0 with the next node, or with 0 where there is none, -1 if the node cannot
    be read. */
 static int
-task_step(uintptr_t *node, const struct task_variable *v, int shift,
+task_step(uintptr_t *node, const struct task_variable *v, int level,
           uintptr_t *value)
 {
-    uintptr_t type, name, pair[2];
-    uint32_t bits, place = v->hash >> shift & 31;
+    uintptr_t type, name, pair[2], at = *node + TASK_PAIRS;
+    uint32_t bits, place = v->hash >> 5 * level & 31;
     if (mem_word(*node + offsetof(PyObject, ob_type), &type) < 0
         || mem_word(type + offsetof(PyTypeObject, tp_name), &name) < 0) {
         return -1;
@@ -117,20 +83,17 @@ task_step(uintptr_t *node, const struct task_variable *v, int shift,
         return mem_word(*node + TASK_ARRAY_CHILDREN + place * sizeof *node,
                         node);
     }
-    if (task_is_named(name, "hamt_collision_node")) {
-        int found = task_search_pairs(*node, v->at, value);
-        *node = 0;
-        return found;
-    }
     if (!task_is_named(name, "hamt_bitmap_node")
         || mem_read(&bits, *node + TASK_BITMAP_BITS, sizeof bits) < 0) {
         return -1;
     }
-    uint32_t below = bits & ((1u << place) - 1);
-    uintptr_t at = *node + TASK_PAIRS + task_count_bits(below) * sizeof pair;
     *node = 0;
     if (!(bits >> place & 1)) {
         return 0;
+    }
+    /* A pair for each bit that is set. */
+    for (uint32_t below = 0; below < place; below++) {
+        at += (bits >> below & 1) * sizeof pair;
     }
     if (mem_read(pair, at, sizeof pair) < 0) {
         return -1;
@@ -160,9 +123,7 @@ task_find_value(const struct thread *t, const struct task_variable *v,
         return -1;
     }
     for (int level = 0; level < TASK_LEVELS; level++) {
-        /* Behind the seventh level the hash is used up: only a collision
-           node can be there. */
-        int found = task_step(&node, v, level < 7 ? 5 * level : 30, value);
+        int found = task_step(&node, v, level, value);
         if (found != 0 || node == 0) {
             return found;
         }
@@ -170,59 +131,22 @@ task_find_value(const struct thread *t, const struct task_variable *v,
     return -1;
 }
 
-/* Write an int of up to 64 bits, or <int>.  Returns -1 if it cannot be
+/* Write a value: a str, else the name of its type.  Returns -1 if it cannot be
    read. */
-static int
-task_write_int(struct out *o, uintptr_t at)
-{
-    intptr_t head;
-    uint32_t digits[3] = {0};   /* of 30 bits */
-    if (mem_read(&head, at + sizeof(PyObject), sizeof head) < 0) {
-        return -1;
-    }
-    bool negative = CPYTHON_INT_HAS_TAG ? (head & 3) == 2 : head < 0;
-    size_t n = CPYTHON_INT_HAS_TAG ? (size_t)head >> 3
-               : (size_t)(negative ? -head : head);
-    if (n > 3) {
-        out_text(o, "<int>");
-        return 0;
-    }
-    if (mem_read(digits, at + sizeof(PyVarObject), n * sizeof *digits) < 0) {
-        return -1;
-    }
-    if (digits[2] > 15) {
-        out_text(o, "<int>");
-        return 0;
-    }
-    out_text(o, negative ? "-" : "");
-    out_decimal(o, (uint64_t)digits[2] << 60 | (uint64_t)digits[1] << 30
-                   | digits[0]);
-    return 0;
-}
-
-/* Write a value: a str or an int, else the name of its type.  Returns -1 if it
-   cannot be read. */
 static int
 task_write_value(struct out *o, uintptr_t value)
 {
     uintptr_t type;
-    size_t start = o->used;
     if (mem_word(value + offsetof(PyObject, ob_type), &type) < 0) {
         return -1;
-    }
-    if (type == (uintptr_t)&PyLong_Type) {
-        return task_write_int(o, value);
     }
     if (type == (uintptr_t)&PyUnicode_Type || str_is_subclass(type)) {
         return str_write_start(o, value, TASK_VALUE_MAX);
     }
     out_char(o, '<');
-    if (thread_write_type_name(o, type) < 0) {
-        o->used = start;
-        return -1;
-    }
+    int result = str_write_type(o, type);
     out_char(o, '>');
-    return 0;
+    return result;
 }
 
 /* Write the line of a thread's context.  None where the variable was not set,
@@ -232,22 +156,22 @@ task_write_context(struct out *o, const struct thread *t)
 {
     static const char before[] = "  context: ";
     const struct task_variable *v = task_find_variable(t->interp);
-    int found = 0;
+    int found = v == NULL ? 0 : -1;
     out_room(o, OUT_LINE_MAX);
     size_t start = o->used;
     /* Again where the thread runs, and has changed its context meanwhile. */
-    for (int tries = 0; v != NULL && tries <= THREAD_RETRIES; tries++) {
+    for (int tries = 0; found < 0 && tries <= THREAD_RETRIES; tries++) {
         uintptr_t value = 0;
         o->used = start;
-        found = task_find_value(t, v, &value);
-        if (found == 0 || (found > 0 && value == (uintptr_t)Py_None)) {
-            return;
-        }
         out_text(o, before);
-        if (found > 0 && task_write_value(o, value) == 0) {
-            break;
+        found = task_find_value(t, v, &value);
+        if (found > 0 && value == (uintptr_t)Py_None) {
+            found = 0;
         }
-        found = -1;
+        if (found > 0 && task_write_value(o, value) < 0) {
+            o->used = start + sizeof before - 1;
+            found = -1;
+        }
     }
     if (found < 0) {
         out_text(o, "???");

@@ -64,8 +64,9 @@ thread_is_listed(const struct thread_list *list, uintptr_t at)
     return false;
 }
 
-/* Append a state.  Returns -1, and says why, if there is no room, or if it
-   names another interpreter: it was freed while we came to it. */
+/* Append a state.  Returns -1, and notes why, if there is no room, if the list
+   led back to it, or if it names another interpreter: it was freed while we
+   came to it. */
 static int
 thread_list_append(struct thread_list *list, uintptr_t interp, uintptr_t at)
 {
@@ -74,7 +75,9 @@ thread_list_append(struct thread_list *list, uintptr_t interp, uintptr_t at)
         list->full = true;
         return -1;
     }
-    if (mem_word(at + cpython.tstate_interp, &owner) < 0 || owner != interp) {
+    if (thread_is_listed(list, at)
+        || mem_word(at + cpython.tstate_interp, &owner) < 0
+        || owner != interp) {
         list->damaged = true;
         return -1;
     }
@@ -83,58 +86,40 @@ thread_list_append(struct thread_list *list, uintptr_t interp, uintptr_t at)
     return 0;
 }
 
-/* The list leads back to a state, after a few rounds: keep each state once.
-   The cycle is as long as the way from that state back to it. */
-static void
-thread_list_cut_cycle(struct thread_list *list, uintptr_t back)
-{
-    size_t period = 1, i = 0;
-    while (period < list->count
-           && list->threads[list->count - period] != back) {
-        period++;
-    }
-    while (i + period < list->count
-           && list->threads[i] != list->threads[i + period]) {
-        i++;
-    }
-    list->count = i + period;
-}
-
 /* Append one interpreter's threads, as far as the links lead. */
 static void
 thread_list_interpreter(struct thread_list *list, uintptr_t interp)
 {
-    struct mem_chain chain = {0, 0, 0};
-    uintptr_t at = 0;
-    list->damaged = mem_word(interp + cpython.interp_threads, &at) < 0;
-    while (at != 0) {
-        if (mem_chain_step(&chain, at) < 0) {
-            list->damaged = true;
-            thread_list_cut_cycle(list, at);
-            return;
-        }
+    uintptr_t at;
+    int result = mem_word(interp + cpython.interp_threads, &at);
+    while (result == 0 && at != 0) {
         if (thread_list_append(list, interp, at) < 0) {
             return;
         }
-        if (mem_word(at + cpython.tstate_next, &at) < 0) {
+        result = mem_word(at + cpython.tstate_next, &at);
+    }
+    list->damaged |= result < 0;
+}
+
+/* List the threads of one interpreter, or those of all others. */
+static void
+thread_list_interpreters(struct thread_list *list, uintptr_t one, bool others)
+{
+    struct mem_chain chain = {0, 0, 0};
+    uintptr_t interp = (uintptr_t)PyInterpreterState_Head();
+    while (interp != 0) {
+        if (mem_chain_step(&chain, interp) < 0) {
+            list->damaged = true;
+            return;
+        }
+        if ((interp == one) != others) {
+            thread_list_interpreter(list, interp);
+        }
+        if (mem_word(interp + cpython.interp_next, &interp) < 0) {
             list->damaged = true;
             return;
         }
     }
-}
-
-/* Return whether this interpreter is in the list, or may be behind a damaged
-   link.  The one that armed a watchdog may have ended since. */
-static bool
-thread_may_be_interpreter(uintptr_t wanted)
-{
-    struct mem_chain chain = {0, 0, 0};
-    uintptr_t interp = (uintptr_t)PyInterpreterState_Head();
-    while (interp != 0 && interp != wanted
-           && mem_chain_step(&chain, interp) == 0
-           && mem_word(interp + cpython.interp_next, &interp) == 0) {
-    }
-    return interp != 0;
 }
 
 /* List all threads, those of one interpreter first.  A list that changed while
@@ -142,35 +127,12 @@ thread_may_be_interpreter(uintptr_t wanted)
 static void
 thread_list_fill(struct thread_list *list, uintptr_t first)
 {
-    if (first != 0 && !thread_may_be_interpreter(first)) {
-        first = 0;
-    }
     for (int tries = 0; tries <= THREAD_RETRIES; tries++) {
-        struct mem_chain chain = {0, 0, 0};
-        uintptr_t interp = (uintptr_t)PyInterpreterState_Head();
-        bool cut = false;
         list->count = 0;
         list->damaged = list->full = false;
-        if (first != 0) {
-            thread_list_interpreter(list, first);
-            cut = list->damaged;
-        }
-        while (interp != 0) {
-            if (mem_chain_step(&chain, interp) < 0) {
-                cut = true;
-                break;
-            }
-            if (interp != first) {
-                thread_list_interpreter(list, interp);
-                cut |= list->damaged;
-            }
-            if (mem_word(interp + cpython.interp_next, &interp) < 0) {
-                cut = true;
-                break;
-            }
-        }
-        list->damaged = cut;
-        if (!cut) {
+        thread_list_interpreters(list, first, false);
+        thread_list_interpreters(list, first, true);
+        if (!list->damaged) {
             return;
         }
     }
@@ -261,181 +223,6 @@ thread_is_collecting(const struct thread *t)
            && collecting == 1;
 }
 
-/* Decode one character of UTF-8.  A byte that begins none stands for itself.
-   Returns the number of bytes. */
-static size_t
-thread_decode(const unsigned char *text, uint32_t *c)
-{
-    size_t n = text[0] < 0xc2 ? 1 : text[0] < 0xe0 ? 2 : text[0] < 0xf0 ? 3
-               : text[0] < 0xf5 ? 4 : 1;
-    uint32_t value = n == 1 ? text[0] : text[0] & (0xffu >> (n + 1));
-    for (size_t i = 1; i < n; i++) {
-        if ((text[i] & 0xc0) != 0x80) {
-            *c = text[0];
-            return 1;
-        }
-        value = value << 6 | (text[i] & 0x3f);
-    }
-    *c = value;
-    return n;
-}
-
-/* As many characters are shown of a type's name and of a message. */
-#define THREAD_TYPE_MAX 100
-#define THREAD_MESSAGE_MAX 200
-
-/* Write the name of a type, as it calls itself.  Returns -1, with nothing
-   written, if it cannot be read or is empty. */
-static int
-thread_write_type_name(struct out *o, uintptr_t type)
-{
-    uintptr_t name;
-    unsigned char text[THREAD_TYPE_MAX + 1];
-    size_t n = 0;
-    if (mem_word(type + offsetof(PyTypeObject, tp_name), &name) < 0) {
-        return -1;
-    }
-    do {
-        if (mem_read(text + n, name + n, 1) < 0) {
-            return -1;
-        }
-    } while (text[n] != '\0' && ++n < THREAD_TYPE_MAX);
-    text[n] = '\0';
-    for (size_t i = 0; i < n; ) {
-        uint32_t c;
-        i += thread_decode(text + i, &c);
-        out_escaped(o, c);
-    }
-    out_text(o, n == THREAD_TYPE_MAX ? "..." : "");
-    return n == 0 ? -1 : 0;
-}
-
-/* The same of the type of an exception.  Returns -1 if it is none. */
-static int
-thread_write_type(struct out *o, uintptr_t type)
-{
-    uintptr_t flags, size;
-    if (mem_word(type + offsetof(PyTypeObject, tp_flags), &flags) < 0
-        || mem_word(type + offsetof(PyTypeObject, tp_basicsize), &size) < 0
-        || !(flags & Py_TPFLAGS_BASE_EXC_SUBCLASS)
-        || size < sizeof(PyBaseExceptionObject)) {
-        return -1;
-    }
-    return thread_write_type_name(o, type);
-}
-
-/* Is it a str, or can that not be told? */
-static bool
-thread_may_be_str(uintptr_t at)
-{
-    uintptr_t type;
-    return at != 0
-           && (mem_word(at + offsetof(PyObject, ob_type), &type) < 0
-               || type == (uintptr_t)&PyUnicode_Type
-               || str_is_subclass(type));
-}
-
-/* Find the message of an exception: its first argument, or the second where
-   the first is no str, as in OSError.  It is 0 if there is none.  Returns -1
-   if the arguments cannot be read. */
-static int
-thread_find_message(uintptr_t exception, uintptr_t *message)
-{
-    uintptr_t args, items[2] = {0, 0};
-    PyVarObject head;
-    *message = 0;
-    if (mem_word(exception + offsetof(PyBaseExceptionObject, args),
-                 &args) < 0
-        || (args != 0 && mem_read(&head, args, sizeof head) < 0)) {
-        return -1;
-    }
-    if (args == 0 || head.ob_base.ob_type != &PyTuple_Type
-        || head.ob_size < 1) {
-        return 0;
-    }
-    if (mem_read(items, args + offsetof(PyTupleObject, ob_item),
-                 head.ob_size > 1 ? sizeof items : sizeof *items) < 0) {
-        return -1;
-    }
-    *message = items[thread_may_be_str(items[0]) ? 0 : 1];
-    return 0;
-}
-
-/* Write a line about an exception: its type, and its message where that is a
-   str.  Up to 3.11 the value may be no exception yet, but what one of this
-   type will be made of. */
-static void
-thread_write_exception(struct out *o, const char *what, uintptr_t type,
-                       uintptr_t value)
-{
-    uintptr_t own = 0, message = value;
-    int found = 0;
-    out_room(o, OUT_LINE_MAX);
-    out_text(o, what);
-    mem_word(value + offsetof(PyObject, ob_type), &own);
-    if (thread_write_type(o, own) == 0) {
-        found = thread_find_message(value, &message);
-    }
-    else if (thread_write_type(o, type) < 0) {
-        out_text(o, "???");
-        message = 0;
-    }
-    if (found < 0 || thread_may_be_str(message)) {
-        out_text(o, ": ");
-        if (found < 0
-            || str_write_start(o, message, THREAD_MESSAGE_MAX) < 0) {
-            out_text(o, "???");
-        }
-    }
-    out_char(o, '\n');
-}
-
-/* Find the exception that a thread is handling: the newest in the chain of
-   those that are being handled.  It is 0 if there is none.  Returns -1 if the
-   chain cannot be read. */
-static int
-thread_find_handled(const struct thread *t, uintptr_t *value)
-{
-    struct mem_chain chain = {0, 0, 0};
-    uintptr_t item;
-    *value = 0;
-    if (mem_word(t->at + CPYTHON_TSTATE_HANDLED, &item) < 0) {
-        return -1;
-    }
-    while (item != 0 && (*value == 0 || *value == (uintptr_t)Py_None)) {
-        if (mem_chain_step(&chain, item) < 0
-            || mem_word(item + CPYTHON_HANDLED_VALUE, value) < 0
-            || mem_word(item + CPYTHON_HANDLED_PREVIOUS, &item) < 0) {
-            return -1;
-        }
-    }
-    *value = *value == (uintptr_t)Py_None ? 0 : *value;
-    return 0;
-}
-
-/* Write the exceptions of a thread: the one that it is handling, and the one
-   that is on its way to a handler. */
-static void
-thread_write_exceptions(struct out *o, const struct thread *t)
-{
-    uintptr_t value = 0, type = 0;
-    if (thread_find_handled(t, &value) < 0) {
-        out_text(o, "  handling ???\n");
-    }
-    else if (value != 0) {
-        thread_write_exception(o, "  handling ", 0, value);
-    }
-    value = 0;
-    if (mem_word(t->at + CPYTHON_TSTATE_RAISED, &value) < 0
-        || (CPYTHON_TSTATE_RAISED_TYPE != CPYTHON_UNKNOWN
-            && mem_word(t->at + CPYTHON_TSTATE_RAISED_TYPE, &type) < 0)) {
-        out_text(o, "  raising ???\n");
-    }
-    else if (value != 0 || type != 0) {
-        thread_write_exception(o, "  raising ", type, value);
-    }
-}
-
 /* Write " [name]".  The report of 1.0 is ASCII.  The standard library's module
    writes names as they are; here control characters are escaped all the same,
    because they could forge lines. */
@@ -446,7 +233,7 @@ thread_write_name(struct out *o, const char *name, bool ascii_only)
     out_text(o, " [");
     while (*text != '\0') {
         uint32_t c;
-        size_t n = thread_decode(text, &c);
+        size_t n = str_decode(text, &c);
         if (c >= 0x80 && !ascii_only) {
             out_bytes(o, (const char *)text, n);
         }

@@ -157,7 +157,8 @@ def test_width():
 
 
 # Rooms that another room's tests test: the room, and that one.
-TESTED_BY = {"child": "symbol", "inject": "report_steps", "map": "fault",
+TESTED_BY = {"child": "symbol", "exception": "details",
+             "inject": "report_steps", "map": "fault",
              "option": "enable_options", "request": "signature",
              "unwind": "native"}
 

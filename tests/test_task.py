@@ -93,15 +93,12 @@ def test_variable():
     ("'\\u1234' * 10000", r"\u1234" * 200 + "..."),
     ("'\\U0010ffff' * 200", r"\U0010ffff" * 200),
     ("Text('sub')", "sub"),
-    ("0", "0"), ("-7", "-7"), ("2**30", "1073741824"),
-    ("2**63", "9223372036854775808"), ("-2**64 + 1", "-18446744073709551615"),
-    ("2**64", "<int>"), ("10**100", "<int>"),
-    ("True", "<bool>"), ("b'x'", "<bytes>"), ("[1]", "<list>"),
+    ("17", "<int>"), ("True", "<bool>"), ("b'x'", "<bytes>"), ("[1]", "<list>"),
     ("Text", "<type>"),
     ("None", None), ("''", None),
 ])
 def test_values(value, shown):
-    """A str or an int is shown, of anything else the type."""
+    """A str is shown, of anything else the type."""
     assert crash_with("""
         class Text(str):
             pass
@@ -252,7 +249,7 @@ def test_among_other_variables(count):
 @pytest.mark.parametrize("sets", [
     "b.set(2)", "b.set(2); c.set(3)", "[v.set(4) for v in many]"])
 def test_equal_hashes(sets):
-    """Variables of the same hash are told from ours."""
+    """Where another variable has the same hash, the context is ???."""
     assert crash_with("""
         import contextvars, damage
         def made(name):
@@ -268,7 +265,7 @@ def test_equal_hashes(sets):
         faulthandler.context.set("ours")
         %s
         faulthandler.sigsegv()
-    """ % (sets, sets)) == [["ours"], []]
+    """ % (sets, sets)) == [["???"], []]
 
 
 @pytest.mark.parametrize("where", [
