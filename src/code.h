@@ -67,12 +67,12 @@ code_read(uintptr_t at, struct code *c)
     c->first_traceable = 0;
     c->start = c->copies = 0;
     c->length = INT_MAX;
-    if (CPYTHON_CODE_START != CPYTHON_UNKNOWN) {
+    if (!CPYTHON_FRAME_OBJECTS) {
         uintptr_t units = code_field(head.bytes,
                                      offsetof(PyVarObject, ob_size));
         c->first_traceable = 2 * (intptr_t)code_int(head.bytes,
                                                     CPYTHON_CODE_TRACEABLE);
-        c->start = at + CPYTHON_CODE_START;
+        c->start = at + CPYTHON_CODE_SIZE;
         c->length = units <= INT_MAX / 2 ? 2 * (intptr_t)units : 0;
     }
     if (CPYTHON_CODE_COPIES != CPYTHON_UNKNOWN) {
@@ -219,25 +219,26 @@ code_find_line_38(struct code_table *t, int first_line, intptr_t offset)
 
 /* Return where an instruction is in its code, in bytes.  In free-threaded
    builds each thread runs its own copy of the code, and the code object has an
-   array of them.  hint is the frame's word for which one, which it writes at
-   another moment than the instruction: the right copy is the one that contains
-   the instruction. */
+   array of them: the right one contains the instruction. */
 static intptr_t
-code_offset(const struct code *c, uintptr_t instr, size_t hint)
+code_offset(const struct code *c, uintptr_t instr)
 {
-    uintptr_t count, start;
+    uintptr_t count = 0, block[64];
+    const size_t size = sizeof block / sizeof *block;
     intptr_t offset = (intptr_t)(instr - c->start);
     if (c->copies == 0 || (offset >= -2 && offset < c->length)
-        || mem_word(c->copies, &count) < 0) {
+        || mem_word(c->copies, &count) < 0 || count > CODE_COPIES_MAX) {
         return offset;
     }
-    count = count < CODE_COPIES_MAX ? count : CODE_COPIES_MAX;
-    for (size_t i = 0; i <= count; i++) {
-        size_t copy = i == 0 ? hint : i - 1;
-        if (copy < count
-            && mem_word(c->copies + (1 + copy) * sizeof start, &start) == 0
-            && instr - start < (uintptr_t)c->length) {
-            return (intptr_t)(instr - start);
+    for (size_t i = 0; i < count; i++) {
+        size_t left = count - i < size ? count - i : size;
+        if (i % size == 0
+            && mem_read(block, c->copies + (1 + i) * sizeof *block,
+                        left * sizeof *block) < 0) {
+            break;
+        }
+        if (instr - block[i % size] < (uintptr_t)c->length) {
+            return (intptr_t)(instr - block[i % size]);
         }
     }
     return offset;

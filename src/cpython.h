@@ -49,10 +49,11 @@ build with FAULTHANDLER_UNTESTED=1 to use it nevertheless"
    under the lock of the module's initialisation; read by everyone. */
 struct cpython_layout {
     size_t interp_next, interp_id, interp_threads;
-    size_t interp_collecting;       /* int, 1 while the collector works */
+    size_t interp_collecting;       /* int, where it is published */
     size_t tstate_next, tstate_interp, tstate_frame;
     size_t tstate_ident, tstate_native;
-    size_t frame_code, frame_previous, frame_instr, frame_owner, frame_copy;
+    size_t frame_code, frame_previous, frame_instr, frame_owner;
+    bool collecting_known;
     bool frames_known;              /* the self-test agreed */
 };
 
@@ -70,13 +71,7 @@ static struct cpython_layout cpython = {
     .frame_previous = CPYTHON_FRAME_PREVIOUS,
     .frame_instr = CPYTHON_FRAME_INSTR,
     .frame_owner = CPYTHON_FRAME_OWNER,
-    .frame_copy = CPYTHON_FRAME_COPY,
 };
-
-/* A thread keeps the exceptions that are being handled in a chain. */
-#define CPYTHON_TSTATE_HANDLED offsetof(PyThreadState, exc_info)
-#define CPYTHON_HANDLED_VALUE offsetof(_PyErr_StackItem, exc_value)
-#define CPYTHON_HANDLED_PREVIOUS offsetof(_PyErr_StackItem, previous_item)
 
 /* Remove the tags of a reference from a frame. */
 static uintptr_t
@@ -163,9 +158,7 @@ cpython_is_sane(const struct cpython_layout *l)
            && l->tstate_frame <= tstate && l->tstate_ident <= tstate
            && l->tstate_native <= tstate
            && l->frame_code <= frame && l->frame_previous <= frame
-           && l->frame_instr <= frame && l->frame_owner < CPYTHON_FRAME_SIZE
-           && (CPYTHON_FRAME_COPY == CPYTHON_UNKNOWN
-               || l->frame_copy <= frame);
+           && l->frame_instr <= frame && l->frame_owner < CPYTHON_FRAME_SIZE;
 }
 
 /* Take the interpreter's word for what it publishes: a micro release may have
@@ -208,7 +201,7 @@ cpython_read_published(void)
     l.frame_previous = p.interpreter_frame.previous;
     l.frame_instr = p.interpreter_frame.instr_ptr;
     l.frame_owner = p.interpreter_frame.owner;
-    l.frame_copy = CPYTHON_PUBLISHED_COPY(p);
+    l.collecting_known = true;
     if (cpython_is_sane(&l)) {
         cpython = l;
     }
@@ -261,78 +254,31 @@ cpython_probe_interpreter(void)
 static uintptr_t
 cpython_collecting_at(uintptr_t interp)
 {
-    if (cpython.interp_collecting == CPYTHON_UNKNOWN) {
-        return 0;
-    }
-    return (CPYTHON_COLLECTING_IN_RUNTIME ? (uintptr_t)_PyRuntime : interp)
-           + cpython.interp_collecting;
+    return cpython.collecting_known ? CPYTHON_COLLECTING(interp) : 0;
 }
 
-static int cpython_seen_collecting;
-
-/* A callback of the collector that looks at the flag while it works. */
-static PyObject *
-cpython_on_collect(PyObject *at, PyObject *args)
-{
-    (void)args;
-    const int *flag = PyLong_AsVoidPtr(at);
-    if (flag != NULL) {
-        cpython_seen_collecting |= *flag;
-    }
-    PyErr_Clear();
-    Py_RETURN_NONE;
-}
-
-static PyMethodDef cpython_on_collect_def = {
-    "faulthandler_calibrate", cpython_on_collect, METH_VARARGS, NULL
-};
-
-/* Append the callback to gc.callbacks, collect the youngest generation, take
-   the callback out again. */
-static int
-cpython_watch_collection(uintptr_t flag)
-{
-    PyObject *gc = NULL, *callbacks = NULL, *self = NULL, *callback = NULL;
-    PyObject *done = NULL;
-    int result = -1;
-    gc = PyImport_ImportModule("gc");
-    if (gc && (callbacks = PyObject_GetAttrString(gc, "callbacks"))
-        && PyList_Check(callbacks)
-        && (self = PyLong_FromVoidPtr((void *)flag))
-        && (callback = PyCFunction_New(&cpython_on_collect_def, self))
-        && PyList_Append(callbacks, callback) == 0) {
-        done = PyObject_CallMethod(gc, "collect", "i", 0);
-        Py_ssize_t at = PySequence_Index(callbacks, callback);
-        result = at >= 0 && done != NULL
-                 ? PySequence_DelItem(callbacks, at) : -1;
-    }
-    Py_XDECREF(done);
-    Py_XDECREF(callback);
-    Py_XDECREF(self);
-    Py_XDECREF(callbacks);
-    Py_XDECREF(gc);
-    return result;
-}
-
-/* Find the flag where it is not published: accept the expected place only if
-   it reads 0, 1 during a collection, and 0 again. */
+/* Check the expected place of the flag where it is not published: the pointers
+   to gc.garbage and gc.callbacks must follow it. */
 static void
-cpython_calibrate_collector(void)
+cpython_check_collector(void)
 {
-    if (CPYTHON_COLLECTING == CPYTHON_UNKNOWN) {
-        return;
+    PyObject *gc = PyImport_ImportModule("gc"), *garbage = NULL;
+    PyObject *callbacks = NULL;
+    uintptr_t words[3];         /* the flag and the two lists */
+    if (gc != NULL) {
+        garbage = PyObject_GetAttrString(gc, "garbage");
+        callbacks = PyObject_GetAttrString(gc, "callbacks");
     }
-    cpython.interp_collecting = CPYTHON_COLLECTING;
-    uintptr_t interp = (uintptr_t)PyThreadState_Get()->interp;
-    uintptr_t at = cpython_collecting_at(interp);
-    const volatile int *flag = (const volatile int *)at;
-    cpython_seen_collecting = 0;
-    bool good = *flag == 0 && cpython_watch_collection(at) == 0
-                && cpython_seen_collecting == 1 && *flag == 0;
+    if (garbage != NULL && callbacks != NULL) {
+        uintptr_t interp = (uintptr_t)PyThreadState_Get()->interp;
+        memcpy(words, (const void *)CPYTHON_COLLECTING(interp), sizeof words);
+        cpython.collecting_known = words[1] == (uintptr_t)garbage
+                                   && words[2] == (uintptr_t)callbacks;
+    }
     PyErr_Clear();
-    if (!good) {
-        cpython.interp_collecting = CPYTHON_UNKNOWN;
-    }
+    Py_XDECREF(callbacks);
+    Py_XDECREF(garbage);
+    Py_XDECREF(gc);
 }
 
 /* Fill the table.  GIL held.  Returns -1 with an exception. */
@@ -346,7 +292,9 @@ cpython_init(void)
         && cpython_probe_interpreter() < 0) {
         return -1;
     }
-    cpython_calibrate_collector();
+    if (!CPYTHON_PUBLISHES) {
+        cpython_check_collector();
+    }
 #ifdef FAULTHANDLER_TEST_BAD_LAYOUT
     cpython.frame_code = 16;
 #endif

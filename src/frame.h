@@ -21,10 +21,13 @@
    Python stack. */
 #define FRAME_STRANGERS_MAX 4
 
+/* Who owns a frame, from 3.11 on.  Owners from SHIM to CPYTHON_OWNER_MAX have
+   no Python code. */
+enum { FRAME_OWNER_GENERATOR = 1, FRAME_OWNER_SHIM = 3 };
+
 struct frame {
     uintptr_t at, previous, code;
     uintptr_t instr;            /* from 3.11 an address, before an offset */
-    size_t copy;                /* of the code, in free-threaded builds */
     int owner;
     int traced_line;            /* the tracer's, up to 3.10; else 0 */
     bool entry;                 /* an evaluation loop may begin with it */
@@ -36,8 +39,7 @@ frame_read_object(struct frame *f, const char *raw)
 {
     intptr_t offset = code_int(raw, cpython.frame_instr);
     f->instr = (uintptr_t)(offset > 0 ? offset * CPYTHON_FRAME_UNIT : offset);
-    if (CPYTHON_FRAME_TRACE == CPYTHON_UNKNOWN
-        || code_field(raw, CPYTHON_FRAME_TRACE) != 0) {
+    if (code_field(raw, CPYTHON_FRAME_TRACE) != 0) {
         f->traced_line = code_int(raw, CPYTHON_FRAME_LINENO);
     }
 }
@@ -47,7 +49,7 @@ frame_read_object(struct frame *f, const char *raw)
 static bool
 frame_is_shim(const struct frame *f)
 {
-    return f->owner >= CPYTHON_OWNER_SHIM && f->owner <= CPYTHON_OWNER_MAX;
+    return f->owner >= FRAME_OWNER_SHIM && f->owner <= CPYTHON_OWNER_MAX;
 }
 
 /* Read the frame at an address.  Returns -1 if it cannot be read. */
@@ -64,7 +66,6 @@ frame_read(uintptr_t at, struct frame *f)
     f->at = at;
     f->previous = code_field(raw.bytes, cpython.frame_previous);
     f->code = cpython_untag(code_field(raw.bytes, cpython.frame_code));
-    f->copy = 0;
     f->owner = f->traced_line = 0;
     if (CPYTHON_FRAME_OBJECTS) {
         frame_read_object(f, raw.bytes);
@@ -74,20 +75,10 @@ frame_read(uintptr_t at, struct frame *f)
     }
     f->instr = code_field(raw.bytes, cpython.frame_instr);
     f->owner = code_byte(raw.bytes, cpython.frame_owner);
-    if (CPYTHON_FRAME_COPY != CPYTHON_UNKNOWN) {
-        f->copy = (size_t)code_int(raw.bytes, cpython.frame_copy);
-    }
     f->entry = CPYTHON_FRAME_ENTRY != CPYTHON_UNKNOWN
                ? code_byte(raw.bytes, CPYTHON_FRAME_ENTRY) == 1
                : frame_is_shim(f);
     return 0;
-}
-
-/* Return where the frame is in its code, in bytes. */
-static intptr_t
-frame_offset(const struct frame *f, const struct code *c)
-{
-    return code_offset(c, f->instr, f->copy);
 }
 
 /* Return the frame's line, or CODE_NO_LINE if it has none. */
@@ -95,7 +86,7 @@ static int
 frame_line(const struct frame *f, const struct code *c)
 {
     return f->traced_line > 0 ? f->traced_line
-                              : code_line(c, frame_offset(f, c));
+                              : code_line(c, code_offset(c, f->instr));
 }
 
 /* Return whether the frame has not begun its body yet.  The traceback module
@@ -103,8 +94,8 @@ frame_line(const struct frame *f, const struct code *c)
 static bool
 frame_is_incomplete(const struct frame *f, const struct code *c)
 {
-    intptr_t offset = frame_offset(f, c);
-    return c->first_traceable > 0 && f->owner != CPYTHON_OWNER_GENERATOR
+    intptr_t offset = code_offset(c, f->instr);
+    return c->first_traceable > 0 && f->owner != FRAME_OWNER_GENERATOR
            && offset >= -2 && offset < c->first_traceable;
 }
 
@@ -214,7 +205,7 @@ frame_loops_is_first(const struct frame_loops *l)
 {
     uintptr_t loop, newest;
     if (!l->walk.frame.entry || l->link == 0
-        || l->walk.frame.owner != CPYTHON_OWNER_GENERATOR) {
+        || l->walk.frame.owner != FRAME_OWNER_GENERATOR) {
         return l->walk.frame.entry;
     }
     return mem_word(l->link + CPYTHON_CFRAME_PREVIOUS, &loop) < 0

@@ -1,6 +1,5 @@
 /* CPython 3.10: frames are objects, linked from the thread state.  A frame's
-   offset counts code units of two bytes.  A new line table.  While a function
-   is traced its frame keeps the line, and else 0. */
+   offset counts code units of two bytes.  A new line table. */
 
 #ifndef FAULTHANDLER_CPYTHON_3_10_H
 #define FAULTHANDLER_CPYTHON_3_10_H
@@ -24,32 +23,26 @@
 #define CPYTHON_FRAME_INSTR offsetof(PyFrameObject, f_lasti)
 #define CPYTHON_FRAME_UNIT 2
 #define CPYTHON_FRAME_LINENO offsetof(PyFrameObject, f_lineno)
-#define CPYTHON_FRAME_TRACE CPYTHON_UNKNOWN     /* the line says it */
+#define CPYTHON_FRAME_TRACE offsetof(PyFrameObject, f_trace)
 #define CPYTHON_FRAME_OWNER CPYTHON_UNKNOWN
 #define CPYTHON_FRAME_ENTRY CPYTHON_UNKNOWN
-#define CPYTHON_FRAME_COPY CPYTHON_UNKNOWN
 #define CPYTHON_FRAME_TAGS 0
-#define CPYTHON_OWNER_GENERATOR 1
-#define CPYTHON_OWNER_SHIM 1            /* up to MAX: there are none */
-#define CPYTHON_OWNER_MAX 0
+#define CPYTHON_OWNER_MAX 0             /* no shims */
 
 /* Code objects. */
 #define CPYTHON_CODE_SIZE sizeof(PyCodeObject)
-#define CPYTHON_CODE_START CPYTHON_UNKNOWN
 #define CPYTHON_CODE_COPIES CPYTHON_UNKNOWN
 #define CPYTHON_CODE_TRACEABLE CPYTHON_UNKNOWN
 #define CPYTHON_LINES CPYTHON_LINES_310
 #define CPYTHON_LINE_TABLE offsetof(PyCodeObject, co_linetable)
 
-/* Dicts, ints and modules. */
+/* Dicts and modules. */
 #define CPYTHON_KEYS_LOG2 0
-#define CPYTHON_INT_HAS_TAG 0
 #define CPYTHON_MODULE_DEF (sizeof(PyObject) + sizeof(PyObject *))
 #define CPYTHON_MODULE_DEF_FLAG CPYTHON_UNKNOWN
 
 /* The collector's flag, where the measured releases have it. */
-#define CPYTHON_COLLECTING 816
-#define CPYTHON_COLLECTING_IN_RUNTIME 0
+#define CPYTHON_COLLECTING(interp) ((interp) + 816)
 
 /* What its own faulthandler prints. */
 #define CPYTHON_FPE_TITLE "Floating point exception"
@@ -74,7 +67,6 @@
 
 /* It publishes nothing of itself. */
 #define CPYTHON_PUBLISHES 0
-#define CPYTHON_PUBLISHED_COPY(p) CPYTHON_UNKNOWN
 struct cpython_published;
 
 #endif

@@ -26,29 +26,23 @@
 #define CPYTHON_FRAME_TRACE CPYTHON_UNKNOWN
 #define CPYTHON_FRAME_OWNER 70
 #define CPYTHON_FRAME_ENTRY CPYTHON_UNKNOWN
-#define CPYTHON_FRAME_COPY CPYTHON_UNKNOWN
 #define CPYTHON_FRAME_TAGS 0
-#define CPYTHON_OWNER_GENERATOR 1
-#define CPYTHON_OWNER_SHIM 3
 #define CPYTHON_OWNER_MAX 3
 
 /* Code objects: the instructions follow the head. */
 #define CPYTHON_CODE_SIZE offsetof(PyCodeObject, co_code_adaptive)
-#define CPYTHON_CODE_START offsetof(PyCodeObject, co_code_adaptive)
 #define CPYTHON_CODE_COPIES CPYTHON_UNKNOWN
 #define CPYTHON_CODE_TRACEABLE offsetof(PyCodeObject, _co_firsttraceable)
 #define CPYTHON_LINES CPYTHON_LINES_311
 #define CPYTHON_LINE_TABLE offsetof(PyCodeObject, co_linetable)
 
-/* Dicts, ints and modules. */
+/* Dicts and modules. */
 #define CPYTHON_KEYS_LOG2 1
-#define CPYTHON_INT_HAS_TAG 1
 #define CPYTHON_MODULE_DEF (sizeof(PyObject) + sizeof(PyObject *))
 #define CPYTHON_MODULE_DEF_FLAG CPYTHON_UNKNOWN
 
 /* The collector's flag, where the measured releases have it. */
-#define CPYTHON_COLLECTING 312
-#define CPYTHON_COLLECTING_IN_RUNTIME 0
+#define CPYTHON_COLLECTING(interp) ((interp) + 312)
 
 /* What its own faulthandler prints. */
 #define CPYTHON_FPE_TITLE "Floating point exception"
@@ -75,7 +69,6 @@
 
 /* It publishes nothing of itself. */
 #define CPYTHON_PUBLISHES 0
-#define CPYTHON_PUBLISHED_COPY(p) CPYTHON_UNKNOWN
 struct cpython_published;
 
 #endif

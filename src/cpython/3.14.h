@@ -26,35 +26,28 @@
 #define CPYTHON_FRAME_TRACE CPYTHON_UNKNOWN
 #define CPYTHON_FRAME_ENTRY CPYTHON_UNKNOWN
 #define CPYTHON_FRAME_TAGS 3
-#define CPYTHON_OWNER_GENERATOR 1
-#define CPYTHON_OWNER_SHIM 3
 #define CPYTHON_OWNER_MAX 4
 #ifdef Py_GIL_DISABLED
 #  define CPYTHON_FRAME_OWNER 78
-#  define CPYTHON_FRAME_COPY 72
 #  define CPYTHON_CODE_COPIES offsetof(PyCodeObject, co_tlbc)
 #else
 #  define CPYTHON_FRAME_OWNER 74
-#  define CPYTHON_FRAME_COPY CPYTHON_UNKNOWN
 #  define CPYTHON_CODE_COPIES CPYTHON_UNKNOWN
 #endif
 
 /* Code objects: the instructions follow the head. */
 #define CPYTHON_CODE_SIZE offsetof(PyCodeObject, co_code_adaptive)
-#define CPYTHON_CODE_START offsetof(PyCodeObject, co_code_adaptive)
 #define CPYTHON_CODE_TRACEABLE offsetof(PyCodeObject, _co_firsttraceable)
 #define CPYTHON_LINES CPYTHON_LINES_311
 #define CPYTHON_LINE_TABLE offsetof(PyCodeObject, co_linetable)
 
-/* Dicts, ints and modules. */
+/* Dicts and modules. */
 #define CPYTHON_KEYS_LOG2 1
-#define CPYTHON_INT_HAS_TAG 1
 #define CPYTHON_MODULE_DEF (sizeof(PyObject) + sizeof(PyObject *))
 #define CPYTHON_MODULE_DEF_FLAG CPYTHON_UNKNOWN
 
 /* The collector's flag is published. */
-#define CPYTHON_COLLECTING CPYTHON_UNKNOWN
-#define CPYTHON_COLLECTING_IN_RUNTIME 0
+#define CPYTHON_COLLECTING(interp) ((interp) + cpython.interp_collecting)
 
 /* What its own faulthandler prints. */
 #define CPYTHON_FPE_TITLE "Floating-point exception"
@@ -89,44 +82,22 @@
 /* What it publishes of itself at the head of _PyRuntime, up to the last field
    that is used.  The names are CPython's. */
 #define CPYTHON_PUBLISHES 1
-
 struct cpython_published {
     char cookie[8];
-    uint64_t version, free_threaded;
-    struct { uint64_t size, finalizing, interpreters_head; } runtime_state;
+    uint64_t version, free_threaded, skipped_1[3];
     struct {
-        uint64_t size, id, next, threads_head, threads_main, gc;
-        uint64_t imports_modules, sysdict, builtins, ceval_gil;
-        uint64_t gil_runtime_state, gil_runtime_state_enabled;
-        uint64_t gil_runtime_state_locked, gil_runtime_state_holder;
-        uint64_t code_object_generation, tlbc_generation;
+        uint64_t size, id, next, threads_head, threads_main, gc, skipped[10];
     } interpreter_state;
     struct {
         uint64_t size, prev, next, interp, current_frame, thread_id;
-        uint64_t native_thread_id, datastack_chunk, status;
+        uint64_t native_thread_id, skipped[2];
     } thread_state;
     struct {
         uint64_t size, previous, executable, instr_ptr, localsplus, owner;
-        uint64_t stackpointer, tlbc_index;
+        uint64_t skipped[2];
     } interpreter_frame;
-    struct {
-        uint64_t size, filename, name, qualname, linetable, firstlineno;
-        uint64_t argcount, localsplusnames, localspluskinds;
-        uint64_t co_code_adaptive, co_tlbc;
-    } code_object;
-    struct { uint64_t size, ob_type; } pyobject;
-    struct { uint64_t size, tp_name, tp_repr, tp_flags; } type_object;
-    struct { uint64_t size, ob_item, ob_size; } tuple_object;
-    struct { uint64_t size, ob_item, ob_size; } list_object;
-    struct { uint64_t size, used, table, mask; } set_object;
-    struct { uint64_t size, ma_keys, ma_values; } dict_object;
-    struct { uint64_t size, ob_fval; } float_object;
-    struct { uint64_t size, lv_tag, ob_digit; } long_object;
-    struct { uint64_t size, ob_size, ob_sval; } bytes_object;
-    struct { uint64_t size, state, length, asciiobject_size; } unicode_object;
+    uint64_t skipped_2[42];
     struct { uint64_t size, collecting; } gc;
 };
-
-#define CPYTHON_PUBLISHED_COPY(p) (p).interpreter_frame.tlbc_index
 
 #endif
