@@ -86,7 +86,7 @@ static inline int64_t
 cpython_refcount(const PyObject *head)
 {
     int64_t count = CPYTHON_REFCOUNT(head);
-    return count < 0 ? -1 : count;
+    return count < 0 || count > 2 * (int64_t)UINT32_MAX ? -1 : count;
 }
 
 /* ---- Dicts ---- */

@@ -1,6 +1,7 @@
 """What the tests of reports with details share."""
 
 import os
+import platform
 import re
 import sys
 
@@ -34,8 +35,8 @@ START = """
 """
 
 
-CONTEXT = ("thread N [MainThread] of process N, CPython %d.%d.%d…, "
-           "T, up N s" % sys.version_info[:3])
+CONTEXT = ("thread N [MainThread] of process N, CPython %s, "
+           "T, up N s" % platform.python_version())
 
 
 def split_registers(text):

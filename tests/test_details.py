@@ -200,25 +200,25 @@ def test_exception_on_its_way():
 
 
 @pytest.mark.parametrize("damage, shown", [
-    ("words(id(error))[1] = forbidden", "???"),
-    ("words(id(error))[1] = id(int)", "???"),
-    ("words(id(error))[1] = id(type)", "???"),
-    ("replace(words(id(error), 12), id(error.args), 1)",
+    ("words(id(error))[HEAD - 1] = forbidden", "???"),
+    ("words(id(error))[HEAD - 1] = id(int)", "???"),
+    ("words(id(error))[HEAD - 1] = id(type)", "???"),
+    ("replace(words(id(error), 14), id(error.args), 1)",
      "ValueError: ???"),
-    ("replace(words(id(error), 12), id(error.args), forbidden)",
+    ("replace(words(id(error), 14), id(error.args), forbidden)",
      "ValueError: ???"),
-    ("replace(words(id(error), 12), id(error.args), id(error))",
+    ("replace(words(id(error), 14), id(error.args), id(error))",
      "ValueError"),
-    ("words(id(error.args[0]))[1] = 0", "ValueError"),
-    ("words(id(error.args[0]))[1] = forbidden", "ValueError"),
-    ("replace(words(id(error.args), 6), id(error.args[0]), "
+    ("words(id(error.args[0]))[HEAD - 1] = 0", "ValueError"),
+    ("words(id(error.args[0]))[HEAD - 1] = forbidden", "ValueError"),
+    ("replace(words(id(error.args), 8), id(error.args[0]), "
      "forbidden)", "ValueError: ???"),
-    ("words(id(error.args[0]))[2] = 2**63",
+    ("words(id(error.args[0]))[HEAD] = 2**63",
      "ValueError: ???")])
 def test_damaged_exceptions(damage, shown):
     """What cannot be read is said."""
     about("""
-        from damage import forbidden, replace, words
+        from damage import HEAD, forbidden, replace, words
         try:
             raise ValueError("text")
         except ValueError as error:
@@ -293,8 +293,8 @@ def test_finalization():
 
 # ---- Reports that are asked for ----
 
-ORIGIN = ("thread N [MainThread] of process N, CPython %d.%d.%d, "
-          "T, up N s" % sys.version_info[:3])
+ORIGIN = ("thread N [MainThread] of process N, CPython %s, "
+          "T, up N s" % platform.python_version())
 
 
 @pytest.mark.parametrize("call, expected", [

@@ -71,8 +71,10 @@
     PyErr_FormatUnraisable("Exception ignored in thread started by %R", \
                            function)
 #ifdef Py_GIL_DISABLED
+/* A deferred count has 2**60 more, less one. */
 #  define CPYTHON_REFCOUNT(head) \
-    ((int64_t)(head)->ob_ref_local + ((head)->ob_ref_shared >> 2))
+    ((int64_t)(head)->ob_ref_local + ((head)->ob_ref_shared >> 2) \
+     - ((head)->ob_ref_shared >> 61 > 0 ? PY_SSIZE_T_MAX / 8 : 0))
 #else
 #  define CPYTHON_REFCOUNT(head) \
     ((head)->ob_overflow != 0 ? -1 : (int64_t)(head)->ob_refcnt)
