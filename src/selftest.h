@@ -16,8 +16,6 @@
 #include "str.h"
 #include "thread.h"
 
-#include <semaphore.h>
-
 /* As many frames of a stack are compared. */
 #define SELFTEST_FRAMES 32
 
@@ -29,43 +27,31 @@
 #  define SELFTEST_STARTS_THREAD (CPYTHON_CODE_COPIES != CPYTHON_UNKNOWN)
 #endif
 
-/* Return whether our walk found the code object and the line of a frame
-   object. */
+/* Return whether our walk found the code object, the line and the name that a
+   frame object tells.  A name that a report would write otherwise than Python
+   does is only read. */
 static bool
 selftest_frame_agrees(PyObject *frame, const struct frame_walk *w)
-{
-    PyObject *code = PyObject_GetAttrString(frame, "f_code");
-    PyObject *line = PyObject_GetAttrString(frame, "f_lineno");
-    int ours = frame_line(&w->frame, &w->code);
-    bool agrees = code != NULL && line != NULL
-                  && w->code.at == (uintptr_t)code;
-    if (agrees && line == Py_None) {
-        agrees = ours == CODE_NO_LINE;
-    }
-    else if (agrees) {
-        agrees = PyLong_AsLong(line) == ours;
-    }
-    Py_XDECREF(code);
-    Py_XDECREF(line);
-    return agrees;
-}
-
-/* Return whether we read the name of a frame object's function as it is. */
-static bool
-selftest_name_agrees(PyObject *frame, const struct frame_walk *w)
 {
     char text[512];
     struct out o = {.text = text, .size = sizeof text};
     PyObject *code = PyObject_GetAttrString(frame, "f_code");
+    PyObject *line = PyObject_GetAttrString(frame, "f_lineno");
     PyObject *name = code == NULL ? NULL
                      : PyObject_GetAttrString(code, "co_name");
     const char *expected = name == NULL ? NULL : PyUnicode_AsUTF8(name);
-    bool agrees = expected != NULL && str_write(&o, w->code.name) == 0;
+    bool agrees = line != NULL && expected != NULL
+                  && w->code.at == (uintptr_t)code
+                  && str_write(&o, w->code.name) == 0
+                  && frame_line(&w->frame, &w->code)
+                     == (line == Py_None ? CODE_NO_LINE
+                                         : PyLong_AsLong(line));
     if (agrees && strlen(expected) < 40 && PyUnicode_IS_ASCII(name)) {
         agrees = o.used == strlen(expected)
                  && memcmp(text, expected, o.used) == 0;
     }
     Py_XDECREF(code);
+    Py_XDECREF(line);
     Py_XDECREF(name);
     return agrees;
 }
@@ -96,8 +82,7 @@ selftest_walk_agrees(uintptr_t tstate, PyObject *frame)
             agrees = frame == Py_None && selftest_is_end(&w, result);
             break;
         }
-        agrees = selftest_frame_agrees(frame, &w)
-                 && selftest_name_agrees(frame, &w);
+        agrees = selftest_frame_agrees(frame, &w);
         PyObject *back = PyObject_GetAttrString(frame, "f_back");
         Py_DECREF(frame);
         frame = back;
@@ -132,9 +117,55 @@ selftest_other_agrees(const struct thread_list *list,
     return selftest_is_end(&w, result);
 }
 
+/* A program that starts a thread, which waits in a function of Python. */
+static const char selftest_program[] =
+    "import _thread, sys\n"
+    "waits, ends = _thread.allocate_lock(), _thread.allocate_lock()\n"
+    "waits.acquire(), ends.acquire()\n"
+    "def wait():\n"
+    "    waits.release(), ends.acquire()\n"
+    "thread = _thread.start_joinable_thread(wait, daemon=True)\n"
+    "waits.acquire()\n"
+    "frame = sys._current_frames()[thread.ident]\n";
+
+/* Start a second thread and compare its stack while it waits.  Where none can
+   be started there is nothing to disagree. */
+static bool
+selftest_second_agrees(struct thread_list *list)
+{
+    PyObject *names = PyDict_New();
+    PyObject *result = names == NULL ? NULL
+                       : PyRun_String(selftest_program, Py_file_input, names,
+                                      names);
+    bool agrees = true;
+    if (result != NULL) {
+        PyObject *thread = PyDict_GetItemString(names, "thread");
+        PyObject *ident = PyObject_GetAttrString(thread, "ident");
+        uintptr_t number = ident == NULL ? 0 : PyLong_AsUnsignedLong(ident);
+        struct mem_session session;
+        struct thread t = {.ident = 0};
+        mem_begin(&session);
+        thread_list_fill(list, 0);
+        for (size_t i = 0; i < list->count && t.ident != number; i++) {
+            thread_read(list->threads[i], &t);
+        }
+        agrees = t.ident == number
+                 && selftest_walk_agrees(
+                     t.at, PyDict_GetItemString(names, "frame"));
+        mem_end(&session);
+        Py_XDECREF(ident);
+        Py_XDECREF(PyRun_String("ends.release(), thread.join()",
+                                Py_eval_input, names, names));
+    }
+    PyErr_Clear();
+    Py_XDECREF(result);
+    Py_XDECREF(names);
+    return agrees;
+}
+
 /* Compare our own stack, find our own thread, read another one. */
 static bool
-selftest_threads_agree(void)
+selftest_agrees(void)
 {
     struct mem_session session;
     struct thread t;
@@ -153,126 +184,11 @@ selftest_threads_agree(void)
                  && (SELFTEST_STARTS_THREAD
                      || selftest_other_agrees(list, &t));
         mem_end(&session);
+        agrees = agrees
+                 && (!SELFTEST_STARTS_THREAD || selftest_second_agrees(list));
     }
     PyMem_RawFree(list);
     return agrees;
-}
-
-/* A second thread, which calls a function of Python and then waits. */
-struct selftest_thread {
-    PyInterpreterState *interp;
-    PyObject *function;         /* calls its argument */
-    PyThreadState *state;
-    PyObject *frame;            /* that it waits in, or NULL if it ended */
-    sem_t waits, ends;
-};
-
-static void
-selftest_wait(sem_t *semaphore)
-{
-    while (sem_wait(semaphore) < 0 && errno == EINTR) {
-    }
-}
-
-/* What the second thread's function calls.  self is the thread's address. */
-static PyObject *
-selftest_call(PyObject *self, PyObject *args)
-{
-    struct selftest_thread *t = PyLong_AsVoidPtr(self);
-    (void)args;
-    if (t == NULL) {
-        return NULL;
-    }
-    t->frame = (PyObject *)PyEval_GetFrame();
-    Py_XINCREF(t->frame);
-    Py_BEGIN_ALLOW_THREADS
-    sem_post(&t->waits);
-    selftest_wait(&t->ends);
-    Py_END_ALLOW_THREADS
-    Py_RETURN_NONE;
-}
-
-static PyMethodDef selftest_call_def = {
-    "faulthandler_self_test", selftest_call, METH_NOARGS, NULL
-};
-
-static void *
-selftest_run(void *argument)
-{
-    struct selftest_thread *t = argument;
-    t->state = PyThreadState_New(t->interp);
-    if (t->state != NULL) {
-        PyEval_AcquireThread(t->state);
-        PyObject *self = PyLong_FromVoidPtr(t);
-        PyObject *call = self == NULL ? NULL
-                         : PyCFunction_New(&selftest_call_def, self);
-        PyObject *result = call == NULL ? NULL
-            : PyObject_CallFunctionObjArgs(t->function, call, NULL);
-        Py_XDECREF(result);
-        Py_XDECREF(call);
-        Py_XDECREF(self);
-        PyErr_Clear();
-        PyThreadState_Clear(t->state);
-        PyThreadState_DeleteCurrent();
-    }
-    sem_post(&t->waits);        /* where it never came to wait */
-    return NULL;
-}
-
-/* Start a thread that takes no signals.  Returns -1 if there can be none. */
-static int
-selftest_start(struct selftest_thread *t, pthread_t *thread)
-{
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int error = pthread_create(thread, NULL, selftest_run, t);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return error == 0 ? 0 : -1;
-}
-
-/* Start a second thread, and compare its stack while it waits.  Where none can
-   be started there is nothing to disagree. */
-static bool
-selftest_second_agrees(void)
-{
-    struct selftest_thread t = {.interp = PyThreadState_Get()->interp};
-    struct mem_session session;
-    pthread_t thread;
-    bool agrees = true;
-    PyObject *import = PyImport_ImportModule("_frozen_importlib");
-    t.function = import == NULL ? NULL
-        : PyObject_GetAttrString(import, "_call_with_frames_removed");
-    sem_init(&t.waits, 0, 0);
-    sem_init(&t.ends, 0, 0);
-    if (t.function != NULL && selftest_start(&t, &thread) == 0) {
-        Py_BEGIN_ALLOW_THREADS
-        selftest_wait(&t.waits);
-        Py_END_ALLOW_THREADS
-        if (t.frame != NULL) {
-            mem_begin(&session);
-            agrees = selftest_walk_agrees((uintptr_t)t.state, t.frame);
-            mem_end(&session);
-        }
-        Py_BEGIN_ALLOW_THREADS
-        sem_post(&t.ends);
-        pthread_join(thread, NULL);
-        Py_END_ALLOW_THREADS
-    }
-    sem_destroy(&t.waits);
-    sem_destroy(&t.ends);
-    Py_XDECREF(t.frame);
-    Py_XDECREF(t.function);
-    Py_XDECREF(import);
-    PyErr_Clear();
-    return agrees;
-}
-
-static bool
-selftest_agrees(void)
-{
-    return selftest_threads_agree()
-           && (!SELFTEST_STARTS_THREAD || selftest_second_agrees());
 }
 
 #endif
