@@ -140,25 +140,14 @@ cpython_dict_entries(uintptr_t keys, const struct cpython_keys *k,
 
 extern char _PyRuntime[] __attribute__((weak));
 
-/* No field of an interpreter or of the runtime is farther from its begin. */
-#define CPYTHON_STATE_MAX ((size_t)16 << 20)
-
-/* Return whether published offsets are within their structs: another table
-   than the one that this version's file describes has others. */
+/* Return whether published offsets are within a frame.  A table that is not
+   the one that this version's file describes has others. */
 static bool
 cpython_is_sane(const struct cpython_layout *l)
 {
-    const size_t tstate = sizeof(PyThreadState) - sizeof(uintptr_t);
-    const size_t frame = CPYTHON_FRAME_SIZE - sizeof(uintptr_t);
-    return l->interp_next < CPYTHON_STATE_MAX
-           && l->interp_id < CPYTHON_STATE_MAX
-           && l->interp_threads < CPYTHON_STATE_MAX
-           && l->interp_collecting < CPYTHON_STATE_MAX
-           && l->tstate_next <= tstate && l->tstate_interp <= tstate
-           && l->tstate_frame <= tstate && l->tstate_ident <= tstate
-           && l->tstate_native <= tstate
-           && l->frame_code <= frame && l->frame_previous <= frame
-           && l->frame_instr <= frame && l->frame_owner < CPYTHON_FRAME_SIZE;
+    const size_t last = CPYTHON_FRAME_SIZE - sizeof(uintptr_t);
+    return l->frame_code <= last && l->frame_previous <= last
+           && l->frame_instr <= last && l->frame_owner < CPYTHON_FRAME_SIZE;
 }
 
 /* Take the interpreter's word for what it publishes: a micro release may have

@@ -13,12 +13,13 @@
 #include "request.h"
 #include "str.h"
 
-/* The main interpreter's sys.modules, and the sorted names of the standard
-   library's modules.  Written by modules_note() under state_lock, read by
-   handlers. */
+/* The main interpreter's sys.modules, and the names of the standard library's
+   modules, which are all short.  Written by modules_note() under state_lock,
+   read by handlers. */
 #define MODULES_NAME_SIZE 32
+#define MODULES_NAMES_MAX 512
 static uintptr_t modules_dict;
-static char modules_library[512][MODULES_NAME_SIZE];
+static char modules_library[MODULES_NAMES_MAX][MODULES_NAME_SIZE];
 static size_t modules_library_count;
 
 /* Return whether this str is the name of a module of the standard library, or
@@ -26,7 +27,7 @@ static size_t modules_library_count;
 static bool
 modules_is_library(uintptr_t key)
 {
-    char name[MODULES_NAME_SIZE];
+    char name[MODULES_NAME_SIZE] = "";
     struct str s;
     if (str_read(key, &s) < 0 || s.width != 1) {
         return false;
@@ -36,19 +37,13 @@ modules_is_library(uintptr_t key)
     if (mem_read(name, s.data, n) < 0) {
         return false;
     }
-    name[n] = '\0';
     if (CPYTHON_HIDES_SUBMODULES) {
         name[strcspn(name, ".")] = '\0';
     }
-    size_t low = 0, high = modules_library_count;
-    while (low < high) {
-        size_t middle = (low + high) / 2;
-        int order = strcmp(modules_library[middle], name);
-        if (order == 0) {
+    for (size_t i = 0; i < modules_library_count; i++) {
+        if (strcmp(modules_library[i], name) == 0) {
             return true;
         }
-        low = order < 0 ? middle + 1 : low;
-        high = order < 0 ? high : middle;
     }
     return false;
 }
@@ -121,8 +116,8 @@ modules_write(struct out *o)
             out_text(o, count == 0 ? unreadable : ", ???\n");
             return;
         }
-        if (pair[0] == 0 || pair[1] == 0 || modules_is_library(pair[0])
-            || !modules_is_extension(pair[1])) {
+        if (pair[0] == 0 || !modules_is_extension(pair[1])
+            || modules_is_library(pair[0])) {
             continue;
         }
         if (o->size - o->used < OUT_LINE_MAX) {
@@ -140,14 +135,8 @@ modules_write(struct out *o)
     }
 }
 
-static int
-modules_compare(const void *a, const void *b)
-{
-    return strcmp(a, b);
-}
-
-/* Note where sys.modules is, and the names of the standard library's modules,
-   which are all short. */
+/* Note where sys.modules is, and the names of the standard library's
+   modules. */
 static void
 modules_note(void)
 {
@@ -155,31 +144,28 @@ modules_note(void)
     PyObject *iterator = names == NULL ? NULL : PyObject_GetIter(names);
     PyObject *name;
     size_t count = 0;
-    const size_t max = sizeof modules_library / sizeof *modules_library;
-    char (*sorted)[MODULES_NAME_SIZE] = PyMem_RawMalloc(
-        sizeof modules_library);
-    while (sorted != NULL && iterator != NULL && count < max
+    char (*texts)[MODULES_NAME_SIZE] = PyMem_RawMalloc(sizeof modules_library);
+    while (texts != NULL && iterator != NULL && count < MODULES_NAMES_MAX
            && (name = PyIter_Next(iterator)) != NULL) {
         const char *text = PyUnicode_Check(name) ? PyUnicode_AsUTF8(name)
                                                  : NULL;
         if (text != NULL && strlen(text) < MODULES_NAME_SIZE) {
-            strcpy(sorted[count++], text);
+            strcpy(texts[count++], text);
         }
         Py_DECREF(name);
     }
     Py_XDECREF(iterator);
     PyErr_Clear();
-    if (sorted != NULL) {
-        qsort(sorted, count, sizeof *sorted, modules_compare);
-        pthread_mutex_lock(&state_lock);
-        memcpy(modules_library, sorted, count * sizeof *sorted);
+    pthread_mutex_lock(&state_lock);
+    if (texts != NULL) {
+        memcpy(modules_library, texts, count * sizeof *texts);
         modules_library_count = count;
-        if (PyThreadState_Get()->interp == PyInterpreterState_Main()) {
-            modules_dict = (uintptr_t)PyImport_GetModuleDict();
-        }
-        pthread_mutex_unlock(&state_lock);
     }
-    PyMem_RawFree(sorted);
+    if (PyThreadState_Get()->interp == PyInterpreterState_Main()) {
+        modules_dict = (uintptr_t)PyImport_GetModuleDict();
+    }
+    pthread_mutex_unlock(&state_lock);
+    PyMem_RawFree(texts);
 }
 
 #endif
