@@ -274,37 +274,37 @@ struct frame_memory {
     struct frame_line lines[FRAME_LINES];
 };
 
-/* Forget the lines if the buffer was sent since. */
-static void
-frame_memory_check(struct frame_memory *m, const struct out *o)
+/* Return the place where a frame's line is kept.  Its length is 0 if it is not
+   there; then all but its place in the buffer is filled in.  All lines are
+   forgotten when the buffer was sent. */
+static struct frame_line *
+frame_memory_find(struct frame_memory *m, const struct out *o,
+                  const struct frame *f, const struct code *c)
 {
     if (m->flushes != o->flushes) {
         memset(m->lines, 0, sizeof m->lines);
         m->name_length = 0;
         m->flushes = o->flushes;
     }
-}
-
-/* Return the place where a frame's line is kept.  *known tells whether it is
-   there; if not, all but its place in the buffer is filled in. */
-static struct frame_line *
-frame_memory_find(struct frame_memory *m, const struct frame *f,
-                  const struct code *c, bool *known)
-{
     struct frame_line *line =
         &m->lines[(f->instr / 2 + c->at / 64) % FRAME_LINES];
-    *known = line->length > 0 && line->code == c->at
-             && line->instr == f->instr && line->name == c->name
-             && line->filename == c->filename
-             && line->line_table == c->line_table
-             && line->traced_line == f->traced_line;
-    if (!*known) {
+    if (line->code != c->at || line->instr != f->instr
+        || line->name != c->name || line->filename != c->filename
+        || line->line_table != c->line_table
+        || line->traced_line != f->traced_line) {
         *line = (struct frame_line) {
             c->at, f->instr, c->name, c->filename, c->line_table,
             f->traced_line, 0, 0,
         };
     }
     return line;
+}
+
+static void
+frame_write_unknown(struct out *o, struct frame_memory *m)
+{
+    out_text(o, "???");
+    m->unknown = true;
 }
 
 /* Write a file name with its quotes, or ???. */
@@ -320,8 +320,7 @@ frame_write_filename(struct out *o, uintptr_t filename,
     out_char(o, '"');
     if (str_write(o, filename) < 0) {
         o->used = start;
-        out_text(o, "???");
-        m->unknown = true;
+        frame_write_unknown(o, m);
         return;
     }
     out_char(o, '"');
@@ -341,10 +340,8 @@ frame_write(struct out *o, const struct frame *f, const struct code *c,
         m->unknown = true;
         return;
     }
-    bool known;
-    frame_memory_check(m, o);
-    struct frame_line *kept = frame_memory_find(m, f, c, &known);
-    if (known) {
+    struct frame_line *kept = frame_memory_find(m, o, f, c);
+    if (kept->length > 0) {
         out_bytes(o, o->text + kept->at, kept->length);
         return;
     }
@@ -357,13 +354,11 @@ frame_write(struct out *o, const struct frame *f, const struct code *c,
         out_decimal(o, (uint64_t)line);
     }
     else {
-        out_text(o, "???");
-        m->unknown = true;
+        frame_write_unknown(o, m);
     }
     out_text(o, " in ");
     if (str_write(o, c->name) < 0) {
-        out_text(o, "???");
-        m->unknown = true;
+        frame_write_unknown(o, m);
     }
     out_char(o, '\n');
     kept->at = (uint32_t)start;

@@ -166,13 +166,9 @@ report_cause(struct report *r)
 static void
 report_origin_thread(struct out *o)
 {
-    char name[THREAD_NAME_SIZE];
     out_text(o, "thread ");
     out_decimal(o, (uint64_t)platform_thread_id());
-    thread_get_name(name);
-    if (name[0] != '\0') {
-        thread_write_name(o, name, true);
-    }
+    thread_write_own_name(o);
     out_text(o, " of ");
 }
 

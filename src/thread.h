@@ -254,12 +254,11 @@ struct thread_note {
 static pthread_key_t thread_note_key;
 static bool thread_note_key_made;
 
-/* Get the name of the calling thread, "" where it has none.  The whole name
-   was noted when the thread started.  Python tells it the kernel from 3.14 on,
-   and the kernel keeps 15 bytes.  Where the kernel has another name, that one
-   is newer. */
+/* Write the name of the calling thread, if it has one.  The whole name was
+   noted when the thread started; the kernel keeps 15 bytes, and Python tells
+   it from 3.14 on.  Where the kernel has another name, that one is newer. */
 static void
-thread_get_name(char name[THREAD_NAME_SIZE])
+thread_write_own_name(struct out *o)
 {
     const struct thread_note *note = thread_note_key_made
                                      ? pthread_getspecific(thread_note_key)
@@ -269,17 +268,16 @@ thread_get_name(char name[THREAD_NAME_SIZE])
     platform_thread_name(self, kernel);
     platform_thread_name(getpid(), program);
     bool is_default = kernel[0] == '\0' || strcmp(kernel, program) == 0;
-    const char *best = is_default ? "" : kernel;
     if (note != NULL && note->name[0] != '\0'
         && (is_default || strncmp(note->name, kernel, 15) == 0)) {
-        best = note->name;
+        thread_write_name(o, note->name, true);
     }
     else if (self == getpid() && PyGILState_GetThisThreadState() != NULL) {
-        best = "MainThread";
+        thread_write_name(o, "MainThread", true);
     }
-    size_t n = strlen(best);
-    memcpy(name, best, n < THREAD_NAME_SIZE ? n : THREAD_NAME_SIZE - 1);
-    name[n < THREAD_NAME_SIZE ? n : THREAD_NAME_SIZE - 1] = '\0';
+    else if (!is_default) {
+        thread_write_name(o, kernel, true);
+    }
 }
 
 /* Write a thread's header.  program is the name that threads have by default,

@@ -119,7 +119,7 @@ def test_object(value, words):
 
 
 @pytest.mark.parametrize("damage", [
-    "at[COUNT] = 2**63", "at[COUNT] = 2**42",
+    "at[COUNT] = 2**42", "at[COUNT] = 2**47",
     "at[TYPE] = 0", "at[TYPE] = 1", "at[TYPE] = forbidden",
     "at[TYPE] = address", "at[TYPE] = 2**63", "at[TYPE] = address + 8",
     "at[TYPE] += 1",
