@@ -15,6 +15,7 @@
 #include "mem.h"
 #include "native.h"
 #include "out.h"
+#include "str.h"
 
 /* What the map says about the values, read in one pass. */
 struct register_map {
