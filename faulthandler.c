@@ -129,11 +129,12 @@ static struct sigaction fatal_survivor_before;
 /* No process sends this one: the report's timer does, and what tells that the
    process has survived.  Its own action is put back afterwards. */
 #define FATAL_SIGNAL SIGRTMAX
-#define FATAL_TIMER_MS 6500
+
+#define FATAL_TIMER_MS 6500                 /* for all steps but the writing */
 #define FATAL_TIMER_AGAIN_MS 250
-#define FATAL_WAIT_NS INT64_C(12000000000)
+#define FATAL_WAIT_NS INT64_C(12000000000)  /* for another thread's report */
 #define FATAL_POLL_NS 5000000
-#define FATAL_READERS_NS INT64_C(2000000000)
+#define FATAL_READERS_NS INT64_C(2000000000)    /* for dumps, to disarm */
 
 /* ---- One report ---- */
 
@@ -157,11 +158,11 @@ struct fatal_timer {
     struct sigaction before;
 };
 
-/* Start it.  Where that fails the report has no such bound. */
+/* Start the timer.  It fires again and again, since it also breaks the flush
+   that follows.  Where it cannot be had the report has no such bound. */
 static void
 fatal_timer_start(struct fatal_timer *timer)
 {
-    /* Again and again: the timer also breaks the flush that follows. */
     sigset_t one;
     timer->running = false;
     timer->handled = chain_install(FATAL_SIGNAL, on_fatal_timer,
@@ -221,8 +222,9 @@ struct fatal_signal {
     void *context;
 };
 
-/* Report a signal, if we are armed and nobody has reported it.  Not in the
-   handler itself, which may have very little stack. */
+/* Report a signal, if we are armed and nobody has reported it.  Of what
+   Py_FatalError() has printed itself only the details are missing.  Not
+   inlined in the handler, which may have very little stack. */
 __attribute__((noinline)) static void
 fatal_report_once(void *argument)
 {
@@ -318,14 +320,19 @@ fatal_take_turn(void)
 
 /* ---- The handler ---- */
 
-/* The process has survived the signal that was to kill it: arm again. */
-static void
+/* The process has survived the signal that was to kill it: arm again.  Not
+   where somebody else sends this one while the process is dying. */
+CPU_HANDLER static void
 on_fatal_survivor(int signum, siginfo_t *info, void *context)
 {
+    int saved_errno = errno;
     (void)info, (void)context;
-    sigaction(signum, &fatal_survivor_before, NULL);
-    chain_revive();
-    atomic_store(&fatal_turn, 0);
+    if (fatal_is_our_turn()) {
+        sigaction(signum, &fatal_survivor_before, NULL);
+        chain_revive();
+        atomic_store(&fatal_turn, 0);
+    }
+    errno = saved_errno;
 }
 
 /* What kills the process was sent, and waits until our handler returns.  Send
@@ -348,37 +355,46 @@ fatal_send_survivor(const void *context)
     }
 }
 
-/* Hand a signal on, as the last act.  In a vfork() child the memory is the
-   parent's, which lives on and is armed. */
+/* Let the process die of a signal when our handler returns.  In a vfork()
+   child the memory is the parent's, which lives on and is armed. */
 static void
-fatal_hand_on(struct chain *chain, const struct fatal_signal *came,
-              struct chain_call *inside, bool turn)
+fatal_end(struct chain *chain, const struct fatal_signal *came, bool turn)
 {
-    siginfo_t *info = came->info;
-    struct sigaction older = chain_older(chain);
-    bool last = inside != NULL && inside->signum == info->si_signo;
     bool borrowed = getpid() != fatal_pid;
-    if (chain_is_handler(&older) && !last) {
-        if (turn) {
-            atomic_store(&fatal_turn, 0);
-        }
-        chain_pass(chain, &older, inside, true, info, came->context);
-        return;
-    }
-    if (last) {
-        inside->ended = true;
-    }
-    bool ignored = older.sa_handler == SIG_IGN && info->si_code <= 0 && !last;
-    bool sent = !ignored && chain_end(chain, info);
+    bool sent = chain_end(chain, came->info);
     if (borrowed) {
         atomic_store(&chain->dying, false);
     }
     if (turn) {
-        atomic_store(&fatal_turn, !ignored && !borrowed
-                     ? fatal_turn_of(platform_thread_id(), true) : 0);
+        atomic_store(&fatal_turn, borrowed ? 0 : fatal_turn_of(
+                         platform_thread_id(), true));
     }
-    if (sent && !borrowed && inside == NULL) {
+    if (turn && sent && !borrowed) {
         fatal_send_survivor(came->context);
+    }
+}
+
+/* Hand a signal on, as the last act.  An older handler that has called ours is
+   not called again: the chain ends here. */
+static void
+fatal_hand_on(struct chain *chain, const struct fatal_signal *came,
+              struct chain_call *inside, bool turn)
+{
+    struct sigaction older = chain_older(chain);
+    bool last = inside != NULL && inside->signum == came->info->si_signo;
+    bool handled = chain_is_handler(&older) && !last;
+    bool ignored = older.sa_handler == SIG_IGN && came->info->si_code <= 0;
+    if (last) {
+        inside->ended = true;
+    }
+    else if (turn && (handled || ignored)) {
+        atomic_store(&fatal_turn, 0);
+    }
+    if (handled) {
+        chain_pass(chain, &older, inside, true, came->info, came->context);
+    }
+    else if (last || !ignored) {
+        fatal_end(chain, came, turn);
     }
 }
 
