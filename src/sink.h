@@ -21,17 +21,10 @@ struct module_state {
     PyObject *user_files[NSIG];
 };
 
-/* Is this a file that is duplicated?  Not a pipe or socket: its reader
-   would not see the end when the program closes it.  Nor a device, but for
-   terminals and those like /dev/null. */
-static bool
-sink_is_duplicated(const struct platform_file *file)
-{
-    return out_is_plain(file) || out_is_terminal(file);
-}
-
 /* Make a sink of a descriptor.  One that is not open is accepted, as the
-   standard library's module does, and means nowhere. */
+   standard library's module does, and means nowhere.  Plain files, terminals
+   and devices like /dev/null are duplicated.  Pipes and sockets are not: their
+   reader would not see the end when the program closes them. */
 static void
 sink_from_descriptor(int fd, bool is_stderr, struct sink *sink)
 {
@@ -42,9 +35,10 @@ sink_from_descriptor(int fd, bool is_stderr, struct sink *sink)
         sink->kind = SINK_NOWHERE;
         return;
     }
-    sink->kind = is_stderr ? SINK_STDERR
-                 : sink_is_duplicated(&sink->file) ? SINK_COPY : SINK_NUMBER;
-    if (sink->kind == SINK_COPY) {
+    sink->kind = is_stderr ? SINK_STDERR : SINK_NUMBER;
+    if (!is_stderr && (out_is_plain(&sink->file)
+                       || out_is_terminal(&sink->file))) {
+        sink->kind = SINK_COPY;
         sink->copy = fcntl(fd, F_DUPFD_CLOEXEC, 3);
     }
 }

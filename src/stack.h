@@ -1,4 +1,10 @@
-/* stack: alternate stacks, one for each thread that Python starts. */
+/* stack: alternate stacks, one for each thread that Python starts.
+
+   A handler that runs because the stack is full needs another one.  Each
+   thread that Python starts after the import gets it, by a wrapper around
+   _thread's start functions; so does the thread that imports or enables.
+
+   The spare stacks are used in handlers.  The rest is not. */
 
 #ifndef FAULTHANDLER_STACK_H
 #define FAULTHANDLER_STACK_H
@@ -7,10 +13,6 @@
 #include "mem.h"
 #include "platform.h"
 #include "thread.h"
-
-/* A handler that runs because the stack is full needs another one.  Each
-   thread that Python starts after the import gets it, by a wrapper around
-   _thread's start functions; so does the thread that imports or enables. */
 
 /* What the handlers need of their stack, beyond what the kernel puts there:
    tools/callgraph bounds it at 12 KiB; the rest is for unwinding. */
@@ -21,6 +23,8 @@
    one must not come to rest here. */
 #define STACK_ABOVE (1024 * 1024)
 
+/* ---- Slabs ---- */
+
 /* Stacks come in slabs: a mapping each would cost two or three a thread, of
    the 65,530 that a process may have.
 
@@ -28,9 +32,9 @@
 
    Where the kernel can (6.13 and newer) the pages between the stacks are
    guards that cost no mapping; else a stack that overflows runs into its
-   neighbour's, most likely idle.  A slab is never
-   given back; the stacks of ended threads are for the next ones.  The first
-   slab is small: most programs have few threads. */
+   neighbour's, most likely idle.  A slab is never given back; the stacks of
+   ended threads are for the next ones.  The first slab is small: most programs
+   have few threads. */
 #define STACK_SLABS 1024
 #define STACK_FIRST 8
 #define STACK_PER_SLAB 64
@@ -49,14 +53,6 @@ static struct stack_slab stack_slabs[STACK_SLABS];
 
 static size_t stack_page, stack_room;
 static size_t stack_size;       /* the room without the thread's note */
-
-/* For a handler that finds itself on another owner's stack, too small for a
-   report.  Mapped at the start, touched only then. */
-struct stack_spare {
-    atomic_int thread;          /* who is on it, 0: nobody */
-    char *base;
-};
-static struct stack_spare stack_fatal_spare, stack_user_spare;
 
 static size_t
 stack_count(const struct stack_slab *slab)
@@ -177,6 +173,16 @@ stack_give(char *stack)
     }
 }
 
+/* ---- The stack of a thread ---- */
+
+/* For a handler that finds itself on another owner's stack, too small for a
+   report.  Mapped at the start, touched only then. */
+struct stack_spare {
+    atomic_int thread;          /* who is on it, 0: nobody */
+    char *base;
+};
+static struct stack_spare stack_fatal_spare, stack_user_spare;
+
 /* A thread ends: take its alternate stack away, if it is still ours. */
 static void
 stack_on_exit(void *note)
@@ -263,34 +269,7 @@ stack_after_fork(void)
     }
 }
 
-/* Note the name of a thread that the threading module starts: its function is
-   Thread._bootstrap, of the thread's object.  No code of a user runs. */
-static void
-stack_note_name(PyObject *function)
-{
-    struct thread_note *note = pthread_getspecific(thread_note_key);
-    if (note == NULL || !PyMethod_Check(function)
-        || !PyFunction_Check(PyMethod_GET_FUNCTION(function))) {
-        return;
-    }
-    PyFunctionObject *bootstrap =
-        (PyFunctionObject *)PyMethod_GET_FUNCTION(function);
-    if (PyUnicode_CompareWithASCIIString(bootstrap->func_name,
-                                         "_bootstrap") != 0) {
-        return;
-    }
-    PyObject *key = PyUnicode_FromString("_name");
-    PyObject *name = key == NULL ? NULL : PyObject_GenericGetAttr(
-        PyMethod_GET_SELF(function), key);
-    const char *text = name != NULL && PyUnicode_CheckExact(name)
-                       ? PyUnicode_AsUTF8(name) : NULL;
-    if (text != NULL) {
-        strncpy(note->name, text, sizeof note->name - 1);
-    }
-    PyErr_Clear();
-    Py_XDECREF(name);
-    Py_XDECREF(key);
-}
+/* ---- The spare stacks ---- */
 
 /* May run inside a handler.  Does it run on an alternate stack that has too
    little room left for a report? */
@@ -310,7 +289,7 @@ struct stack_call {
     stack_t stack;
 };
 
-/* Already there.  A nested fault is to come to this stack, too.  When the
+/* Runs on the spare stack.  A nested fault is to come to it, too.  When the
    handler returns the kernel puts the old one back. */
 static void
 stack_on_spare(void *argument)
@@ -339,6 +318,37 @@ stack_call_on_spare(struct stack_spare *spare, void (*function)(void *),
                               stack_on_spare, &call);
     atomic_store(&spare->thread, 0);
     return called;
+}
+
+/* ---- The start functions of _thread ---- */
+
+/* Note the name of a thread that the threading module starts: its function is
+   Thread._bootstrap, of the thread's object.  No code of a user runs. */
+static void
+stack_note_name(PyObject *function)
+{
+    struct thread_note *note = pthread_getspecific(thread_note_key);
+    if (note == NULL || !PyMethod_Check(function)
+        || !PyFunction_Check(PyMethod_GET_FUNCTION(function))) {
+        return;
+    }
+    PyFunctionObject *bootstrap =
+        (PyFunctionObject *)PyMethod_GET_FUNCTION(function);
+    if (PyUnicode_CompareWithASCIIString(bootstrap->func_name,
+                                         "_bootstrap") != 0) {
+        return;
+    }
+    PyObject *key = PyUnicode_FromString("_name");
+    PyObject *name = key == NULL ? NULL : PyObject_GenericGetAttr(
+        PyMethod_GET_SELF(function), key);
+    const char *text = name != NULL && PyUnicode_CheckExact(name)
+                       ? PyUnicode_AsUTF8(name) : NULL;
+    if (text != NULL) {
+        strncpy(note->name, text, sizeof note->name - 1);
+    }
+    PyErr_Clear();
+    Py_XDECREF(name);
+    Py_XDECREF(key);
 }
 
 /* The first function of a thread.  An exception ends the thread here, as it

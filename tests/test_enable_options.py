@@ -8,8 +8,8 @@ from signal import SIGSEGV
 import pytest
 
 from helpers import (
-    FOLDER, PYTHON, block, check, check_library, environment, library_report,
-    run, run_pytest, status_name, tidy, unnamed, write_file)
+    FOLDER, FREE_THREADED, PYTHON, block, check, check_library, environment,
+    library_report, run, run_pytest, status_name, tidy, unnamed, write_file)
 
 
 KILL = "import os; os.kill(os.getpid(), 11)"
@@ -214,7 +214,8 @@ def test_builtin():
         assert (status_name(child.status), child.out) == (
             "-SIGSEGV", "True False\n")
         assert child.err.startswith(
-            "Fatal Python error: Segmentation fault\n\nCurrent thread")
+            "Fatal Python error: Segmentation fault\n\n"
+            + ("<Cannot show" if FREE_THREADED else "Current thread"))
 
 
 def test_children():
