@@ -47,10 +47,10 @@ struct sink {
 /* How a descriptor is written to without blocking for good.  O_NONBLOCK is
    no choice: it belongs to the open file, which others share. */
 enum out_way {
-    OUT_PLAIN,                  /* files and /dev/null: never wait long */
+    OUT_PLAIN,                  /* never waits long: files, /dev/null, and */
+                                /* what we have opened anew: terminals */
     OUT_NOWAIT,                 /* pwritev2(RWF_NOWAIT): pipes, Linux 6.4 */
     OUT_SOCKET,                 /* send(MSG_DONTWAIT) */
-    OUT_REOPENED,               /* terminals, older pipes: our own open file */
     OUT_SMALL,                  /* after poll(), no more than a pipe takes */
 };
 
@@ -272,15 +272,27 @@ out_is_plain(const struct platform_file *file)
            || (S_ISCHR(file->mode) && file->driver == 1);   /* /dev/null */
 }
 
-/* Use another descriptor of the same file, which is to be closed. */
-static void
+/* Use another descriptor of the same file, which is to be closed.  Returns
+   false if there is none. */
+static bool
 out_replace(struct out_place *p, int fd)
 {
+    if (fd < 0) {
+        return false;
+    }
     if (p->mine) {
         close(p->fd);
     }
     p->fd = fd;
     p->mine = true;
+    return true;
+}
+
+/* Write to a file that was opened anew, without blocking, or with care. */
+static void
+out_use_reopened(struct out_place *p)
+{
+    p->way = out_replace(p, out_reopen(p->fd)) ? OUT_PLAIN : OUT_SMALL;
 }
 
 /* Choose the way.  A pipe or socket is duplicated for the time of the report:
@@ -289,17 +301,13 @@ static void
 out_choose_way(struct out_place *p)
 {
     p->way = S_ISSOCK(p->file.mode) ? OUT_SOCKET
-             : S_ISFIFO(p->file.mode) ? OUT_NOWAIT : OUT_PLAIN;
-    if (out_is_plain(&p->file)) {
-        return;
+             : S_ISFIFO(p->file.mode) ? OUT_NOWAIT
+             : out_is_plain(&p->file) ? OUT_PLAIN : OUT_SMALL;
+    if (p->way == OUT_SOCKET || p->way == OUT_NOWAIT) {
+        out_replace(p, fcntl(p->fd, F_DUPFD_CLOEXEC, 3));
     }
-    int fd = p->way != OUT_PLAIN ? fcntl(p->fd, F_DUPFD_CLOEXEC, 3)
-             : out_is_terminal(&p->file) ? out_reopen(p->fd) : -1;
-    if (p->way == OUT_PLAIN) {
-        p->way = fd >= 0 ? OUT_REOPENED : OUT_SMALL;
-    }
-    if (fd >= 0) {
-        out_replace(p, fd);
+    else if (out_is_terminal(&p->file)) {
+        out_use_reopened(p);
     }
 }
 
@@ -379,11 +387,7 @@ out_write_some(struct out_place *p, const char *text, size_t n)
             return put;
         }
         /* Too old a kernel, or a sandbox, which may say anything. */
-        int fd = out_reopen(p->fd);
-        p->way = fd < 0 ? OUT_SMALL : OUT_REOPENED;
-        if (fd >= 0) {
-            out_replace(p, fd);
-        }
+        out_use_reopened(p);
     }
     if (p->way == OUT_SOCKET) {
         return send(p->fd, text, n, MSG_DONTWAIT);

@@ -48,6 +48,7 @@ register_read_map(struct register_map *r, const void *context)
 /* ---- Python objects ----------------------------------------------------- */
 
 #define REGISTER_SIZE_MAX ((Py_ssize_t)1 << 20)
+#define REGISTER_WIDTH 6        /* "eflags", "pstate" */
 
 /* Is there a type at this address: is its own type one, too, and does it look
    as if it was made ready? */
@@ -221,15 +222,10 @@ register_write_meaning(struct out *o, const struct register_map *r, size_t i,
 static void
 register_begin(struct out *o, const char *name)
 {
-    size_t width = 0;
-    for (size_t i = 0; i < CPU_REGISTERS; i++) {
-        size_t n = strlen(cpu_register_name(i));
-        width = n > width ? n : width;
-    }
     out_room(o, OUT_LINE_MAX);
     out_text(o, "  ");
     out_text(o, name);
-    for (size_t n = strlen(name); n < width + 2; n++) {
+    for (size_t n = strlen(name); n < REGISTER_WIDTH + 2; n++) {
         out_char(o, ' ');
     }
 }

@@ -310,26 +310,20 @@ report_read_thread(const struct report *r, size_t i, struct thread *t)
            && t->interp == r->list->interps[i] ? 0 : -1;
 }
 
-/* One thread of the list.  It may have ended since the list was made, and its
-   memory be something else; or it has not begun.  Then it is left out.  One
-   that begins meanwhile had its creator's number: it is read again. */
+/* Write one thread of the list.  Returns false, with nothing written, for one
+   that has ended since the list was made, whose memory may be something else;
+   and for one that has not begun, or begins now: it had its creator's
+   number. */
 static bool
 report_thread(struct report *r, size_t i, bool first)
 {
-    struct thread t;
-    uintptr_t before;
-    int tries = 0;
+    struct thread t, again;
     bool is_current = r->has_current && r->list->threads[i] == r->current.at;
-    if (report_read_thread(r, i, &t) < 0) {
+    if (report_read_thread(r, i, &t) < 0
+        || (!is_current && thread_is_shadow(r->list, i, &t))
+        || report_read_thread(r, i, &again) < 0 || again.ident != t.ident) {
         return false;
     }
-    do {
-        before = t.ident;
-        if ((!is_current && thread_is_shadow(r->list, i, &t))
-            || report_read_thread(r, i, &t) < 0) {
-            return false;
-        }
-    } while (t.ident != before && tries++ < THREAD_RETRIES);
     out_room(&r->out, THREAD_BLOCK_ROOM);
     if (r->list->interps[i] != r->shown_interp) {
         int64_t id = -1;

@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import sys
 import tempfile
 
@@ -250,9 +249,8 @@ def test_only_with_details(enable):
 @pytest.mark.parametrize("option", ["", "--debug"])
 def test_every_line_of_many_crashes(option):
     """60 scripts release objects once too often: no line is wrong."""
-    for tool in ("nm", "objdump", compiler() or "cc"):
-        if not shutil.which(tool):
-            pytest.skip("needs " + tool)
+    if compiler() is None:
+        pytest.skip("needs a compiler")
     child = run(PYTHON, os.path.join(HERE, "tools", "check_registers.py"),
                 *option.split(), "60", limit=300)
     assert (child.status, child.err) == (0, ""), child

@@ -366,19 +366,6 @@ def test_read_only_descriptor(what):
         write(file, what)
 
 
-def test_packets():
-    """Each write is a packet; the report is larger than one may be."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 20000)
-    with ours:
-        with theirs:
-            process = begin(theirs, "crash", "big")
-        packets = list(iter(lambda: ours.recv(1 << 18), b""))
-    end(process, "crash")
-    assert len(packets) > 1
-    is_beginning(b"".join(packets), "crash", "big")
-
-
 # ---- Files that are not what they were -------------------------------------
 
 @pytest.mark.parametrize("how, meant", [
