@@ -364,17 +364,13 @@ fault_write_address(struct out *o, enum cpu_access access, uintptr_t address)
     out_text(o, fault_access_word(access));
     out_text(o, " address ");
     out_address(o, address);
-    if (address < FAULT_NULL_MAX) {
+    if (address + FAULT_NULL_MAX < 2 * FAULT_NULL_MAX) {
+        bool minus = address > FAULT_NULL_MAX;
         out_text(o, " (a NULL pointer");
-        if (address > 0) {
-            out_text(o, " plus ");
-            out_decimal(o, address);
+        if (address != 0) {
+            out_text(o, minus ? " minus " : " plus ");
+            out_decimal(o, minus ? 0 - address : address);
         }
-        out_char(o, ')');
-    }
-    else if (0 - address <= FAULT_NULL_MAX) {
-        out_text(o, " (a NULL pointer minus ");
-        out_decimal(o, 0 - address);
         out_char(o, ')');
     }
     else if (address > UINTPTR_MAX / 2 && cpu_is_canonical(address)) {
@@ -447,14 +443,13 @@ fault_write_memory(struct out *o, const siginfo_t *info, const void *context,
     if (segv && info->si_code <= 2 && fault_overflowed(&p)) {
         fault_write_overflow(o, &p);
     }
+    else if (segv && info->si_code > 2 && p.address == 0) {
+        out_text(o, "  ");              /* the kernel gave no address */
+        out_text(o, fault_code_words(info));
+    }
     else {
-        if (segv && info->si_code > 2 && p.address == 0) {
-            out_text(o, "  ");          /* the kernel gave no address */
-        }
-        else {
-            fault_write_address(o, p.access, p.address);
-            out_text(o, ": ");
-        }
+        fault_write_address(o, p.access, p.address);
+        out_text(o, ": ");
         fault_write_reason(o, info, &p);
     }
     fault_end(o, info);

@@ -219,26 +219,25 @@ out_open_file(const struct sink *sink, int folder)
     return fd;
 }
 
-/* Open a sink's folder and file.  Not as a standard descriptor that happens to
-   be closed: what others write there is not for the report, so the folder
-   holds these meanwhile.  Returns -1 with errno. */
+/* Open a sink's folder and file.  Descriptors of the folder hold the three
+   lowest numbers meanwhile: the file must not become a standard descriptor
+   that is closed, to which others write.  Returns -1 with errno. */
 static int
 out_open_both(const void *argument)
 {
     const struct sink *sink = argument;
-    int held[STDERR_FILENO + 2], n = 0;
+    int held[STDERR_FILENO + 1];
     int folder = out_open_folder(sink->folder);
     if (folder < 0) {
         return -1;
     }
-    do {
-        held[n] = fcntl(folder, F_DUPFD_CLOEXEC, STDIN_FILENO);
-    } while (held[n] >= 0 && held[n++] <= STDERR_FILENO
-             && n <= STDERR_FILENO + 1);
+    for (int i = 0; i <= STDERR_FILENO; i++) {
+        held[i] = fcntl(folder, F_DUPFD_CLOEXEC, STDIN_FILENO);
+    }
     int fd = out_open_file(sink, folder);
     int error = errno;
-    while (n > 0) {
-        close(held[--n]);
+    for (int i = 0; i <= STDERR_FILENO; i++) {
+        close(held[i]);
     }
     close(folder);
     errno = error;

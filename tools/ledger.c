@@ -18,9 +18,13 @@ static struct entry {
 } *table;
 static PyMemAllocatorEx below;
 
+/* Note a block that was given out, or with size 0 one that was freed. */
 static void
 note(void *block, size_t size)
 {
+    if (block == NULL) {
+        return;
+    }
     size_t i = ((uintptr_t)block >> 4) * UINT64_C(0x9e3779b97f4a7c15) >> 44;
     while (table[i].at != 0 && table[i].at != (uintptr_t)block) {
         i = (i + 1) % ENTRIES;
@@ -35,9 +39,7 @@ on_malloc(void *unused, size_t size)
 {
     void *block = below.malloc(below.ctx, size);
     (void)unused;
-    if (block != NULL) {
-        note(block, size + 1);
-    }
+    note(block, size + 1);
     return block;
 }
 
@@ -46,9 +48,7 @@ on_calloc(void *unused, size_t count, size_t size)
 {
     void *block = below.calloc(below.ctx, count, size);
     (void)unused;
-    if (block != NULL) {
-        note(block, count * size + 1);
-    }
+    note(block, count * size + 1);
     return block;
 }
 
@@ -58,9 +58,7 @@ on_realloc(void *unused, void *old, size_t size)
     void *block = below.realloc(below.ctx, old, size);
     (void)unused;
     if (block != NULL) {
-        if (old != NULL) {
-            note(old, 0);
-        }
+        note(old, 0);
         note(block, size + 1);
     }
     return block;
@@ -70,9 +68,7 @@ static void
 on_free(void *unused, void *block)
 {
     (void)unused;
-    if (block != NULL) {
-        note(block, 0);
-    }
+    note(block, 0);
     below.free(below.ctx, block);
 }
 
