@@ -169,9 +169,9 @@ def test_freed_object():
     found = held("address", """
         class Thing:            # of a size that few others have
             __slots__ = ["x%d" % i for i in range(45)]
-        things = [Thing() for i in range(9)]
+        things = [Thing() for i in range(60)]
         address = id(things[2])         # the last one to be given out again
-        for i in range(2, 7):
+        for i in range(2, 60, 2):
             ctypes.pythonapi.PyObject_GC_Del(ctypes.c_void_p(id(things[i])))
     """)
     assert found in [what + ", in a free block of the interpreter's memory"
