@@ -27,6 +27,7 @@ SAMPLE = r"""
 
 int sample_python_half(const char *text);
 struct decoder { const char *name; int (*decode)(int); };
+int sample_python_half(const char *text);
 
 static int code_old(int n) { return n + 1; }
 static const struct decoder code_decoders[] = { {"old", code_old} };
