@@ -5,7 +5,8 @@ import os
 from signal import SIGSEGV
 
 from helpers import (
-    FOLDER, check, crash, library_report, python, report, status_name)
+    FOLDER, check, check_library, crash, library_report, python, report,
+    status_name)
 
 
 def test_watchdogs_armed_at_once():
@@ -73,12 +74,14 @@ def test_reused_inode():
 
 def test_enable_after_default_action():
     """enable() said it was armed where SIG_DFL had replaced it."""
-    crash("""
+    child = python("""
         import faulthandler, signal
         signal.signal(signal.SIGSEGV, signal.SIG_DFL)
         faulthandler.enable(c_stack=False)
         faulthandler.sigsegv()
-    """, library_report('  File "<string>", line 4 in <module>\n'))
+    """)
+    check_library(child, SIGSEGV, library_report(
+        '  File "<string>", line 4 in <module>\n'))
 
 
 def test_fatal_error():
