@@ -356,6 +356,7 @@ struct platform_statx {
 };
 #define PLATFORM_STATX_INO 0x100
 #define PLATFORM_STATX_SIZE 0x200
+#define PLATFORM_STATX_BASIC 0x7ff
 #define PLATFORM_STATX_BIRTH 0x800
 #define PLATFORM_STATX_CACHED 0x4000    /* the flag AT_STATX_DONT_SYNC */
 
@@ -377,26 +378,40 @@ struct platform_file {
     unsigned driver, unit;      /* of a device: its major, minor number */
 };
 
+/* The same where statx() does not work: an older kernel, a sandbox. */
+static int
+platform_fstat(int fd, struct platform_statx *x)
+{
+    struct stat st;
+    if (fstat(fd, &st) < 0) {
+        return -1;
+    }
+    *x = (struct platform_statx) {
+        .device_major = major(st.st_dev), .device_minor = minor(st.st_dev),
+        .inode = st.st_ino, .mode = (uint16_t)st.st_mode, .user = st.st_uid,
+        .links = (uint32_t)st.st_nlink,
+        .driver = major(st.st_rdev), .unit = minor(st.st_rdev),
+    };
+    return 0;
+}
+
 /* Identify an open file.  Returns -1 with errno. */
 static int
 platform_identify(int fd, struct platform_file *file)
 {
     struct platform_statx x;
-    struct stat st;
-    if (fstat(fd, &st) < 0) {
+    if (platform_statx(fd, 0, PLATFORM_STATX_BASIC | PLATFORM_STATX_BIRTH,
+                       &x) < 0
+        && platform_fstat(fd, &x) < 0) {
         return -1;
     }
+    bool born = x.mask & PLATFORM_STATX_BIRTH;
     *file = (struct platform_file) {
-        .device = st.st_dev, .inode = st.st_ino, .mode = st.st_mode,
-        .owner = st.st_uid, .links = st.st_nlink,
-        .driver = major(st.st_rdev), .unit = minor(st.st_rdev),
+        .device = (uint64_t)x.device_major << 32 | x.device_minor,
+        .inode = x.inode, .mode = x.mode, .owner = x.user, .links = x.links,
+        .driver = x.driver, .unit = x.unit,
+        .born_s = born ? x.born.s : 0, .born_ns = born ? x.born.ns : 0,
     };
-    if (S_ISREG(st.st_mode)
-        && platform_statx(fd, 0, PLATFORM_STATX_BIRTH, &x) == 0
-        && x.mask & PLATFORM_STATX_BIRTH) {
-        file->born_s = x.born.s;
-        file->born_ns = x.born.ns;
-    }
     return 0;
 }
 
