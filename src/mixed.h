@@ -61,8 +61,7 @@ mixed_native(struct mixed *m, const struct unwind_frame *frame)
         return;
     }
     if (m->writes) {
-        native_see(m->seen, frame->pc);
-        symbol_write(m->o, frame);
+        symbol_write(m->o, frame, m->seen);
     }
     else {
         symbol_ask(frame);

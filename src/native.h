@@ -45,6 +45,7 @@ native_init(void)
 }
 
 struct native_object {
+    uintptr_t record;           /* the loader's */
     const char *path;           /* in the loader's memory */
     bool is_program;
     uintptr_t base, start;
@@ -104,8 +105,8 @@ native_holds(const struct link_map *map, uintptr_t pc, uintptr_t *start)
 {
     ElfW(Phdr) part;
     /* A program that is not to be moved has no address there. */
-    *start = map->l_addr != 0
-             ? map->l_addr : platform_program_headers() - sizeof(ElfW(Ehdr));
+    *start = map->l_addr != 0 ? map->l_addr
+             : getauxval(AT_PHDR) - sizeof(ElfW(Ehdr));
     for (size_t i = 0; native_segment(*start, i, &part); i++) {
         if (part.p_type == PT_LOAD
             && pc - map->l_addr - part.p_vaddr < part.p_memsz) {
@@ -127,7 +128,7 @@ native_find_record(uintptr_t pc, uintptr_t *start)
     /* Another thread may change the list: then a name is missing. */
     struct mem_chain chain = {0};
     struct link_map map;
-    record = platform_first_object();
+    record = platform_program();
     while (record != 0 && mem_chain_step(&chain, record) == 0
            && mem_read(&map, record, sizeof map) == 0) {
         if (native_holds(&map, pc, start)) {
@@ -152,13 +153,14 @@ native_find_object(uintptr_t pc, struct native_object *object)
     struct link_map map;
     char first = '\0';
     memset(object, 0, sizeof *object);
-    uintptr_t record = native_find_record(pc, &object->start);
-    if (mem_read(&map, record, sizeof map) < 0) {
+    object->record = native_find_record(pc, &object->start);
+    if (mem_read(&map, object->record, sizeof map) < 0) {
         return -1;
     }
     bool known = mem_read(&first, (uintptr_t)map.l_name, 1) == 0;
     /* Two objects may have no name: the program, and the vdso with musl. */
-    object->is_program = known && first == '\0' && platform_is_program(record);
+    object->is_program = known && first == '\0'
+                         && object->record == platform_program();
     object->path = object->is_program ? program_invocation_name
                    : !known ? ""
                    : first != '\0' ? map.l_name : "linux-vdso.so.1";
@@ -225,15 +227,15 @@ struct native_seen {
 
 /* Note the object of a frame, once. */
 static void
-native_see(struct native_seen *seen, uintptr_t pc)
+native_see(struct native_seen *seen, const struct native_object *object,
+           uintptr_t pc)
 {
-    uintptr_t record = native_record(pc);
     size_t i = 0;
-    while (record != 0 && i < seen->count && seen->records[i] != record) {
+    while (i < seen->count && seen->records[i] != object->record) {
         i++;
     }
-    if (record != 0 && i == seen->count && i < NATIVE_SEEN_MAX) {
-        seen->records[i] = record;
+    if (i == seen->count && i < NATIVE_SEEN_MAX) {
+        seen->records[i] = object->record;
         seen->pcs[i] = pc;
         seen->count++;
     }
@@ -245,13 +247,13 @@ native_write_frame(struct out *o, uintptr_t pc, struct native_seen *seen)
 {
     struct native_object object;
     out_room(o, OUT_LINE_MAX);
-    native_see(seen, pc);
     if (native_find_object(pc, &object) < 0) {
         out_text(o, "  Binary file '<unknown>' [0x");
     }
     else {
         uintptr_t start;
         uintptr_t name = native_find_symbol(&object, pc, &start);
+        native_see(seen, &object, pc);
         out_text(o, "  Binary file \"");
         native_write_name(o, (uintptr_t)object.path);
         out_char(o, '"');

@@ -222,17 +222,10 @@ platform_unwinds_without_lock(void)
 }
 
 /* The first record of the loader's list, the program's; 0 if not known. */
-static inline uintptr_t
-platform_all_objects(void)
+static uintptr_t
+platform_program(void)
 {
     return platform_loader.first;
-}
-
-/* The same, if the list must be searched; 0 where the loader does that. */
-static uintptr_t
-platform_first_object(void)
-{
-    return platform_loader.find != NULL ? 0 : platform_loader.first;
 }
 
 /* The code of an exported function, all 0 if it is not known. */
@@ -279,20 +272,6 @@ platform_find_code(const char *name)
     uintptr_t end = function == NULL ? 0 : platform_find_end(function);
     return end == 0 ? (struct platform_code) {0, 0}
                     : (struct platform_code) {(uintptr_t)function, end};
-}
-
-/* Is this the loader's record of the program? */
-static bool
-platform_is_program(uintptr_t record)
-{
-    return record == platform_loader.first;
-}
-
-/* Where the headers of the program's segments are. */
-static uintptr_t
-platform_program_headers(void)
-{
-    return (uintptr_t)getauxval(AT_PHDR);
 }
 
 /* What the signals of our timers carry.  Others may use the same signal. */

@@ -319,7 +319,7 @@ symbol_find_demangler(void)
     struct native_object object;
     struct link_map map;
     char name[12];
-    uintptr_t at = platform_all_objects();
+    uintptr_t at = platform_program();
     for (; at != 0 && mem_chain_step(&chain, at) == 0
          && mem_read(&map, at, sizeof map) == 0; at = (uintptr_t)map.l_next) {
         uintptr_t base = native_base_name((uintptr_t)map.l_name);
@@ -472,11 +472,15 @@ symbol_write_found(struct out *o, const struct unwind_frame *frame,
    with the same address.  Without a lookup, or if that found nothing, one
    line with the name that the dynamic symbols give. */
 static void
-symbol_write(struct out *o, const struct unwind_frame *frame)
+symbol_write(struct out *o, const struct unwind_frame *frame,
+             struct native_seen *seen)
 {
     struct native_object object;
     uintptr_t start, name = 0, pc = symbol_address(frame);
     bool known = native_find_object(pc, &object) == 0;
+    if (known) {
+        native_see(seen, &object, pc);
+    }
     if (symbol_write_found(o, frame, &object) > 0) {
         return;
     }
