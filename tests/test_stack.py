@@ -181,7 +181,9 @@ START_THREADS = """
     limit, count = int(sys.argv[1]), int(sys.argv[2])
     if limit:
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-        threading.stack_size(65536)
+        # A debug build takes no less than 100 KiB.
+        debug = hasattr(sys, "gettotalrefcount")
+        threading.stack_size(131072 if debug else 65536)
     os.close(2)         # threads say there that they have no memory
     lock = threading.Lock()
     lock.acquire()
