@@ -137,6 +137,21 @@ struct chain_call {
 };
 THREAD_LOCAL struct chain_call *chain_here;
 
+/* Is this call still on its stack?  A jump out of the older handler leaves it
+   behind: others use its memory, or the stack is gone.  Asks the kernel first,
+   which may refuse to answer in a sandbox. */
+UNSANITIZED static bool
+chain_call_stands(const struct chain_call *call)
+{
+    struct chain_call copy;
+    errno = 0;
+    if (platform_read_self(getpid(), &copy, call, sizeof copy) < 0
+        && errno != EPERM && errno != ENOSYS) {
+        return false;
+    }
+    return call->self == call;
+}
+
 /* Return the call of an older handler that a signal comes from, or NULL.
    Either the older handler calls ours, as the one before it: with the same
    context, and our frame lies below the call.  Or it was interrupted.  A
@@ -148,14 +163,14 @@ chain_inside(const void *context, const void *our_frame)
     struct chain_call *call = chain_here;
     uintptr_t at = (uintptr_t)call, base = (uintptr_t)alternate->ss_sp;
     uintptr_t sp = cpu_get_place(context).sp;
-    if (call == NULL) {
+    if (call == NULL || !chain_call_stands(call)) {
         return NULL;
     }
     bool same_stack = (sp - base < alternate->ss_size)
                       == (at - base < alternate->ss_size);
     bool inside = context == call->context ? (uintptr_t)our_frame < at
                                            : same_stack && sp < at;
-    return inside && call->self == call ? call : NULL;
+    return inside ? call : NULL;
 }
 
 /* Call an older handler as the kernel would have, with the mask that it asked

@@ -339,8 +339,13 @@ fault_stack_size(const struct fault_place *p)
         && limit.rlim_cur < high && p->address < high - limit.rlim_cur) {
         return (uintptr_t)limit.rlim_cur;
     }
-    /* A guard inside the mapping is one page. */
-    return high - (p->address < low ? low : (p->address / page + 1) * page);
+    /* From glibc 2.42 on the guard is a page of the mapping. */
+    char byte;
+    uintptr_t first = p->address < low ? low : p->address / page * page;
+    if (mem_read(&byte, first, 1) < 0) {
+        first += page;
+    }
+    return high - first;
 }
 
 static const char *

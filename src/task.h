@@ -159,16 +159,19 @@ task_write_context(struct out *o, const struct thread *t)
     int found = v == NULL ? 0 : -1;
     out_room(o, OUT_LINE_MAX);
     size_t start = o->used;
-    /* Again where the thread runs, and has changed its context meanwhile. */
+    /* Again where the thread runs, and has changed its context meanwhile: the
+       value that was read may have been freed, and be another's by then. */
     for (int tries = 0; found < 0 && tries <= THREAD_RETRIES; tries++) {
-        uintptr_t value = 0;
+        uintptr_t value = 0, after = 0;
         o->used = start;
         out_text(o, before);
         found = task_find_value(t, v, &value);
         if (found > 0 && value == (uintptr_t)Py_None) {
             found = 0;
         }
-        if (found > 0 && task_write_value(o, value) < 0) {
+        if (found > 0 && (task_write_value(o, value) < 0
+                          || task_find_value(t, v, &after) <= 0
+                          || after != value)) {
             o->used = start + sizeof before - 1;
             found = -1;
         }
