@@ -223,5 +223,6 @@ def test_one_write():
             theirs.close()
             sys.stderr.write(ours.recv(65536).decode())
             assert ours.recv(1) == b""
+            ours.close()
     """)
     assert (child.status, unnamed(child.err)) == (0, 2 * (REPORT % 3))

@@ -653,7 +653,7 @@ def plant(place, owner, mode):
     (65534, 0o755), (65534, 0o700), (0, 0o775), (0, 0o777), (0, 0o1777)])
 @pytest.mark.parametrize("change", [
     "os.link('victim', 'folder/report')",
-    "open('folder/report', 'w'); os.chmod('folder/report', 0o666); "
+    "open('folder/report', 'w').close(); os.chmod('folder/report', 0o666); "
     "os.chown('folder/report', 65534, 65534)"])
 def test_planted_in_a_folder_of_others(place, owner, mode, change):
     """Where others can put files, by any right, only one's own are used."""

@@ -13,8 +13,8 @@ import pytest
 
 from details import CONTEXT, NOWHERE, START, dies, expect
 from helpers import (
-    CHILDREN, FOLDER, FREE_THREADED, LIMIT, SANITIZED, X86_64, block, check,
-    compile_library, compiler, crash, environment, few_versions, limits,
+    CHILDREN, DEBUG, FOLDER, FREE_THREADED, LIMIT, SANITIZED, X86_64, block,
+    check, compile_library, compiler, crash, environment, few_versions, limits,
     python, report, run, status_name, with_held_poll)
 
 
@@ -219,8 +219,9 @@ def test_threads_cost_few_mappings():
     assert ours - plain < 150
 
 
-@pytest.mark.skipif(SANITIZED or FREE_THREADED,
-                    reason="the sanitizer, or the allocator, needs the memory")
+@pytest.mark.skipif(SANITIZED or FREE_THREADED or DEBUG,
+                    reason="the sanitizer, the allocator or the larger frames"
+                           " need the memory")
 def test_threads_under_a_limit_of_memory():
     """Nine tenths of the threads that start without the module, with small
     stacks and 400 MiB of addresses."""
@@ -462,7 +463,7 @@ def may_come_near_others(flags, function, where):
     """Does a frame reach over a thread's guard, unchecked?  Memory that was
     mapped later may lie in between: then it could be a coroutine's stack."""
     return (where != "main" and "large" in function
-            and "-fno-stack-clash-protection" in flags)
+            and "-fstack-clash-protection" not in flags)
 
 
 @pytest.mark.parametrize("flags", BUILDS)
