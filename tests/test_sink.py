@@ -9,7 +9,7 @@ import pytest
 
 from helpers import (
     FOLDER, FULL_PIPE, PYTHON, block, check, crash, few_versions, python,
-    report, run, status_name, with_held_poll)
+    run, status_name, with_held_poll)
 
 
 @pytest.mark.parametrize("change", [
