@@ -156,7 +156,7 @@ chain_call_stands(const struct chain_call *call)
    Either the older handler calls ours, as the one before it: with the same
    context, and our frame lies below the call.  Or it was interrupted.  A
    handler that left by a jump has left its call behind on the stack. */
-static struct chain_call *
+UNSANITIZED static struct chain_call *
 chain_inside(const void *context, const void *our_frame)
 {
     const stack_t *alternate = &((const ucontext_t *)context)->uc_stack;
