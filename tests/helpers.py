@@ -237,6 +237,12 @@ def frames(code, expected, header="", **options):
 SECONDS = float(os.environ.get("SLOW_SECONDS", 8))
 
 
+# A thread that just starts may hold the lock of the sanitizer's malloc(): its
+# child of fork() then waits for ever.
+forks_beside_a_thread = pytest.mark.skipif(
+    SANITIZED, reason="the sanitizer's malloc() may be locked at a fork()")
+
+
 # ---- The worst moments -----------------------------------------------------
 
 # These tests wait for long, and depend little on the version.

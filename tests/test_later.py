@@ -4,7 +4,8 @@ import pytest
 
 from helpers import (
     FULL_PIPE, LIMIT, PYTHON, WORKERS, as_builtin, block, compile_library,
-    few_versions, preload, prints, python, run, with_held_poll, write_file)
+    few_versions, forks_beside_a_thread, preload, prints, python, run,
+    with_held_poll, write_file)
 
 
 # Arm and wait in one line: a dump may come before the next one runs.
@@ -273,6 +274,7 @@ def test_busy_threads():
     assert (child.status, child.err, child.out) == (0, "", "True\n[]\n")
 
 
+@forks_beside_a_thread
 @pytest.mark.parametrize("action", [
     "pass", "faulthandler.cancel_dump_traceback_later()",
     "faulthandler.dump_traceback_later(60)",
@@ -295,6 +297,7 @@ def test_forked_child(action):
     assert child.seconds < LIMIT
 
 
+@forks_beside_a_thread
 def test_forked_child_has_no_file():
     """What the watchdog's file was duplicated to is not left open."""
     child = python("""
@@ -310,6 +313,7 @@ def test_forked_child_has_no_file():
     assert (child.status, child.out) == (0, "0\n")
 
 
+@forks_beside_a_thread
 def test_forked_child_dumps():
     """A watchdog armed in a forked child works there."""
     child = python("""
@@ -325,7 +329,8 @@ def test_forked_child_dumps():
     assert child.err.count("Timeout (0:00:00.100000)!") == 1
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+@pytest.mark.parametrize("method", [
+    pytest.param("fork", marks=forks_beside_a_thread), "spawn", "forkserver"])
 def test_multiprocessing(method):
     """Every start method lives with an armed watchdog."""
     write_file("workers.py", block("""

@@ -11,7 +11,8 @@ import pytest
 
 from helpers import (
     FOLDER, LIMIT, PYTHON, SLOWER, as_builtin, block, check, check_library,
-    library_report, python, report, run, run_pytest, strip, tidy, write_file)
+    forks_beside_a_thread, library_report, python, report, run, run_pytest,
+    strip, tidy, write_file)
 
 
 def test_wrappers():
@@ -321,7 +322,8 @@ WORKERS = """
 
 @pytest.mark.parametrize("function, printed", [
     ("run", "-11\n"), ("submit", "broken\n")])
-@pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
+@pytest.mark.parametrize("method", [
+    pytest.param("fork", marks=forks_beside_a_thread), "forkserver", "spawn"])
 def test_processes_that_crash(function, printed, method):
     """A child of multiprocessing or a process pool is reported once."""
     write_file("crashers.py", block(WORKERS))
@@ -334,6 +336,7 @@ def test_processes_that_crash(function, printed, method):
     assert child.seconds < LIMIT
 
 
+@forks_beside_a_thread
 def test_subprocesses_that_crash():
     """A child of subprocess is reported once, however it starts."""
     child = python("""
