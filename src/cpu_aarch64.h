@@ -12,8 +12,8 @@
 
 /* The kernel does not tell the exception: the signal and its code say all. */
 enum {
-    CPU_TRAP_DIVISION = -2, CPU_TRAP_OPCODE = -3, CPU_TRAP_STACK = -4,
-    CPU_TRAP_PROTECTION = -5, CPU_TRAP_PAGE = -6, CPU_TRAP_ALIGNMENT = -7
+    CPU_TRAP_OPCODE = -2, CPU_TRAP_STACK = -3, CPU_TRAP_PROTECTION = -4,
+    CPU_TRAP_ALIGNMENT = -5
 };
 
 /* The registers, as gdb's "info registers" lists them. */
@@ -138,12 +138,27 @@ cpu_undefined_name(const uint8_t *code, size_t n)
     return n >= 4 && code[2] == 0 && code[3] == 0 ? "udf" : NULL;
 }
 
-/* No instruction is decoded here: the kernel gives the address. */
+/* Find the base and the index register of the operand in memory: their places
+   in cpu_registers, -1 for none.  All loads and stores have them in the same
+   bits, but for those of SVE and SME, of which none is named.  Instructions
+   that copy memory have two operands: none is named.  Checked against objdump.
+   */
 static void
 cpu_operand_registers(const uint8_t *code, size_t n, int *base, int *index)
 {
-    (void)code, (void)n;
+    uint32_t word = 0;
     *base = *index = -1;
+    memcpy(&word, code, n < sizeof word ? 0 : sizeof word);
+    const bool is_access = (word & 0x0a000000) == 0x08000000;
+    const bool by_pc = (word & 0x3b000000) == 0x18000000;
+    const bool copies = (word & 0x3b200c00) == 0x19000400;
+    if (!is_access || by_pc || copies) {
+        return;
+    }
+    const bool has_index = (word & 0x3b200c00) == 0x38200800;
+    const int number = word >> 16 & 31;
+    *base = word >> 5 & 31;                     /* 31 is sp */
+    *index = has_index && number != 31 ? number : -1;   /* 31 is zero */
 }
 
 /* Execute the undefined instruction.  Not __builtin_trap(): that is a

@@ -17,8 +17,8 @@
 #define CPU_GENERAL ((size_t)1)
 
 enum {
-    CPU_TRAP_DIVISION = -2, CPU_TRAP_OPCODE = -3, CPU_TRAP_STACK = -4,
-    CPU_TRAP_PROTECTION = -5, CPU_TRAP_PAGE = -6, CPU_TRAP_ALIGNMENT = -7
+    CPU_TRAP_OPCODE = -2, CPU_TRAP_STACK = -3, CPU_TRAP_PROTECTION = -4,
+    CPU_TRAP_ALIGNMENT = -5
 };
 
 /* Macros that use their arguments. */

@@ -14,8 +14,8 @@
 
 /* The processor's exceptions, by its own numbers. */
 enum {
-    CPU_TRAP_DIVISION = 0, CPU_TRAP_OPCODE = 6, CPU_TRAP_STACK = 12,
-    CPU_TRAP_PROTECTION = 13, CPU_TRAP_PAGE = 14, CPU_TRAP_ALIGNMENT = 17
+    CPU_TRAP_OPCODE = 6, CPU_TRAP_STACK = 12, CPU_TRAP_PROTECTION = 13,
+    CPU_TRAP_PAGE = 14, CPU_TRAP_ALIGNMENT = 17
 };
 
 /* The registers, as gdb's "info registers" lists them. */

@@ -242,14 +242,14 @@ fault_find_pattern(uintptr_t value, int *offset)
 }
 
 /* Write a line that says which pattern register i holds, if it is one of
-   CPython's.  Returns whether it is. */
-static bool
+   CPython's. */
+static void
 fault_write_pattern(struct out *o, size_t i, uintptr_t value)
 {
     int offset;
     const struct fault_pattern *p = fault_find_pattern(value, &offset);
     if (p == NULL || p->likely == NULL) {
-        return false;
+        return;
     }
     out_text(o, "  register ");
     out_text(o, cpu_register_name(i));
@@ -261,7 +261,6 @@ fault_write_pattern(struct out *o, size_t i, uintptr_t value)
     out_text(o, ": likely ");
     out_text(o, p->likely);
     out_char(o, '\n');
-    return true;
 }
 
 /* ---- A fault whose address is known ------------------------------------- */
@@ -505,7 +504,7 @@ fault_find_operand(const siginfo_t *info, const void *context)
     struct cpu_fault f;
     uint8_t code[CPU_CODE_BYTES];
     cpu_get_fault(context, &f);
-    bool is_page = f.trap == CPU_TRAP_PAGE && f.access != CPU_EXECUTE
+    bool is_page = (f.access == CPU_READ || f.access == CPU_WRITE)
                    && info->si_code > 0 && info->si_code != SI_KERNEL
                    && info->si_addr == (void *)f.address;
     /* Instructions that also push may have failed there. */
@@ -550,13 +549,29 @@ fault_write_refused(struct out *o, const siginfo_t *info, const void *context,
             out_address(o, value);
             out_text(o, ": a non-canonical address, no memory can be there");
             fault_end(o, info);
-            fault_write_pattern(o, number, value);
             return;
         }
     }
     out_text(o, "  ");
     out_text(o, fault_exception_words(f));
     fault_end(o, info);
+}
+
+/* Write a line for each register that the address came from and that holds one
+   of CPython's patterns. */
+static void
+fault_write_patterns(struct out *o, const siginfo_t *info,
+                     const void *context, const struct cpu_fault *f)
+{
+    struct fault_operand x = fault_find_operand(info, context);
+    const int pc = f->access == CPU_EXECUTE ? (int)CPU_GENERAL - 1 : -1;
+    const int candidates[] = {x.base, x.index, pc};
+    for (size_t i = 0; i < 3; i++) {
+        if (candidates[i] >= 0) {
+            size_t number = (size_t)candidates[i];
+            fault_write_pattern(o, number, cpu_register(context, number));
+        }
+    }
 }
 
 /* Write the cause of an illegal instruction. */
@@ -641,10 +656,12 @@ fault_write_cause(struct out *o, const siginfo_t *info, const void *context)
     }
     else if (fault_is_refused(info, &f)) {
         fault_write_refused(o, info, context, &f);
+        fault_write_patterns(o, info, context, &f);
     }
     else if (!from_kernel && (info->si_signo == SIGSEGV
                               || info->si_signo == SIGBUS)) {
         fault_write_memory(o, info, context, &f);
+        fault_write_patterns(o, info, context, &f);
     }
     else if (!from_kernel && info->si_signo == SIGILL) {
         fault_write_illegal(o, info, &f);

@@ -9,7 +9,7 @@ import sysconfig
 
 import pytest
 
-from helpers import HERE, SANITIZED, environment, run
+from helpers import HERE, PATIENCE, SANITIZED, environment, run
 
 TOOL = os.path.join(HERE, "tools", "callgraph")
 INCLUDE = sysconfig.get_path("include")
@@ -168,6 +168,6 @@ def test_call_graph(callgraph, built):
                             "c", os.devnull).status:
         pytest.skip("gcc has no backtrace.h")
     child = run("python3", "-B", TOOL, os.path.join(HERE, "faulthandler.c"),
-                INCLUDE, limit=300,
+                INCLUDE, limit=10 * PATIENCE,
                 env=environment(CALLGRAPH_LIBBACKTRACE=built))
     assert child.status == 0, child

@@ -181,7 +181,6 @@ def test_exceptions_in_a_chain():
     """)
 
 
-@pytest.mark.skipif(not X86_64, reason="needs machine code of x86-64")
 def test_exception_on_its_way():
     """One that C code has raised, and has not returned with yet."""
     child = python(block(START) + block("""
@@ -190,12 +189,13 @@ def test_exception_on_its_way():
         function = ctypes.cast(ctypes.pythonapi.PyErr_SetString,
                                ctypes.c_void_p).value
         # PyErr_SetString(ValueError, message), then read NULL.
-        code = "5348bf%s48be%s48b8%sffd031c08a00"
-        machine.run(code % tuple(
-            number.to_bytes(8, "little").hex() for number in (
-                id(ValueError), ctypes.addressof(message), function)),
+        names, code = %r
+        machine.run(code %% tuple(
+            machine.load(*pair) for pair in zip(names, (
+                id(ValueError), ctypes.addressof(message), function))),
             ctypes.PYFUNCTYPE)()
-    """))
+    """ % ((("rdi", "rsi", "rbx"), "53%s%s%sffd331c08a00") if X86_64 else
+           (("x0", "x1", "x9"), "%s%s%s20013fd6000080d200004039"),)))
     assert "\n  raising ValueError: half way\n" in child.err
 
 

@@ -131,7 +131,7 @@ def outline(report):
             (r"thread \d+ (\S+) of process", r"thread … \1 of process"),
             (r"process \d+, CPython [\d.]+\S*,", "process …, CPython …,"),
             (r"\d+-\d\d-\d\dT[\d:]{8}Z, up [\d.]+ s", "TIME, up … s"),
-            (r'"/.*/python3\.\d+/(\S+\.py)", line \d+', r'"\1", line …'),
+            (r'"/.*/python3\.\d+t?/(\S+\.py)", line \d+', r'"\1", line …'),
             (r'".*examples/report\.py"', '"examples/report.py"'),
             (r"(?m)^((?:Current t|T)hread 0x… )\[.*\] ", r"\1"),
             (r"(?m)(^  C File .*\n)+", "  C File …\n"),

@@ -3,7 +3,7 @@
 import re
 import sys
 
-from helpers import agrees, block, prints, python
+from helpers import PATIENCE, agrees, block, prints, python
 
 
 def test_literal():
@@ -258,7 +258,7 @@ def test_standard_library():
         sys.setprofile(None)
         file.close()
         print("done")
-    """, limit=120)
+    """, limit=4 * PATIENCE)
     assert child.out == "done\n"
 
 

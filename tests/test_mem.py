@@ -8,7 +8,7 @@ from signal import SIGSEGV
 import pytest
 
 from helpers import (
-    LIMIT, X86_64, block, check, compile_library, crash, few_versions,
+    LIMIT, block, check, compile_library, crash, few_versions,
     preload, python, report, status_name)
 
 
@@ -246,13 +246,12 @@ def test_dump_while_disarmed():
 
 
 @few_versions
-@pytest.mark.skipif(not X86_64, reason="knows the system calls of x86-64")
 def test_dump_in_a_sandbox():
     """Where the kernel refuses to read for us, a pipe does."""
     child = python("""
         import damage, faulthandler, refuse, sys
         faulthandler.disable()
-        refuse.refuse(310)      # process_vm_readv
+        refuse.refuse("process_vm_readv")
         def f():
             damage.damage(sys._getframe(), "name", damage.forbidden)
             faulthandler.dump_traceback(all_threads=False)

@@ -476,7 +476,6 @@ def test_damaged_link():
     """)
 
 
-@pytest.mark.skipif(not X86_64, reason="smashes a stack of x86-64")
 def test_smashed_stack():
     """Behind an overwritten return address there are only Python frames."""
     child, lines = mixed("""
@@ -497,7 +496,7 @@ def test_smashed_stack():
     """)
 
 
-@pytest.mark.skipif(not X86_64, reason="a stack pointer of x86-64")
+@pytest.mark.skipif(not X86_64, reason="only x86-64 can use such a one")
 def test_odd_stack_pointer():
     """A stack pointer that is not aligned does not look like a gap."""
     shows("library.mixed_odd()", """

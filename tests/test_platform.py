@@ -8,8 +8,8 @@ from signal import SIGSEGV
 import pytest
 
 from helpers import (
-    DEBUG, LIMIT, SANITIZED, block, check, compile_library, preload, python,
-    report, run, status_name)
+    DEBUG, LIMIT, PATIENCE, SANITIZED, block, check, compile_library, preload,
+    python, report, run, status_name)
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +33,8 @@ def test_no_memory_left():
                     size //= 2
             strlen(None)
         with open("/proc/self/statm") as file:
-            size = int(file.read().split()[0]) * 4096 + (64 << 20)
+            size = int(file.read().split()[0]) * resource.getpagesize()
+        size += 64 << 20
         resource.setrlimit(resource.RLIMIT_AS, (size, size))
         eat([], 1 << 22)
     """)
@@ -41,7 +42,7 @@ def test_no_memory_left():
     child.err = child.err.replace("line 6 in eat", "line 9 in eat")
     check(child, SIGSEGV, report(
         '  File "<string>", line 9 in eat\n'
-        '  File "<string>", line 13 in <module>\n'))
+        '  File "<string>", line 14 in <module>\n'), PATIENCE)
 
 
 @pytest.mark.skipif(SANITIZED, reason="the sanitizer has its own malloc()")
@@ -92,9 +93,9 @@ def test_lock_of_the_loader():
 def test_collector():
     """The collector meets a damaged object."""
     child = python("""
-        import ctypes, faulthandler, gc
+        import ctypes, damage, faulthandler, gc
         kept = [[object()] for n in range(10)]
-        items = ctypes.c_void_p.from_address(id(kept[3]) + 24).value
+        items = damage.words(id(kept[3]))[damage.HEAD + 1]
         def f():
             ctypes.c_void_p.from_address(items).value = 0x10
             gc.collect()

@@ -12,19 +12,24 @@ from helpers import (
     FREE_THREADED, HERE, PYTHON, X86_64, block, compiler, python, run,
     status_name)
 
-pytestmark = pytest.mark.skipif(not X86_64,
-                                reason="needs machine code of x86-64")
+pytestmark = pytest.mark.skipif(
+    not X86_64 and os.uname().machine != "aarch64",
+    reason="has no machine code of this processor")
+
+# Zero in the first register; the address 16 from there is read; those between.
+ZERO, READ, NAMES = (
+    ("31c0", "8a4010c3",
+     "rbx rcx rdx rsi rdi rbp r8 r9 r10 r11 r12 r13 r14 r15") if X86_64 else
+    ("000080d2", "001040b9", " ".join("x%d" % n for n in range(1, 31))))
+NAMES = NAMES.split()
+SP, FLAGS = ("rsp", "eflags") if X86_64 else ("sp", "pstate")
 
 # Gives registers the values in `give`, and reads NULL.
 CRASH = """
     import machine
-    LOAD = dict(rbx="48bb", rcx="48b9", rdx="48ba", rsi="48be", rdi="48bf",
-                rbp="48bd", r8="49b8", r9="49b9", r10="49ba", r11="49bb",
-                r12="49bc", r13="49bd", r14="49be", r15="49bf")
-    machine.run("31c0" + "".join(
-        LOAD[name] + (give.get(name, 0) % 2**64).to_bytes(8, "little").hex()
-        for name in LOAD) + "8a4010c3")()
-"""
+    machine.run(%r + "".join(machine.load(name, give.get(name, 0))
+                             for name in %r) + %r)()
+""" % (ZERO, NAMES, READ)
 
 
 def crash(code):
@@ -37,11 +42,13 @@ def crash(code):
 
 
 def held(value, before=""):
-    """Give rbx a value: what the report says of it."""
-    err = crash(block(before) + "\ngive['rbx'] = %s\n" % value)
-    return split_registers(err)[1]["rbx"]
+    """Give a register a value: what the report says of it."""
+    name = NAMES[0]
+    err = crash(block(before) + "\ngive[%r] = %s\n" % (name, value))
+    return split_registers(err)[1][name]
 
 
+@pytest.mark.skipif(not X86_64, reason="the registers of x86-64")
 def test_literal():
     """A register a line, with what it holds; the flags; the instruction."""
     err = crash("""
@@ -82,6 +89,48 @@ def test_literal():
           eflags  0x…  trap 14, error 4
           code    8a 40 10 c3 00 00 00 00 00 00 00 00 00 00 00
     """)
+
+
+@pytest.mark.skipif(X86_64, reason="the registers of aarch64")
+def test_literal_of_aarch64():
+    """The same there: the processor gives the exception no number."""
+    err = crash("""
+        kept = [[] for i in range(3)]
+        give.update(
+            x1=24, x2=-1, x3=id(kept), x4=0xdddddddddddddddd,
+            x5=0xcdcdcdcdcdcdcdd5, x6=0xfdfdfdfdfdfdfdf9,
+            x7=0x5a5a5a5a5a5a5a5a, x8=0x0080000000000000, x9=0x700000000000,
+            x10=page(3), x11=page(0), x12=ctypes.cast(
+                ctypes.pythonapi.PyErr_SetString, ctypes.c_void_p).value + 4)
+    """)
+    err = err[err.index("\nReg") + 1:]
+    err = re.sub(r"0x[0-9a-f]{16}  \S+\+0x[0-9a-f]+ \(",
+                 "0x…  LIBRARY+0x… (", err)
+    err = re.sub(r"0x0000[af][0-9a-f]{11}|0x0000[0-9a-f]{12}(?=  list)", "0x…",
+                 err)
+    err = re.sub(r"(pstate +)0x[0-9a-f]{16}", r"\1 0x…", err)
+    assert err == block("""
+        Registers:
+          x0      0x0000000000000000  <- the address
+          x1      0x0000000000000018  24
+          x2      0xffffffffffffffff  -1
+          x3      0x…  list object, reference count 1
+          x4      0xdddddddddddddddd  freed memory (CPython's debug allocator)
+          x5      0xcdcdcdcdcdcdcdd5  memory that was not written yet (CPython's debug allocator) plus 8
+          x6      0xfdfdfdfdfdfdfdf9  the ends of a block (CPython's debug allocator) minus 4
+          x7      0x5a5a5a5a5a5a5a5a  a fill pattern
+          x8      0x0080000000000000  not canonical
+          x9      0x0000700000000000  nothing mapped
+          x10     0x…  readable and writable memory
+          x11     0x…  inaccessible memory
+          x12     0x…  LIBRARY+0x… (PyErr_SetString+0x4)
+    """) + "".join("  x%-5d  %#018x\n" % (n, 0) for n in range(13, 31)) + (
+        block("""
+          sp      0x…  this thread's stack
+          pc      0x…  readable and executable memory of /dev/zero (deleted)
+          pstate  0x…
+          code    00 10 40 b9
+        """))
 
 
 @pytest.mark.parametrize("value, words", [
@@ -187,11 +236,11 @@ def test_without_proc():
         err = crash("""
             import machine
             x = [1]
-            give.update(rbx=id(x), rcx=page(3), rdx=24)
+            give.update(zip(%r, (id(x), page(3), 24)))
             os.chroot(%r)
-        """ % folder)
+        """ % (NAMES, folder))
     _, holds = split_registers(err)
-    assert [holds[name] for name in ("rbx", "rcx", "rdx", "rsp")] == [
+    assert [holds[name] for name in [*NAMES[:3], SP]] == [
         "list object, reference count 1", "???", "24", "???"]
 
 
@@ -201,22 +250,34 @@ def test_many_mappings():
         with open("/proc/sys/vm/max_map_count") as file:
             most = int(file.read())
         for number in range(min(60000, most - 1000)):
-            page(1 + number % 2 * 2)
-        give.update(rcx=page(0), r15=0x700000000000)
-    """)
+            page(1 + number %% 2 * 2)
+        give.update(zip(%r, (page(0), 0x700000000000)))
+    """ % NAMES)
     _, holds = split_registers(err)
-    assert (holds["rcx"], holds["rsp"], holds["r15"]) == (
+    assert (holds[NAMES[0]], holds[SP], holds[NAMES[1]]) == (
         "inaccessible memory", "this thread's stack", "nothing mapped")
 
 
-@pytest.mark.parametrize("digits, code, marked", [
+ADDRESSES = [
     ("31c0ffd0", "???", ""),                            # no code at 0
     ("31e450", "50 00", ""),                            # it pushes
     ("31c931d28b0411", "8b 04 11 00", "rcx rdx"),
     ("31dbff5310", "ff 53 10 00", "rbx"),
     ("48a10000000000700000", "48 a1 00 00", ""),        # no register
     ("0f0b", "0f 0b 00", ""),
-])
+] if X86_64 else [
+    ("000080d200003fd6", "???", ""),                    # no code at 0
+    ("000080d21f000091e00f1ff8", "e0 0f 1f f8", "sp"),  # str x0, [sp, -16]!
+    ("010080d2220180d2206862f8", "20 68 62 f8", "x1 x2"),   # ldr x0, [x1, x2]
+    ("020080d2400441a9", "40 04 41 a9", "x2"),          # ldp x0, x1, [x2, 16]
+    ("010080d22070c24c", "20 70 c2 4c", "x1"),  # ld1 {v0.16b}, [x1], x2
+    ("010080d2207c5fc8", "20 7c 5f c8", "x1"),  # ldxr x0, [x1]
+    ("010080d2e0e3982520a040a5", "20 a0 40 a5", ""),    # a load of SVE
+    ("00000000", "00 00 00 00", ""),
+]
+
+
+@pytest.mark.parametrize("digits, code, marked", ADDRESSES)
 def test_address(digits, code, marked):
     """The registers that the address was made of are marked."""
     child = python(block(START) + "import machine\n"
@@ -231,7 +292,7 @@ def test_signal_that_was_sent():
     """What the processor said of an older fault is not told."""
     child = python(block(START) + "os.kill(os.getpid(), 11)\n")
     _, holds = split_registers(child.err)
-    assert holds["eflags"] == ""
+    assert holds[FLAGS] == ""
     assert "<-" not in child.err
 
 

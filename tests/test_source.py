@@ -10,8 +10,8 @@ import sysconfig
 import pytest
 
 from helpers import (
-    C_FILE, FOLDER, HERE, PYTHON, SIGNALS, c_sources, compiler, environment,
-    run, what_is_missing)
+    C_FILE, FOLDER, HERE, PATIENCE, PYTHON, SIGNALS, c_sources, compiler,
+    environment, run, what_is_missing)
 
 
 pytestmark = pytest.mark.skipif(
@@ -93,7 +93,7 @@ def test_warnings(name, libbacktrace):
     child = run(path, "-std=gnu11", "-O2", "-Wall", "-Wextra", "-Wconversion",
                 "-Wshadow", "-Werror", "-isystem",
                 sysconfig.get_path("include"), *flags, "-c", C_FILE, "-o",
-                os.devnull, env=environment(LD_PRELOAD=""), limit=120)
+                os.devnull, env=environment(LD_PRELOAD=""), limit=4 * PATIENCE)
     assert (child.status, child.err) == (0, "")
 
 
@@ -177,7 +177,7 @@ def test_musl():
         pytest.skip("needs musl-gcc and clang")
     if sys.version_info < (3, 9):
         pytest.skip("this Python.h includes crypt.h")
-    child = run(os.path.join(HERE, "tools", "musl"), PYTHON, limit=120)
+    child = run(os.path.join(HERE, "tools", "musl"), PYTHON, limit=4 * PATIENCE)
     assert (child.status, child.out, child.err) == (0, "musl: ok\n", "")
 
 

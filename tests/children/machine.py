@@ -1,4 +1,5 @@
-"""code() is the address of machine code, run() a function of it.
+"""code() is the address of machine code, run() a function of it; load() is
+code that gives a register a value.
 
 Tests give the code of x86-64.  On aarch64 it stands for what does the same.
 """
@@ -25,6 +26,10 @@ AARCH64 = {
         "80bb9bd2a0bbbbf2a0bbdbf2a0bbfbf200003fd6",
 }
 
+LOAD = dict(rbx="48bb", rcx="48b9", rdx="48ba", rsi="48be", rdi="48bf",
+            rbp="48bd", r8="49b8", r9="49b9", r10="49ba", r11="49bb",
+            r12="49bc", r13="49bd", r14="49be", r15="49bf")
+
 pages = []
 
 
@@ -39,6 +44,19 @@ def code(digits):
     # had fetched from there.
     assert ctypes.CDLL(None).mprotect(ctypes.c_void_p(address), 4096, 5) == 0
     return address
+
+
+def load(name, value):
+    value %= 2 ** 64
+    if name in LOAD:
+        return LOAD[name] + value.to_bytes(8, "little").hex()
+    number = int(name[1:])
+    # movz, movk: 16 bits each.
+    return "".join(
+        (first | (value >> shift & 0xffff) << 5 | number)
+        .to_bytes(4, "little").hex()
+        for first, shift in ((0xd2800000, 0), (0xf2a00000, 16),
+                             (0xf2c00000, 32), (0xf2e00000, 48)))
 
 
 def run(digits, kind=ctypes.CFUNCTYPE):

@@ -30,6 +30,9 @@ void mixed_smash(void)
 {
     unsigned long volatile *frame = __builtin_frame_address(0);
     frame[0] = frame[1] = 0x4141414141414141;
+#ifndef __x86_64__              /* where returning is the crash */
+    *(volatile int *)16 = 0;
+#endif
 }
 
 void mixed_odd(void)

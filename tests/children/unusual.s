@@ -1,12 +1,12 @@
 # A library whose debug data are written by hand: entries in its unit, where 2
 # opens a block and 3 is a type, and units that share a list of ranges.
-# test_symbol.py fills in how many of each there are.
+# test_symbol.py fills in how many of each there are, and the read.
     .text
     .globl boom
     .type boom, @function
 boom:
     .cfi_startproc
-    movl (%%rdi), %%eax
+    %(read)s
     ret
     .cfi_endproc
 end_of_boom:
