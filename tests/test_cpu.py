@@ -188,7 +188,7 @@ def test_registers_of_aarch64():
     """))
     _, holds = split_registers(child.err)
     assert (holds["x0"], holds["x1"], holds["sp"], holds["code"]) == (
-        "", "24", "this thread's stack", "00 00 40 b9")
+        "<- the address", "24", "this thread's stack", "00 00 40 b9")
 
 
 def seen_by_objdump(text):

@@ -108,7 +108,8 @@ def test_literal_of_aarch64():
                  "0x…  LIBRARY+0x… (", err)
     err = re.sub(r"0x0000[af][0-9a-f]{11}|0x0000[0-9a-f]{12}(?=  list)", "0x…",
                  err)
-    err = re.sub(r"(pstate +)0x[0-9a-f]{16}", r"\1 0x…", err)
+    err = re.sub(r"(?m)(^  x\d\d     0x0000000000000000\n){18}", "  …\n", err)
+    err = re.sub(r"(pstate +)0x[0-9a-f]{16}", r"\g<1>0x…", err)
     assert err == block("""
         Registers:
           x0      0x0000000000000000  <- the address
@@ -124,13 +125,12 @@ def test_literal_of_aarch64():
           x10     0x…  readable and writable memory
           x11     0x…  inaccessible memory
           x12     0x…  LIBRARY+0x… (PyErr_SetString+0x4)
-    """) + "".join("  x%-5d  %#018x\n" % (n, 0) for n in range(13, 31)) + (
-        block("""
+          …
           sp      0x…  this thread's stack
           pc      0x…  readable and executable memory of /dev/zero (deleted)
           pstate  0x…
           code    00 10 40 b9
-        """))
+    """)
 
 
 @pytest.mark.parametrize("value, words", [
