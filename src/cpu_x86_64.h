@@ -158,7 +158,7 @@ cpu_operand_registers(const uint8_t *code, size_t n, int *base, int *index)
     else {
         unsigned number = has_sib ? p[2] & 7 : low;
         *base = mode == 0 && number == 5 ? -1 : order[number + extended];
-        number = (p[2] >> 3 & 7) + (rex & 2 ? 8 : 0);
+        number = (p[2] >> 3 & 7u) + (rex & 2 ? 8 : 0);
         *index = has_sib && number != 4 && !gathers ? order[number] : -1;
     }
 }
