@@ -12,12 +12,14 @@ import pytest
 
 from helpers import (
     FOLDER, PYTHON, block, check, check_library, environment, library_report,
-    python, run, write_file)
+    python, run, status_name, write_file)
 
 
 ORIGIN = "import faulthandler; print(faulthandler.__spec__.origin)"
+ARMED = ORIGIN + "; print(faulthandler.is_enabled())"
 KILL = "import os; os.kill(os.getpid(), 11)"
 REPORT = library_report('  File "<string>", line 1 in <module>\n')
+BUILTIN = "built-in\n"
 
 
 @functools.lru_cache(maxsize=None)
@@ -27,88 +29,108 @@ def origin():
 
 
 @functools.lru_cache(maxsize=None)
-def finder_folder():
-    """The folder that the finder is in."""
-    child = python("import _faulthandler_precedence as finder\n"
-                   "print(finder.__file__)")
-    return os.path.dirname(child.raw_out.strip())
-
-
-@functools.lru_cache(maxsize=None)
 def half():
     """A folder with a copy of the finder, but without the extension."""
     folder = os.path.join(FOLDER, "half")
     os.mkdir(folder)
-    shutil.copy(os.path.join(finder_folder(), "_faulthandler_precedence.py"),
-                folder)
+    shutil.copy(python("import _faulthandler_precedence as finder\n"
+                       "print(finder.__file__)").raw_out.strip(), folder)
     return folder
 
 
-def start(*arguments, **variables):
-    """A child that must end well and say nothing on standard error."""
+def says(expected, *arguments, **variables):
+    """A child ends well, prints this, and nothing on standard error."""
     child = run(PYTHON, *arguments, env=environment(**variables))
-    assert (child.status, child.err) == (0, "")
-    return child
+    assert (status_name(child.status), child.err) == ("exit 0", "")
+    assert child.out == expected
 
 
-def start_half(code, *options, **variables):
-    """Run code where the finder is installed, but not the extension."""
-    setup = ("import sys; first = sys.modules.get('faulthandler'); "
-             "sys.path.append(%r); import _faulthandler_precedence; "
-             % half())
-    return start(*options, "-S", "-c", setup + code, **variables)
+def half_says(expected, code, *options, **variables):
+    """The same of code where the finder is installed, not the extension."""
+    says(expected, *options, "-S", "-c", "import sys; "
+         "first = sys.modules.get('faulthandler'); sys.path.append(%r); "
+         "import _faulthandler_precedence; " % half() + code, **variables)
 
+
+# ---- Which module answers --------------------------------------------------
 
 @pytest.mark.parametrize("options", [
     [], ["-E"], ["-I"], ["-X", "dev"], ["-W", "error"], ["-B", "-O"]])
 def test_extension_answers(options):
     """Importing gives the extension, however Python is started."""
     assert re.search(r"/faulthandler\..*so\n$", origin())
-    assert start(*options, "-c", ORIGIN).out == origin()
+    says(origin(), *options, "-c", ORIGIN)
 
 
-def test_builtin_on_request():
+@pytest.mark.parametrize("options, variable, is_ours", [
+    ([], "1", False), ([], "", True), (["-E"], "1", False),
+    (["-I"], "1", False), (["-S"], "", False)])
+def test_builtin_on_request(options, variable, is_ours):
     """FAULTHANDLER_USE_STDLIB, unless empty, and -S ask for it."""
-    for options, variable, expected in [
-            ([], "1", "built-in\n"), ([], "", origin()),
-            (["-E"], "1", "built-in\n"), (["-I"], "1", "built-in\n"),
-            (["-S"], "", "built-in\n")]:
-        child = start(*options, "-c", ORIGIN,
-                      FAULTHANDLER_USE_STDLIB=variable)
-        assert child.out == expected
+    says(origin() if is_ours else BUILTIN, *options, "-c", ORIGIN,
+         FAULTHANDLER_USE_STDLIB=variable)
 
 
 def test_builtin_stays_armed_on_request():
     """With FAULTHANDLER_USE_STDLIB the builtin is left as it is."""
-    child = start(
-        "-X", "faulthandler", "-c",
-        ORIGIN + "; print(faulthandler.is_enabled())",
-        FAULTHANDLER_USE_STDLIB="1")
-    assert child.out == "built-in\nTrue\n"
+    says(BUILTIN + "True\n", "-X", "faulthandler", "-c", ARMED,
+         FAULTHANDLER_USE_STDLIB="1")
 
+
+def test_repr_names_the_file():
+    """print(faulthandler) tells this module from the builtin."""
+    code = "import faulthandler; print(faulthandler)"
+    says("<module 'faulthandler' from %r>\n" % origin().strip(), "-c", code)
+    says("<module 'faulthandler' (built-in)>\n", "-S", "-c", code)
+
+
+@pytest.mark.parametrize("options", [
+    [], ["-E"], ["-I"], ["-W", "error"], ["-X", "faulthandler"]])
+def test_main(options):
+    """python -m faulthandler says what this is, and how to arm it."""
+    says("faulthandler 1.0 from %s; to arm it for a program: "
+         "PYTHONFAULTHANDLER=details,c_stack=mixed python PROGRAM\n"
+         % origin().strip(), *options, "-m", "faulthandler")
+
+
+def test_main_of_the_builtin():
+    """The builtin answers as it does without this module."""
+    child = run(PYTHON, "-m", "faulthandler",
+                env=environment(FAULTHANDLER_USE_STDLIB="1"))
+    assert (child.status, child.out) == (1, "")
+    assert child.err.endswith(": No code object available for faulthandler\n")
+
+
+def test_user_module_of_that_name():
+    """A faulthandler.py beside the program wins over neither module."""
+    os.mkdir(os.path.join(FOLDER, "user"))
+    write_file("user/faulthandler.py", "raise SystemExit('the user's')")
+    says(origin(), write_file("user/program.py", ORIGIN))
+
+
+# ---- The finder ------------------------------------------------------------
 
 @pytest.mark.parametrize(
     "options", [[], ["-W", "error"], ["-X", "dev", "-W", "error"]])
 def test_silent_start(options):
     """A start that does not import the module says nothing."""
-    assert start(*options, "-c", "").out == ""
+    says("", *options, "-c", "")
 
 
 def test_start_imports_nothing():
     """The finder needs only what every start has loaded."""
-    child = start("-S", "-c", block("""
+    says("{'_faulthandler_precedence'}\n", "-S", "-c", block("""
         import os, site, sys
         sys.path.append(%r)
         before = set(sys.modules)
         import _faulthandler_precedence
         print(set(sys.modules) - before)
     """) % half())
-    assert child.out == "{'_faulthandler_precedence'}\n"
 
 
 def test_first_finder():
     """The finder comes first, once, and answers one name only."""
-    child = start("-c", block("""
+    says("0 1\nNone None\n", "-c", block("""
         import site, sys
         import _faulthandler_precedence as finder
         site.main()
@@ -117,12 +139,11 @@ def test_first_finder():
         print(finder.find_spec("faulthandler_"),
               finder.find_spec("faulthandler.x", [], None))
     """))
-    assert child.out == "0 1\nNone None\n"
 
 
 def test_import_system():
     """The spec is an extension's, and importlib.util finds it."""
-    child = start("-c", block("""
+    says(origin() + "True True None\n", "-c", block("""
         import importlib.machinery, importlib.util
         spec = importlib.util.find_spec("faulthandler")
         print(spec.origin)
@@ -130,12 +151,11 @@ def test_import_system():
                          importlib.machinery.ExtensionFileLoader),
               spec.has_location, spec.submodule_search_locations)
     """))
-    assert child.out == origin() + "True True None\n"
 
 
 def test_imported_again():
     """Reloaded, or deleted and imported, it is the extension again."""
-    child = start("-c", block("""
+    says(origin() * 2, "-c", block("""
         import importlib, sys
         import faulthandler
         importlib.reload(faulthandler)
@@ -144,17 +164,50 @@ def test_imported_again():
         import faulthandler
         print(faulthandler.__spec__.origin)
     """))
-    assert child.out == origin() * 2
 
 
-def test_user_module_of_that_name():
-    """A faulthandler.py beside the program wins over neither module."""
-    folder = os.path.join(FOLDER, "user")
-    os.mkdir(folder)
-    write_file("user/faulthandler.py", "raise SystemExit('the user's')")
-    program = write_file("user/program.py", ORIGIN)
-    assert start(program).out == origin()
+def test_started_by_hand():
+    """Where no .pth file is run, importing the finder does the same.
 
+    A builtin that was imported before, but not armed, is only forgotten.
+    """
+    says("False\n" + origin(), "-S", "-c", block("""
+        import faulthandler, sys
+        sys.path.append(%r)
+        import _faulthandler_precedence
+        print("faulthandler" in sys.modules)
+        import faulthandler
+        print(faulthandler.__spec__.origin)
+    """) % os.path.dirname(origin()))
+
+
+@pytest.mark.parametrize("options", [[], ["-X", "faulthandler"]])
+@pytest.mark.parametrize("own_gil", [False, True])
+def test_subinterpreters(options, own_gil):
+    """The finder works in both kinds of subinterpreter."""
+    says("True\n", *options, "-c", block("""
+        import sub
+        interpreter = sub.create(%r)
+        sub.run(interpreter, "import faulthandler")
+        sub.run(interpreter, "print(faulthandler."
+                "__spec__.origin == %r, flush=True)")
+    """) % (own_gil, origin().strip()))
+
+
+def test_recorded():
+    """The metadata names what starts the finder, so that it is removed."""
+    child = python("""
+        import importlib.metadata
+        found = importlib.metadata.distribution("faulthandler")
+        print(found.version, *[
+            file.suffix for file in found.files
+            if file.stem == "faulthandler-precedence"
+            and file.locate().exists()])
+    """)
+    assert child.out in ("1.0 .pth\n", "1.0 .start\n")
+
+
+# ---- Taking over -----------------------------------------------------------
 
 @pytest.mark.parametrize("options, variables", [
     (["-X", "faulthandler"], {}), (["-X", "dev"], {}),
@@ -164,67 +217,40 @@ def test_user_module_of_that_name():
     (["-W", "error", "-X", "dev"], {})])
 def test_takes_over(options, variables):
     """Where the builtin was armed, one crash gives one report, of ours."""
-    env = environment(**variables)
-    child = run(PYTHON, *options, "-c", KILL, env=env)
+    child = run(PYTHON, *options, "-c", KILL, env=environment(**variables))
     check_library(child, SIGSEGV, REPORT)
-    child = start(
-        *options, "-c", ORIGIN +
-        "; print(faulthandler.is_enabled())", **variables)
-    assert child.out == origin() + "True\n"
+    says(origin() + "True\n", *options, "-c", ARMED, **variables)
 
 
-def test_imported_before():
-    """A builtin that was imported, but not armed, is only forgotten."""
-    child = start("-S", "-c", block("""
-        import faulthandler, sys
-        sys.path.append(%r)
-        import _faulthandler_precedence
-        print("faulthandler" in sys.modules)
-        import faulthandler
-        print(faulthandler.__spec__.origin)
-    """) % finder_folder())
-    assert child.out == "False\n" + origin()
+@pytest.mark.parametrize("options, code, variables", [
+    ([], KILL, {}), ([], KILL, {"PYTHONFAULTHANDLER": ""}),
+    (["-E"], KILL, {"PYTHONFAULTHANDLER": "1"}),
+    (["-X", "faulthandler"],
+     "import faulthandler; faulthandler.disable(); " + KILL, {})])
+def test_not_armed(options, code, variables):
+    """Where nobody armed it, or disarmed both, a crash says nothing."""
+    check(run(PYTHON, *options, "-c", code, env=environment(**variables)),
+          SIGSEGV, "")
 
 
-@pytest.mark.parametrize("options, variables", [
-    ([], {}), ([], {"PYTHONFAULTHANDLER": ""}),
-    (["-E"], {"PYTHONFAULTHANDLER": "1"})])
-def test_not_armed_unasked(options, variables):
-    """Where nobody armed or imported anything, a crash says nothing."""
-    child = run(PYTHON, *options, "-c", KILL,
-                env=environment(**variables))
-    check(child, SIGSEGV, "")
-
-
-def test_disarmed_after_take_over():
-    """disable() after the take-over leaves no handler of either."""
-    child = run(PYTHON, "-X", "faulthandler", "-c", block("""
-        import faulthandler, os
-        faulthandler.disable()
-        os.kill(os.getpid(), 11)
-    """))
-    check(child, SIGSEGV, "")
-
+# ---- A missing or broken extension -----------------------------------------
 
 @pytest.mark.parametrize("options", [[], ["-W", "error"], ["-X", "dev"]])
 def test_missing_extension(options):
     """Where only the finder is left, Python has its builtin."""
-    child = start_half(
-        "import importlib.util; print(importlib.util.find_spec("
-        "'faulthandler').origin); " + ORIGIN, *options)
-    assert child.out == "built-in\n" * 2
+    half_says(BUILTIN * 2, "import importlib.util; "
+              "print(importlib.util.find_spec('faulthandler').origin); "
+              + ORIGIN, *options)
 
 
 def test_broken_extension():
     """Where the extension cannot be loaded, Python has its builtin."""
     with broken_extension():
-        child = start_half(ORIGIN + block("""
-            import importlib
-            print(faulthandler.__loader__.__name__)
-            importlib.reload(faulthandler)
-            print(hasattr(faulthandler, "version"))
-        """).replace("\n", "; ").join(["; ", ""]))
-    assert child.out == "built-in\nBuiltinImporter\nFalse\n"
+        half_says(BUILTIN + "BuiltinImporter\nFalse\n", ORIGIN + "; "
+                  "import importlib; "
+                  "print(faulthandler.__loader__.__name__); "
+                  "importlib.reload(faulthandler); "
+                  "print(hasattr(faulthandler, 'version'))")
 
 
 @pytest.mark.parametrize("options, variables", [
@@ -236,10 +262,9 @@ def test_failed_take_over(options, variables):
     code = ("import faulthandler; print(faulthandler.is_enabled(), "
             "faulthandler.__spec__.origin, faulthandler is first)")
     armed = "True built-in True\n"
-    missing = start_half(code, *options, **variables)
+    half_says(armed, code, *options, **variables)
     with broken_extension():
-        broken = start_half(code, *options, **variables)
-    assert (missing.out, broken.out) == (armed, armed)
+        half_says(armed, code, *options, **variables)
 
 
 @contextlib.contextmanager
@@ -252,33 +277,3 @@ def broken_extension():
         yield
     finally:
         os.remove(path)
-
-
-@pytest.mark.parametrize("options", [[], ["-X", "faulthandler"]])
-@pytest.mark.parametrize("own_gil", [False, True])
-def test_subinterpreters(options, own_gil):
-    """The finder works in both kinds of subinterpreter."""
-    child = start(*options, "-c", block("""
-        import sub
-        interpreter = sub.create(%r)
-        sub.run(interpreter, %r)
-        sub.run(interpreter, "print(faulthandler."
-                "__spec__.origin == %r, flush=True)")
-    """) % (own_gil, ORIGIN.split(";")[0],
-            origin().strip()))
-    assert child.out == "True\n"
-
-
-def test_recorded():
-    """The metadata names what starts the finder, so that it is removed."""
-    child = start("-c", block("""
-        import importlib.metadata
-        found = importlib.metadata.distribution("faulthandler")
-        print(found.version)
-        print([file.name for file in found.files
-               if file.suffix in (".pth", ".start")
-               and "precedence" in file.name and file.locate().exists()])
-    """))
-    assert child.out in [
-        "1.0\n['faulthandler-precedence.%s']\n" % suffix
-        for suffix in ("pth", "start")]
