@@ -977,20 +977,17 @@ module_note_printers(void)
 }
 
 /* What is done once a process, under the GIL of whoever comes first. */
-static int
+static void
 module_init_process(void)
 {
     static bool done;
-    int result = 0;
     /* Interpreters with GILs of their own may come at the same time. */
     Py_BEGIN_ALLOW_THREADS
     pthread_mutex_lock(&module_lock);
     Py_END_ALLOW_THREADS
-    if (!done && cpython_init() < 0) {
-        result = -1;
-    }
-    else if (!done) {
+    if (!done) {
         platform_init();
+        cpython_init();
         mem_handler = on_fatal_signal;
         fatal_pid = getpid();
         strncpy(report_python, Py_GetVersion(), sizeof report_python - 1);
@@ -1002,7 +999,6 @@ module_init_process(void)
         done = true;
     }
     pthread_mutex_unlock(&module_lock);
-    return result;
 }
 
 /* The watchdog must not outlive the interpreter that it looks at.  A host that
@@ -1045,9 +1041,8 @@ static int
 module_exec(PyObject *module)
 {
     struct request request;
-    if (module_init_process() < 0
-        || PyModule_AddIntConstant(module, "version",
-                                   FAULTHANDLER_VERSION) < 0
+    module_init_process();
+    if (PyModule_AddIntConstant(module, "version", FAULTHANDLER_VERSION) < 0
         || module_add_context(module) < 0) {
         return -1;
     }

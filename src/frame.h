@@ -37,7 +37,7 @@ struct frame {
 static void
 frame_read_object(struct frame *f, const char *raw)
 {
-    intptr_t offset = code_int(raw, cpython.frame_instr);
+    intptr_t offset = code_int(raw, CPYTHON_FRAME_INSTR);
     f->instr = (uintptr_t)(offset > 0 ? offset * CPYTHON_FRAME_UNIT : offset);
     if (code_field(raw, CPYTHON_FRAME_TRACE) != 0) {
         f->traced_line = code_int(raw, CPYTHON_FRAME_LINENO);
@@ -64,8 +64,8 @@ frame_read(uintptr_t at, struct frame *f)
         return -1;
     }
     f->at = at;
-    f->previous = code_field(raw.bytes, cpython.frame_previous);
-    f->code = cpython_untag(code_field(raw.bytes, cpython.frame_code));
+    f->previous = code_field(raw.bytes, CPYTHON_FRAME_PREVIOUS);
+    f->code = cpython_untag(code_field(raw.bytes, CPYTHON_FRAME_CODE));
     f->owner = f->traced_line = 0;
     if (CPYTHON_FRAME_OBJECTS) {
         frame_read_object(f, raw.bytes);
@@ -73,8 +73,8 @@ frame_read(uintptr_t at, struct frame *f)
         f->code = f->entry ? f->code : 0;
         return 0;
     }
-    f->instr = code_field(raw.bytes, cpython.frame_instr);
-    f->owner = code_byte(raw.bytes, cpython.frame_owner);
+    f->instr = code_field(raw.bytes, CPYTHON_FRAME_INSTR);
+    f->owner = code_byte(raw.bytes, CPYTHON_FRAME_OWNER);
     f->entry = CPYTHON_FRAME_ENTRY != CPYTHON_UNKNOWN
                ? code_byte(raw.bytes, CPYTHON_FRAME_ENTRY) == 1
                : frame_is_shim(f);
@@ -104,7 +104,7 @@ frame_is_incomplete(const struct frame *f, const struct code *c)
 static int
 frame_newest(uintptr_t tstate, uintptr_t *frame)
 {
-    if (mem_word(tstate + cpython.tstate_frame, frame) < 0) {
+    if (mem_word(tstate + CPYTHON_TSTATE_FRAME, frame) < 0) {
         return -1;
     }
     if (CPYTHON_CFRAME_FRAME != CPYTHON_UNKNOWN && *frame != 0) {
@@ -247,7 +247,7 @@ frame_loops_begin(struct frame_loops *l, uintptr_t tstate)
     l->link = 0;
     l->result = frame_walk_begin(&l->walk, tstate);
     if (CPYTHON_CFRAME_PREVIOUS != CPYTHON_UNKNOWN
-        && mem_word(tstate + cpython.tstate_frame, &l->link) < 0) {
+        && mem_word(tstate + CPYTHON_TSTATE_FRAME, &l->link) < 0) {
         l->link = 0;
     }
     if (l->result == FRAME_WALK_ON) {

@@ -233,7 +233,7 @@ report_activities(struct report *r)
     }
     int64_t id = -1;
     if (r->has_current && r->current.interp != main
-        && mem_read(&id, r->current.interp + cpython.interp_id,
+        && mem_read(&id, r->current.interp + CPYTHON_INTERP_ID,
                     sizeof id) == 0) {
         out_text(o, "  in interpreter ");
         out_decimal(o, (uint64_t)id);
@@ -328,7 +328,7 @@ report_thread(struct report *r, size_t i, bool first)
     if (r->list->interps[i] != r->shown_interp) {
         int64_t id = -1;
         r->shown_interp = r->list->interps[i];
-        mem_read(&id, r->list->interps[i] + cpython.interp_id, sizeof id);
+        mem_read(&id, r->list->interps[i] + CPYTHON_INTERP_ID, sizeof id);
         out_text(&r->out, first ? "Interpreter " : "\nInterpreter ");
         out_decimal(&r->out, (uint64_t)id);
         out_text(&r->out, ":\n");

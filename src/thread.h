@@ -42,15 +42,16 @@ thread_read(uintptr_t at, struct thread *t)
 {
     t->at = at;
     t->native = 0;
-    if (cpython.tstate_native != CPYTHON_UNKNOWN) {
+    if (CPYTHON_TSTATE_NATIVE != CPYTHON_UNKNOWN) {
         uintptr_t native;
-        if (mem_word(at + cpython.tstate_native, &native) < 0) {
+        if (mem_word(at + CPYTHON_TSTATE_NATIVE, &native) < 0) {
             return -1;
         }
         t->native = native <= INT_MAX ? (pid_t)native : 0;
     }
-    return mem_word(at + cpython.tstate_interp, &t->interp) < 0
-           || mem_word(at + cpython.tstate_ident, &t->ident) < 0 ? -1 : 0;
+    return mem_word(at + offsetof(PyThreadState, interp), &t->interp) < 0
+           || mem_word(at + offsetof(PyThreadState, thread_id),
+                       &t->ident) < 0 ? -1 : 0;
 }
 
 static bool
@@ -76,7 +77,7 @@ thread_list_append(struct thread_list *list, uintptr_t interp, uintptr_t at)
         return -1;
     }
     if (thread_is_listed(list, at)
-        || mem_word(at + cpython.tstate_interp, &owner) < 0
+        || mem_word(at + offsetof(PyThreadState, interp), &owner) < 0
         || owner != interp) {
         list->damaged = true;
         return -1;
@@ -91,12 +92,12 @@ static void
 thread_list_interpreter(struct thread_list *list, uintptr_t interp)
 {
     uintptr_t at;
-    int result = mem_word(interp + cpython.interp_threads, &at);
+    int result = mem_word(interp + CPYTHON_INTERP_THREADS, &at);
     while (result == 0 && at != 0) {
         if (thread_list_append(list, interp, at) < 0) {
             return;
         }
-        result = mem_word(at + cpython.tstate_next, &at);
+        result = mem_word(at + offsetof(PyThreadState, next), &at);
     }
     list->damaged |= result < 0;
 }
@@ -115,7 +116,7 @@ thread_list_interpreters(struct thread_list *list, uintptr_t one, bool others)
         if ((interp == one) != others) {
             thread_list_interpreter(list, interp);
         }
-        if (mem_word(interp + cpython.interp_next, &interp) < 0) {
+        if (mem_word(interp + CPYTHON_INTERP_NEXT, &interp) < 0) {
             list->damaged = true;
             return;
         }

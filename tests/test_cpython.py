@@ -104,14 +104,11 @@ def version_files():
 
 @pytest.mark.skipif(not os.path.exists(C_FILE), reason="needs the C file")
 def test_versions_answer_the_same_questions():
-    """Each version's file defines the same names, in three forms."""
-    files = version_files()
-    assert sorted(files) == sorted("3.%d.h" % n for n in range(8, 16))
-    for words in (r"(?m)^# *define (CPYTHON_\w+)", r"(?m)^struct (\w+)",
-                  r"(?m)^(?:static .*\n)?(cpython_\w+)\("):
-        names = {name: set(re.findall(words, text))
-                 for name, text in files.items()}
-        assert names == dict.fromkeys(files, names["3.15.h"])
+    """Each version's file defines the same names."""
+    names = {name: set(re.findall(r"(?m)^# *define (CPYTHON_\w+)", text))
+             for name, text in version_files().items()}
+    assert names == dict.fromkeys(
+        ["3.%d.h" % n for n in range(8, 16)], names["3.15.h"])
 
 
 @pytest.mark.skipif(not os.path.exists(C_FILE), reason="needs the C file")
@@ -125,6 +122,11 @@ def test_one_ladder():
 # What the mirrors of internal structs say, and what the headers say of them:
 # from which version on, to which, the macro, the struct, the field.
 MIRRORS = [
+    (8, 12, "CPYTHON_INTERP_NEXT", "_is", "next"),
+    (8, 12, "CPYTHON_INTERP_ID", "_is", "id"),
+    (8, 10, "CPYTHON_INTERP_THREADS", "_is", "tstate_head"),
+    (11, 12, "CPYTHON_INTERP_THREADS", "_is", "threads.head"),
+    (9, 12, "CPYTHON_COLLECTING(0)", "_is", "gc.collecting"),
     (11, 11, "CPYTHON_FRAME_CODE", "_PyInterpreterFrame", "f_code"),
     (12, 12, "CPYTHON_FRAME_CODE", "_PyInterpreterFrame", "f_code"),
     (13, 15, "CPYTHON_FRAME_CODE", "_PyInterpreterFrame", "f_executable"),
@@ -161,21 +163,18 @@ def claims(minor):
             path = "%s.%s" % (name, field)
             yield ("offsetof(struct cpython_published, %s)" % path,
                    "offsetof(_Py_DebugOffsets, %s)" % path)
-    for path in ("version", "free_threaded") if published else ():
-        yield ("offsetof(struct cpython_published, %s)" % path,
-               "offsetof(_Py_DebugOffsets, %s)" % path)
 
 
-@pytest.mark.skipif(sys.version_info < (3, 11),
-                    reason="uses public structs only")
 @pytest.mark.parametrize("free_threaded", [False, True])
 def test_mirrors_agree_with_internal_headers(free_threaded):
     """What the version's file says of internal structs is what they are."""
     minor = sys.version_info[1]
     include = sysconfig.get_path("include")
-    headers = ["pycore_frame.h" if minor < 14 else
-               "pycore_interpframe_structs.h", "pycore_dict.h",
-               "pycore_moduleobject.h"]
+    headers = ["pycore_interp.h" if minor > 8 else "pycore_pystate.h"]
+    if minor >= 11:
+        headers += ["pycore_frame.h" if minor < 14 else
+                    "pycore_interpframe_structs.h", "pycore_dict.h",
+                    "pycore_moduleobject.h"]
     if minor >= 13:
         headers.append("pycore_runtime.h" if minor < 14
                        else "pycore_debug_offsets.h")
@@ -191,27 +190,7 @@ def test_mirrors_agree_with_internal_headers(free_threaded):
     code += ['#include "%s"' % os.path.join(HERE, "src", "cpython.h")]
     code += ['_Static_assert(%s == %s, "%s");' % (ours, theirs, ours)
              for ours, theirs in claims(minor)]
-    assert len(code) > 12
     child = run(compiler(), "-fsyntax-only", "-std=gnu11", "-I", include,
                 *["-DPy_GIL_DISABLED=1"] * free_threaded,
                 write_file("mirrors.c", "\n".join(code) + "\n"))
     assert child.status == 0
-
-
-@pytest.mark.skipif(sys.version_info < (3, 13), reason="publishes nothing")
-@pytest.mark.parametrize("field", ["owner", "instr_ptr", "previous"])
-def test_published_offsets_make_no_sense(field):
-    """An offset outside of its struct is not used: the mirrors are."""
-    text = version_files()["3.%d.h" % sys.version_info[1]]
-    text = text.partition("struct cpython_published {")[2]
-    before = text[:re.search(r"\b%s\b" % field, text).start()]
-    before = re.sub(r"\} \w+;|char cookie\[8\];", "", before)
-    word = 1 + sum(int(count or 1) for count in re.findall(
-        r"\w(?:\[(\d+)\])?[,;]", before))
-    crash("""
-        import ctypes
-        words = (ctypes.c_uint64 * 64).in_dll(ctypes.pythonapi, "_PyRuntime")
-        kept, words[%d] = words[%d], 2**40
-        import faulthandler
-        faulthandler.sigsegv()
-    """ % (word, word), report('  File "<string>", line 5 in <module>\n'))

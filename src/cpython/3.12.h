@@ -7,7 +7,10 @@
 
 #include "../platform.h"
 
-/* Threads. */
+/* Interpreters and threads. */
+#define CPYTHON_INTERP_NEXT 0
+#define CPYTHON_INTERP_ID 8
+#define CPYTHON_INTERP_THREADS 72
 #define CPYTHON_TSTATE_FRAME offsetof(PyThreadState, cframe)
 #define CPYTHON_TSTATE_NATIVE offsetof(PyThreadState, native_thread_id)
 #define CPYTHON_TSTATE_RAISED offsetof(PyThreadState, current_exception)
@@ -51,7 +54,6 @@
 #define CPYTHON_HIDES_SUBMODULES false
 #define CPYTHON_TELLS_COLLECTOR true
 #define CPYTHON_NAMES_THREADS false
-#define CPYTHON_C_STACK_DEFAULT false
 #define CPYTHON_C_STACK_DEFAULT_TEXT "False"
 
 /* Interpreters with a GIL of their own may import the module: its state is the
@@ -64,11 +66,9 @@
 #define CPYTHON_IS_FINALIZING() _Py_IsFinalizing()
 #define CPYTHON_WRITE_UNRAISABLE(function) \
     _PyErr_WriteUnraisableMsg("in thread started by", function)
-#define CPYTHON_REFCOUNT(head) \
-    ((head)->ob_refcnt > UINT32_MAX ? -1 : (int64_t)(head)->ob_refcnt)
+#define CPYTHON_REFCOUNT(head) (int64_t)(head)->ob_refcnt
 
 /* It publishes nothing of itself. */
 #define CPYTHON_PUBLISHES 0
-struct cpython_published;
 
 #endif

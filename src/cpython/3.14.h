@@ -7,7 +7,10 @@
 
 #include "../platform.h"
 
-/* Threads. */
+/* Interpreters, as they publish it, and threads. */
+#define CPYTHON_INTERP_NEXT cpython_published.interpreter_state.next
+#define CPYTHON_INTERP_ID cpython_published.interpreter_state.id
+#define CPYTHON_INTERP_THREADS cpython_published.interpreter_state.threads_head
 #define CPYTHON_TSTATE_FRAME offsetof(PyThreadState, current_frame)
 #define CPYTHON_TSTATE_NATIVE offsetof(PyThreadState, native_thread_id)
 #define CPYTHON_TSTATE_RAISED offsetof(PyThreadState, current_exception)
@@ -47,7 +50,9 @@
 #define CPYTHON_MODULE_DEF_FLAG CPYTHON_UNKNOWN
 
 /* The collector's flag is published. */
-#define CPYTHON_COLLECTING(interp) ((interp) + cpython.interp_collecting)
+#define CPYTHON_COLLECTING(interp) \
+    ((interp) + cpython_published.interpreter_state.gc \
+     + cpython_published.gc.collecting)
 
 /* What its own faulthandler prints. */
 #define CPYTHON_FPE_TITLE "Floating-point exception"
@@ -56,7 +61,6 @@
 #define CPYTHON_HIDES_SUBMODULES false
 #define CPYTHON_TELLS_COLLECTOR true
 #define CPYTHON_NAMES_THREADS true
-#define CPYTHON_C_STACK_DEFAULT true
 #define CPYTHON_C_STACK_DEFAULT_TEXT "True"
 
 /* Interpreters with a GIL of their own may import the module: its state is the
@@ -86,19 +90,11 @@
 #define CPYTHON_PUBLISHES 1
 struct cpython_published {
     char cookie[8];
-    uint64_t version, free_threaded, skipped_1[3];
+    uint64_t version, skipped_1[4];
     struct {
-        uint64_t size, id, next, threads_head, threads_main, gc, skipped[10];
+        uint64_t size, id, next, threads_head, threads_main, gc;
     } interpreter_state;
-    struct {
-        uint64_t size, prev, next, interp, current_frame, thread_id;
-        uint64_t native_thread_id, skipped[2];
-    } thread_state;
-    struct {
-        uint64_t size, previous, executable, instr_ptr, localsplus, owner;
-        uint64_t skipped[2];
-    } interpreter_frame;
-    uint64_t skipped_2[42];
+    uint64_t skipped_2[69];
     struct { uint64_t size, collecting; } gc;
 };
 

@@ -7,7 +7,10 @@
 #include "../platform.h"
 #include <frameobject.h>
 
-/* Threads. */
+/* Interpreters and threads. */
+#define CPYTHON_INTERP_NEXT 0
+#define CPYTHON_INTERP_ID 16
+#define CPYTHON_INTERP_THREADS 8
 #define CPYTHON_TSTATE_FRAME offsetof(PyThreadState, frame)
 #define CPYTHON_TSTATE_NATIVE CPYTHON_UNKNOWN
 #define CPYTHON_TSTATE_RAISED offsetof(PyThreadState, curexc_value)
@@ -52,7 +55,6 @@
 #define CPYTHON_HIDES_SUBMODULES false
 #define CPYTHON_TELLS_COLLECTOR false
 #define CPYTHON_NAMES_THREADS false
-#define CPYTHON_C_STACK_DEFAULT false
 #define CPYTHON_C_STACK_DEFAULT_TEXT "False"
 
 /* It has no slots but those that all versions have. */
@@ -63,11 +65,9 @@
 #define CPYTHON_IS_FINALIZING() _Py_IsFinalizing()
 #define CPYTHON_WRITE_UNRAISABLE(function) \
     _PyErr_WriteUnraisableMsg("in thread started by", function)
-#define CPYTHON_REFCOUNT(head) \
-    ((head)->ob_refcnt > INT32_MAX ? -1 : (int64_t)(head)->ob_refcnt)
+#define CPYTHON_REFCOUNT(head) (int64_t)(head)->ob_refcnt
 
 /* It publishes nothing of itself. */
 #define CPYTHON_PUBLISHES 0
-struct cpython_published;
 
 #endif
