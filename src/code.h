@@ -31,14 +31,6 @@ code_field(const char *head, size_t offset)
 }
 
 static int
-code_byte(const char *head, size_t offset)
-{
-    char value;
-    memcpy(&value, head + offset, sizeof value);
-    return value;
-}
-
-static int
 code_int(const char *head, size_t offset)
 {
     int value;

@@ -59,13 +59,6 @@ static struct {
     bool frames_known;          /* the self-test agreed */
 } cpython;
 
-/* Remove the tags of a reference from a frame. */
-static uintptr_t
-cpython_untag(uintptr_t reference)
-{
-    return reference & ~(uintptr_t)CPYTHON_FRAME_TAGS;
-}
-
 /* Return the reference count of an object whose head was copied, or -1 if no
    live object can have it.  Immortal objects have more than INT32_MAX. */
 static inline int64_t

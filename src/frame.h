@@ -38,7 +38,7 @@ static void
 frame_read_object(struct frame *f, const char *raw)
 {
     intptr_t offset = code_int(raw, CPYTHON_FRAME_INSTR);
-    f->instr = (uintptr_t)(offset > 0 ? offset * CPYTHON_FRAME_UNIT : offset);
+    f->instr = (uintptr_t)(offset * CPYTHON_FRAME_UNIT);
     if (code_field(raw, CPYTHON_FRAME_TRACE) != 0) {
         f->traced_line = code_int(raw, CPYTHON_FRAME_LINENO);
     }
@@ -65,7 +65,8 @@ frame_read(uintptr_t at, struct frame *f)
     }
     f->at = at;
     f->previous = code_field(raw.bytes, CPYTHON_FRAME_PREVIOUS);
-    f->code = cpython_untag(code_field(raw.bytes, CPYTHON_FRAME_CODE));
+    f->code = code_field(raw.bytes, CPYTHON_FRAME_CODE)
+              & ~(uintptr_t)CPYTHON_FRAME_TAGS;
     f->owner = f->traced_line = 0;
     if (CPYTHON_FRAME_OBJECTS) {
         frame_read_object(f, raw.bytes);
@@ -74,9 +75,9 @@ frame_read(uintptr_t at, struct frame *f)
         return 0;
     }
     f->instr = code_field(raw.bytes, CPYTHON_FRAME_INSTR);
-    f->owner = code_byte(raw.bytes, CPYTHON_FRAME_OWNER);
+    f->owner = raw.bytes[CPYTHON_FRAME_OWNER];
     f->entry = CPYTHON_FRAME_ENTRY != CPYTHON_UNKNOWN
-               ? code_byte(raw.bytes, CPYTHON_FRAME_ENTRY) == 1
+               ? raw.bytes[CPYTHON_FRAME_ENTRY] == 1
                : frame_is_shim(f);
     return 0;
 }
@@ -113,10 +114,6 @@ frame_newest(uintptr_t tstate, uintptr_t *frame)
     return 0;
 }
 
-/* A short cycle is found before its frames are shown again, unless a slot is
-   taken by another frame; then, and if it is long, a few rounds later. */
-#define FRAME_SEEN 128
-
 /* A walk down a stack, from the newest frame to the oldest.  It hides what the
    traceback module hides.  A link that leads nowhere, or back, ends it: the
    report then marks that the rest is missing. */
@@ -126,7 +123,6 @@ struct frame_walk {
     struct code code;           /* code.at is 0 where there is none */
     struct mem_chain chain;
     int strangers;              /* frames in a row without a code object */
-    uintptr_t seen[FRAME_SEEN]; /* frames, each in a slot by its address */
 };
 
 enum frame_walk_result { FRAME_WALK_ON, FRAME_WALK_END, FRAME_WALK_CUT };
@@ -146,17 +142,15 @@ static enum frame_walk_result
 frame_walk_step(struct frame_walk *w, bool *shown)
 {
     struct frame *f = &w->frame;
-    uintptr_t *seen = &w->seen[w->next / 16 % FRAME_SEEN];
     if (w->next == 0) {
         return w->chain.steps == 0 || f->entry ? FRAME_WALK_END
                                                : FRAME_WALK_CUT;
     }
-    if (w->next == *seen || mem_chain_step(&w->chain, w->next) < 0
+    if (mem_chain_step(&w->chain, w->next) < 0
         || frame_read(w->next, f) < 0) {
         return FRAME_WALK_CUT;
     }
     w->next = f->previous;
-    *seen = f->at;
     *shown = !frame_is_shim(f);
     if (!*shown) {
         return FRAME_WALK_ON;
@@ -261,15 +255,12 @@ frame_loops_begin(struct frame_loops *l, uintptr_t tstate)
 #define FRAME_LINES 128
 
 struct frame_line {
-    uintptr_t code, instr, name, filename, line_table;
-    int traced_line;
-    uint32_t at, length;        /* in the buffer; a length of 0: none */
+    uintptr_t made_of[6];
+    size_t at, length;          /* in the buffer; a length of 0: none */
 };
 
 struct frame_memory {
     size_t flushes;
-    uintptr_t filename;         /* the last one, and where it stands */
-    size_t name, name_length;
     bool unknown;               /* a ??? was written in this stack */
     struct frame_line lines[FRAME_LINES];
 };
@@ -281,52 +272,37 @@ static struct frame_line *
 frame_memory_find(struct frame_memory *m, const struct out *o,
                   const struct frame *f, const struct code *c)
 {
+    const uintptr_t made_of[] = {
+        c->at, f->instr, c->name, c->filename, c->line_table,
+        (uintptr_t)f->traced_line,
+    };
     if (m->flushes != o->flushes) {
         memset(m->lines, 0, sizeof m->lines);
-        m->name_length = 0;
         m->flushes = o->flushes;
     }
     struct frame_line *line =
         &m->lines[(f->instr / 2 + c->at / 64) % FRAME_LINES];
-    if (line->code != c->at || line->instr != f->instr
-        || line->name != c->name || line->filename != c->filename
-        || line->line_table != c->line_table
-        || line->traced_line != f->traced_line) {
-        *line = (struct frame_line) {
-            c->at, f->instr, c->name, c->filename, c->line_table,
-            f->traced_line, 0, 0,
-        };
+    if (memcmp(line->made_of, made_of, sizeof made_of) != 0) {
+        memcpy(line->made_of, made_of, sizeof made_of);
+        line->length = 0;
     }
     return line;
 }
 
+/* Write a str object, in quotes, or ???. */
 static void
-frame_write_unknown(struct out *o, struct frame_memory *m)
-{
-    out_text(o, "???");
-    m->unknown = true;
-}
-
-/* Write a file name with its quotes, or ???. */
-static void
-frame_write_filename(struct out *o, uintptr_t filename,
-                     struct frame_memory *m)
+frame_write_str(struct out *o, uintptr_t at, const char *quote,
+                struct frame_memory *m)
 {
     size_t start = o->used;
-    if (filename == m->filename && m->name_length > 0) {
-        out_bytes(o, o->text + m->name, m->name_length);
-        return;
-    }
-    out_char(o, '"');
-    if (str_write(o, filename) < 0) {
+    out_text(o, quote);
+    if (str_write(o, at) < 0) {
         o->used = start;
-        frame_write_unknown(o, m);
+        out_text(o, "???");
+        m->unknown = true;
         return;
     }
-    out_char(o, '"');
-    m->filename = filename;
-    m->name = start;
-    m->name_length = o->used - start;
+    out_text(o, quote);
 }
 
 /* Write one line of a traceback. */
@@ -347,22 +323,21 @@ frame_write(struct out *o, const struct frame *f, const struct code *c,
     }
     size_t start = o->used;
     out_text(o, "  File ");
-    frame_write_filename(o, c->filename, m);
+    frame_write_str(o, c->filename, "\"", m);
     out_text(o, ", line ");
     int line = frame_line(f, c);
     if (line >= 0) {
         out_decimal(o, (uint64_t)line);
     }
     else {
-        frame_write_unknown(o, m);
+        out_text(o, "???");
+        m->unknown = true;
     }
     out_text(o, " in ");
-    if (str_write(o, c->name) < 0) {
-        frame_write_unknown(o, m);
-    }
+    frame_write_str(o, c->name, "", m);
     out_char(o, '\n');
-    kept->at = (uint32_t)start;
-    kept->length = (uint32_t)(o->used - start);
+    kept->at = start;
+    kept->length = o->used - start;
 }
 
 /* The oldest frames of a stack that is too deep to be shown whole. */
@@ -375,15 +350,15 @@ static void
 frame_write_ring(struct out *o, const struct frame_ring *ring,
                  struct frame_memory *m)
 {
-    if (ring->count > FRAME_OLDEST) {
+    size_t hidden = ring->count > FRAME_OLDEST ? ring->count - FRAME_OLDEST
+                                               : 0;
+    if (hidden > 0) {
         out_room(o, OUT_LINE_MAX);
         out_text(o, "  ... ");
-        out_decimal(o, ring->count - FRAME_OLDEST);
+        out_decimal(o, hidden);
         out_text(o, " frames not shown ...\n");
     }
-    size_t first = ring->count > FRAME_OLDEST ? ring->count - FRAME_OLDEST
-                                              : 0;
-    for (size_t i = first; i < ring->count; i++) {
+    for (size_t i = hidden; i < ring->count; i++) {
         const struct frame *f = &ring->frames[i % FRAME_OLDEST];
         struct code c;
         if (code_read(f->code, &c) < 0) {
