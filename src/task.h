@@ -35,12 +35,11 @@
 #define TASK_PAIRS (sizeof(PyVarObject) + sizeof(void *))
 
 /* The variable of one interpreter.  Made when the interpreter imports the
-   module, under state_lock, and never freed: a handler may be looking.  Of an
-   interpreter that ended it stays, until another one gets its address. */
+   module, and never freed: a handler may be looking.  Of an interpreter that
+   ended it stays, until another one gets its address. */
 struct task_variable {
     struct task_variable *next;
-    atomic_uintptr_t interp;    /* 0 while the others are changed */
-    uintptr_t at;
+    uintptr_t interp, at;
     uint32_t hash;              /* as the trie uses it */
 };
 
@@ -51,19 +50,10 @@ static struct task_variable *
 task_find_variable(uintptr_t interp)
 {
     struct task_variable *v = atomic_load(&task_variables);
-    while (v != NULL && atomic_load(&v->interp) != interp) {
+    while (v != NULL && v->interp != interp) {
         v = v->next;
     }
     return v;
-}
-
-/* Return whether a node's type has this name.  Its address is not exported. */
-static bool
-task_is_named(uintptr_t type_name, const char *name)
-{
-    char text[32];
-    size_t n = strlen(name) + 1;
-    return mem_read(text, type_name, n) == 0 && memcmp(text, name, n) == 0;
 }
 
 /* Take one step down from *node.  Returns 1 with the value when it was found,
@@ -74,16 +64,18 @@ task_step(uintptr_t *node, const struct task_variable *v, int level,
           uintptr_t *value)
 {
     uintptr_t type, name, pair[2], at = *node + TASK_PAIRS;
+    char kind[6];               /* types are not exported, but have names */
     uint32_t bits, place = v->hash >> 5 * level & 31;
     if (mem_word(*node + offsetof(PyObject, ob_type), &type) < 0
-        || mem_word(type + offsetof(PyTypeObject, tp_name), &name) < 0) {
+        || mem_word(type + offsetof(PyTypeObject, tp_name), &name) < 0
+        || mem_read(kind, name, sizeof kind) < 0) {
         return -1;
     }
-    if (task_is_named(name, "hamt_array_node")) {
+    if (memcmp(kind, "hamt_array_node", sizeof kind) == 0) {
         return mem_word(*node + TASK_ARRAY_CHILDREN + place * sizeof *node,
                         node);
     }
-    if (!task_is_named(name, "hamt_bitmap_node")
+    if (memcmp(kind, "hamt_bitmap_node", sizeof kind) != 0
         || mem_read(&bits, *node + TASK_BITMAP_BITS, sizeof bits) < 0) {
         return -1;
     }
@@ -154,32 +146,24 @@ task_write_value(struct out *o, uintptr_t value)
 static void
 task_write_context(struct out *o, const struct thread *t)
 {
-    static const char before[] = "  context: ";
     const struct task_variable *v = task_find_variable(t->interp);
-    int found = v == NULL ? 0 : -1;
+    uintptr_t value = 0, after;
+    int found = v == NULL ? 0 : task_find_value(t, v, &value);
+    if (found == 0 || (found > 0 && value == (uintptr_t)Py_None)) {
+        return;
+    }
     out_room(o, OUT_LINE_MAX);
     size_t start = o->used;
-    /* Again where the thread runs, and has changed its context meanwhile: the
-       value that was read may have been freed, and be another's by then. */
-    for (int tries = 0; found < 0 && tries <= THREAD_RETRIES; tries++) {
-        uintptr_t value = 0, after = 0;
-        o->used = start;
-        out_text(o, before);
-        found = task_find_value(t, v, &value);
-        if (found > 0 && value == (uintptr_t)Py_None) {
-            found = 0;
-        }
-        if (found > 0 && (task_write_value(o, value) < 0
-                          || task_find_value(t, v, &after) <= 0
-                          || after != value)) {
-            o->used = start + sizeof before - 1;
-            found = -1;
-        }
-    }
-    if (found < 0) {
+    out_text(o, "  context: ");
+    size_t text = o->used;
+    /* A thread that runs may have changed its context meanwhile: the value may
+       have been freed, and be another's by then. */
+    if (found < 0 || task_write_value(o, value) < 0
+        || task_find_value(t, v, &after) <= 0 || after != value) {
+        o->used = text;
         out_text(o, "???");
     }
-    if (found == 0 || o->used == start + sizeof before - 1) {
+    if (o->used == text) {
         o->used = start;
         return;
     }
@@ -199,10 +183,9 @@ task_publish(uintptr_t interp, PyObject *variable, Py_hash_t hash)
     if (fresh && (v = PyMem_RawCalloc(1, sizeof *v)) == NULL) {
         return -1;
     }
-    atomic_store(&v->interp, 0);
+    v->interp = interp;
     v->at = (uintptr_t)variable;
     v->hash = folded == UINT32_MAX ? UINT32_MAX - 1 : folded;
-    atomic_store(&v->interp, interp);
     if (fresh) {
         v->next = atomic_load(&task_variables);
         while (!atomic_compare_exchange_weak(&task_variables, &v->next, v)) {

@@ -102,23 +102,24 @@ thread_list_interpreter(struct thread_list *list, uintptr_t interp)
     list->damaged |= result < 0;
 }
 
-/* List the threads of one interpreter, or those of all others. */
+/* List the threads of one interpreter, then those of all others. */
 static void
-thread_list_interpreters(struct thread_list *list, uintptr_t one, bool others)
+thread_list_once(struct thread_list *list, uintptr_t first)
 {
-    struct mem_chain chain = {0, 0, 0};
-    uintptr_t interp = (uintptr_t)PyInterpreterState_Head();
-    while (interp != 0) {
-        if (mem_chain_step(&chain, interp) < 0) {
-            list->damaged = true;
-            return;
-        }
-        if ((interp == one) != others) {
-            thread_list_interpreter(list, interp);
-        }
-        if (mem_word(interp + CPYTHON_INTERP_NEXT, &interp) < 0) {
-            list->damaged = true;
-            return;
+    list->count = 0;
+    list->damaged = list->full = false;
+    for (int others = 0; others <= 1; others++) {
+        struct mem_chain chain = {0, 0, 0};
+        uintptr_t interp = (uintptr_t)PyInterpreterState_Head();
+        while (interp != 0) {
+            if ((interp == first) != others) {
+                thread_list_interpreter(list, interp);
+            }
+            if (mem_chain_step(&chain, interp) < 0
+                || mem_word(interp + CPYTHON_INTERP_NEXT, &interp) < 0) {
+                list->damaged = true;
+                break;
+            }
         }
     }
 }
@@ -128,15 +129,10 @@ thread_list_interpreters(struct thread_list *list, uintptr_t one, bool others)
 static void
 thread_list_fill(struct thread_list *list, uintptr_t first)
 {
-    for (int tries = 0; tries <= THREAD_RETRIES; tries++) {
-        list->count = 0;
-        list->damaged = list->full = false;
-        thread_list_interpreters(list, first, false);
-        thread_list_interpreters(list, first, true);
-        if (!list->damaged) {
-            return;
-        }
-    }
+    int tries = 0;
+    do {
+        thread_list_once(list, first);
+    } while (list->damaged && tries++ < THREAD_RETRIES);
 }
 
 /* Read a thread state, and return whether it says that it is the calling
@@ -152,27 +148,22 @@ thread_is_mine(uintptr_t at, struct thread *t)
    not know.  CPython has two answers, and neither is enough: 3.8 to 3.11 say
    who holds the GIL, 3.12 and newer forget the thread's own state after a
    subinterpreter, and another thread may have freed the state.  So an answer
-   must be in the list, or agree with the other one. */
+   must be in the list.  Else a state in the list may be this thread's, or one
+   in each of several interpreters: one that has frames comes first. */
 static bool
 thread_find_current(const struct thread_list *list, struct thread *t)
 {
-    uintptr_t candidates[] = {
+    const uintptr_t answers[] = {
         (uintptr_t)CPYTHON_ATTACHED_THREAD(),
         (uintptr_t)PyGILState_GetThisThreadState(),
     };
     for (size_t i = 0; i < 2; i++) {
-        if (thread_is_mine(candidates[i], t)
+        if (thread_is_mine(answers[i], t)
             && (list->damaged || list->full
-                || thread_is_listed(list, candidates[i]))) {
+                || thread_is_listed(list, answers[i]))) {
             return true;
         }
     }
-    if (candidates[0] != 0 && candidates[0] == candidates[1]
-        && thread_read(candidates[0], t) == 0) {
-        return true;
-    }
-    /* A thread may own a state in several interpreters: prefer the one that
-       has frames. */
     bool found = false;
     for (size_t i = 0; i < list->count; i++) {
         struct thread mine;
@@ -195,14 +186,11 @@ thread_is_shadow(const struct thread_list *list, size_t i,
 {
     struct frame_walk w;
     struct thread other;
-    enum frame_walk_result result = frame_walk_begin(&w, t->at);
-    if (result == FRAME_WALK_ON) {
-        result = frame_walk_next(&w);
-    }
     if (t->ident == 0) {
-        return result != FRAME_WALK_ON || w.code.at == 0;
+        return true;
     }
-    if (!cpython.frames_known || result != FRAME_WALK_END) {
+    if (!cpython.frames_known || frame_walk_begin(&w, t->at) != FRAME_WALK_ON
+        || frame_walk_next(&w) != FRAME_WALK_END) {
         return false;
     }
     for (size_t j = 0; j < list->count; j++) {
@@ -264,20 +252,19 @@ thread_write_own_name(struct out *o)
     const struct thread_note *note = thread_note_key_made
                                      ? pthread_getspecific(thread_note_key)
                                      : NULL;
+    const char *name = note != NULL ? note->name : "";
     char kernel[32], program[32];
-    pid_t self = platform_thread_id();
-    platform_thread_name(self, kernel);
+    platform_thread_name(platform_thread_id(), kernel);
     platform_thread_name(getpid(), program);
-    bool is_default = kernel[0] == '\0' || strcmp(kernel, program) == 0;
-    if (note != NULL && note->name[0] != '\0'
-        && (is_default || strncmp(note->name, kernel, 15) == 0)) {
-        thread_write_name(o, note->name, true);
+    if (strcmp(kernel, program) != 0 && strncmp(name, kernel, 15) != 0) {
+        name = kernel;
     }
-    else if (self == getpid() && PyGILState_GetThisThreadState() != NULL) {
-        thread_write_name(o, "MainThread", true);
+    else if (name[0] == '\0' && platform_thread_id() == getpid()
+             && PyGILState_GetThisThreadState() != NULL) {
+        name = "MainThread";
     }
-    else if (!is_default) {
-        thread_write_name(o, kernel, true);
+    if (name[0] != '\0') {
+        thread_write_name(o, name, true);
     }
 }
 
