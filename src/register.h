@@ -98,60 +98,17 @@ register_write_object(struct out *o, uintptr_t at)
     return true;
 }
 
-/* ---- Memory ------------------------------------------------------------- */
-
-/* The head of a pool, from which CPython's allocator gives blocks of one size.
-   The same in all versions; the pool has 16 KiB from 3.10 on, 4 before. */
-struct register_pool {
-    uint32_t count, unused;     /* blocks in use */
-    uintptr_t free, next, previous;
-    uint32_t arena, size_class, next_offset, max_offset;
-};
-#define REGISTER_CLASSES 32
-#define REGISTER_BLOCKS_MAX 1024
-
-/* Is an address in a free block of a pool of this size?  Such a block is in
-   the pool's list, or behind all that were ever given out.  The blocks must
-   add up: a program that writes to freed memory changes the list. */
-static bool
-register_is_free(uintptr_t at, uintptr_t size)
-{
-    struct register_pool p;
-    uintptr_t pool = at & ~(size - 1), offset = at - pool - sizeof p;
-    if (at - pool < sizeof p || mem_read(&p, pool, sizeof p) < 0
-        || p.size_class >= REGISTER_CLASSES) {
-        return false;
-    }
-    uintptr_t block = 16 * (uintptr_t)(p.size_class + 1), links = 0;
-    uintptr_t begin = at - offset % block, free = p.free;
-    bool found = begin - pool >= p.next_offset;
-    while (free != 0 && links++ < REGISTER_BLOCKS_MAX) {
-        found |= free == begin;
-        if (free - pool >= size || mem_word(free, &free) < 0) {
-            return false;
-        }
-    }
-    return found && p.max_offset == size - block
-           && (links + p.count) * block + sizeof p == p.next_offset;
-}
-
-static void
-register_write_free(struct out *o, uintptr_t at)
-{
-    if (register_is_free(at, 16384) || register_is_free(at, 4096)) {
-        out_text(o, ", in a free block of the interpreter's memory");
-    }
-}
+/* ---- What a value is ---------------------------------------------------- */
 
 /* Write the file that was loaded at an address, and the symbol there.  Returns
-   -1 if none was. */
-static int
+   false, with nothing written, if none was. */
+static bool
 register_write_file(struct out *o, uintptr_t value)
 {
     struct native_object object;
     uintptr_t start;
     if (native_find_object(value, &object) < 0) {
-        return -1;
+        return false;
     }
     native_write_name(o, native_base_name(native_path(&object)));
     out_text(o, "+0x");
@@ -166,10 +123,8 @@ register_write_file(struct out *o, uintptr_t value)
         }
         out_char(o, ')');
     }
-    return 0;
+    return true;
 }
-
-/* ---- The block ---------------------------------------------------------- */
 
 /* Write what a value that allocators fill memory with means. */
 static void
@@ -204,19 +159,19 @@ register_write_meaning(struct out *o, const struct register_map *r, size_t i,
     else if (r->stack.low <= value && value < r->stack.high) {
         out_text(o, "this thread's stack");     /* no object lies there */
     }
-    else if (register_write_object(o, value)) {
-        register_write_free(o, value);
+    else if (register_write_object(o, value)
+             || register_write_file(o, value)) {
+        return;
     }
-    else if (register_write_file(o, value) < 0) {
-        if (m->end != 0) {
-            map_write_memory(o, m);
-            register_write_free(o, value);
-        }
-        else {
-            out_text(o, r->known ? "nothing mapped" : "???");
-        }
+    else if (m->end != 0) {
+        map_write_memory(o, m);
+    }
+    else {
+        out_text(o, r->known ? "nothing mapped" : "???");
     }
 }
+
+/* ---- The block ---------------------------------------------------------- */
 
 /* Begin a line: the name, as wide as the widest. */
 static void

@@ -9,7 +9,7 @@ import pytest
 
 from details import START, split_registers
 from helpers import (
-    FREE_THREADED, HERE, PYTHON, X86_64, block, compiler, python, run,
+    HERE, PYTHON, X86_64, block, compiler, python, run,
     status_name)
 
 pytestmark = pytest.mark.skipif(
@@ -210,22 +210,6 @@ def test_count_of_zero():
         if HEAD == 4:           # the owner's count, in a free-threaded build
             words(address)[1] &= 2**32 - 1
     """) == "list object, reference count 0"
-
-
-@pytest.mark.skipif(FREE_THREADED, reason="has another allocator")
-def test_freed_object():
-    """That a block is free is the allocator's word, not the count's."""
-    found = held("address", """
-        class Thing:            # of a size that few others have
-            __slots__ = ["x%d" % i for i in range(45)]
-        things = [Thing() for i in range(60)]
-        address = id(things[2])         # the last one to be given out again
-        for i in range(2, 60, 2):
-            ctypes.pythonapi.PyObject_GC_Del(ctypes.c_void_p(id(things[i])))
-    """)
-    assert found in [what + ", in a free block of the interpreter's memory"
-                     for what in ("Thing object, reference count 1",
-                                  "readable and writable memory")]
 
 
 def test_without_proc():

@@ -11,10 +11,9 @@
 
 #define ENTRIES ((size_t)1 << 20)
 
-/* size 0: the block was freed.  Once a program has freed it twice, it may be
-   free for the allocator and in use at the same time. */
+/* size 0: the block was freed. */
 static struct entry {
-    uint64_t at, size, twice;
+    uint64_t at, size;
 } *table;
 static PyMemAllocatorEx below;
 
@@ -29,7 +28,6 @@ note(void *block, size_t size)
     while (table[i].at != 0 && table[i].at != (uintptr_t)block) {
         i = (i + 1) % ENTRIES;
     }
-    table[i].twice |= size == 0 && table[i].at != 0 && table[i].size == 0;
     table[i].at = (uintptr_t)block;
     table[i].size = size;
 }
