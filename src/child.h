@@ -10,7 +10,7 @@
 #include "platform.h"
 
 #define CHILD_POLL_NS 300000
-#define CHILD_REAP_POLLS 600
+#define CHILD_END_NS 200000000
 
 /* The exit status of every child.  proot ends with the last status that it
    has seen when its program dies of a signal: 255 is what it ends with when
@@ -72,20 +72,29 @@ child_start(int (*run)(void *), char *stack, size_t size, void *argument)
     return child_is_cheap() ? clone(run, stack + size, 0, argument) : -1;
 }
 
+/* Wait until a child has ended, or until this time of platform_now().  Returns
+   whether it has ended. */
+static bool
+child_await(pid_t pid, int64_t until)
+{
+    bool ended = child_has_ended(pid);
+    while (!ended && platform_now() < until) {
+        platform_sleep(CHILD_POLL_NS);
+        ended = child_has_ended(pid);
+    }
+    return ended;
+}
+
 /* End a child and reap it.  Returns false if that takes too long: it may be
    stuck in the kernel, closing a file. */
 static bool
 child_end(pid_t pid)
 {
-    bool ended = child_has_ended(pid);
-    if (!ended) {
-        kill(pid, SIGKILL);
+    if (child_has_ended(pid)) {
+        return true;
     }
-    for (int i = 0; i < CHILD_REAP_POLLS && !ended; i++) {
-        platform_sleep(CHILD_POLL_NS);
-        ended = child_has_ended(pid);
-    }
-    return ended;
+    kill(pid, SIGKILL);
+    return child_await(pid, platform_now() + CHILD_END_NS);
 }
 
 /* ---- in the child ---- */

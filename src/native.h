@@ -356,13 +356,11 @@ native_loader_is_held(void)
     char stack[4 * 1024] __attribute__((aligned(16)));
     pid_t parent = getpid();
     pid_t child = child_start(native_take_lock, stack, sizeof stack, &parent);
-    int64_t until = platform_now() + NATIVE_LOCK_NS;
-    bool ended = child < 0 || child_has_ended(child);
-    while (!ended && platform_now() < until) {
-        platform_sleep(CHILD_POLL_NS);
-        ended = child_has_ended(child);
+    if (child < 0 || child_await(child, platform_now() + NATIVE_LOCK_NS)) {
+        return false;
     }
-    return !ended && child_end(child);
+    child_end(child);
+    return true;
 }
 
 /* Is the last frame of a walk the thread's first one?  musl has no unwind

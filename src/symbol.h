@@ -22,27 +22,53 @@ symbol_address(const struct unwind_frame *frame)
     return frame->pc - (frame->is_return ? 1 : 0);
 }
 
+/* Write one line of a frame.  Text that is not there has the address 0. */
+static void
+symbol_write_line(struct out *o, uintptr_t file, int number,
+                  uintptr_t function, const struct native_object *object,
+                  uintptr_t pc)
+{
+    out_room(o, OUT_LINE_MAX);
+    out_text(o, file != 0 ? "  C File \"" : "  C File ");
+    native_write_name(o, file);
+    out_text(o, file != 0 ? "\", line " : ", line ");
+    if (number > 0) {
+        out_decimal(o, (uint64_t)number);
+    }
+    else {
+        out_text(o, "???");
+    }
+    out_text(o, " in ");
+    native_write_name(o, function);
+    out_text(o, " (");
+    if (object->path != NULL) {
+        native_write_name(o, native_base_name(native_path(object)));
+    }
+    out_text(o, object->path != NULL ? "+0x" : "0x");
+    out_hex(o, pc - object->base, object->path != NULL ? 1 : 16);
+    out_text(o, ")\n");
+}
+
 #if FAULTHANDLER_LIBBACKTRACE
 /* Function, file and line come from libbacktrace, which reads the debug data
    of objects: of any size, of any age, damaged perhaps.  It runs in a child,
-   which may fault, loop, or use up its stack and its memory: the answers about
-   one object are lost, no more.  A handler cannot promise that: a jump out of
-   a fault leaves half-written data, a loop needs a timer, and endless
+   which may fault, loop, or use up its stack and its memory: what it has not
+   answered by then is lost, no more.  A handler cannot promise that: a jump
+   out of a fault leaves half-written data, a loop needs a timer, and endless
    recursion needs a stack with a guard.
 
-   The child never asks the loader, whose lock another thread may hold: it
+   The lookup does not ask the loader, whose lock another thread may hold: it
    looks at one object at a time, which __wrap_dl_iterate_phdr() names.  It
-   takes no lock and does not use malloc(): setup.py sees to that.  The
-   demangler does use malloc(), which may wait for ever in the child, so it
+   takes no lock and does not use malloc(): setup.py sees to that.  To find
+   and call the demangler takes both, and may wait for ever in the child, so it
    comes last.
 
-   Where there can be no child (a sandbox, no memory, too many processes) the
-   names are those of the dynamic symbols. */
+   Where there can be no child (a sandbox, no memory, too many processes), and
+   for frames without an answer, the names are those of the dynamic symbols. */
 #define SYMBOL_LOOKUP_NS INT64_C(5000000000)
-#define SYMBOL_OBJECT_NS INT64_C(2000000000)
+#define SYMBOL_DEMANGLE_NS INT64_C(500000000)
 #define SYMBOL_CHILD_MEMORY (size_t)INT64_C(3000000000)
 #define SYMBOL_FRAMES NATIVE_SHOWN
-#define SYMBOL_OBJECTS 64
 #define SYMBOL_LINES 1024
 #define SYMBOL_NAME_MAX 4000
 #define SYMBOL_TEXT (256 * 1024)
@@ -50,11 +76,8 @@ symbol_address(const struct unwind_frame *frame)
 /* The question.  The child has a copy of it. */
 static struct {
     struct unwind_frame frames[SYMBOL_FRAMES];
-    size_t object_of[SYMBOL_FRAMES];
+    struct native_object objects[SYMBOL_FRAMES];        /* of each frame */
     size_t frame_count;
-    struct native_object objects[SYMBOL_OBJECTS];
-    size_t object_count;
-    uintptr_t demangler;        /* __cxa_demangle(), or 0 */
     pid_t parent, child;        /* 0: there is none */
 } symbol_question;
 
@@ -68,8 +91,7 @@ struct symbol_line {
 /* The answer, in memory that the child shares with us.  A damaged child may
    write anything here: it is checked when it is read. */
 struct symbol_found {
-    atomic_size_t step;         /* the object that is being looked up; then
-                                   demangling; then the end */
+    atomic_bool searched;       /* all is found: demangling is left */
     atomic_size_t line_count;
     size_t text_used;
     struct symbol_line lines[SYMBOL_LINES];
@@ -191,11 +213,12 @@ symbol_search_frame(struct backtrace_state *state, struct symbol_found *found,
     atomic_store(&found->line_count, search.count);
 }
 
-/* Look up the frames of one object. */
+/* Look up all frames of this one's object. */
 static void
-symbol_search_object(struct symbol_found *found, size_t at)
+symbol_search_object(struct symbol_found *found, size_t first)
 {
-    const struct native_object *object = &symbol_question.objects[at];
+    const struct native_object *objects = symbol_question.objects;
+    const struct native_object *object = &objects[first];
     char path[PLATFORM_PROC_PATH];
     int fd = symbol_open(object);
     if (fd < 0) {
@@ -210,31 +233,50 @@ symbol_search_object(struct symbol_found *found, size_t at)
     };
     struct backtrace_state *state = backtrace_create_state(
         path, 0, symbol_on_error, NULL);
-    for (size_t i = 0; state != NULL && i < symbol_question.frame_count;
+    for (size_t i = first; state != NULL && i < symbol_question.frame_count;
          i++) {
-        if (symbol_question.object_of[i] == at) {
+        if (objects[i].start == object->start) {
             symbol_search_frame(state, found, i);
         }
     }
     close(fd);
 }
 
+typedef char *symbol_demangler(const char *, char *, size_t *, int *);
+
+/* Return the C++ library's demangler, NULL where that library is not loaded.
+   Found anew for each report: most programs load it after they have called
+   enable(). */
+static symbol_demangler *
+symbol_find_demangler(void)
+{
+    void *library = dlopen("libstdc++.so.6", RTLD_LAZY | RTLD_NOLOAD);
+    if (library == NULL) {
+        library = dlopen("libc++abi.so.1", RTLD_LAZY | RTLD_NOLOAD);
+    }
+    return library == NULL ? NULL
+           : (symbol_demangler *)dlsym(library, "__cxa_demangle");
+}
+
 /* Demangle the names of C++ functions.  What cannot be demangled stays. */
 static void
 symbol_demangle(struct symbol_found *found)
 {
-    typedef char *function(const char *, char *, size_t *, int *);
-    function *demangle = (function *)symbol_question.demangler;
-    size_t count = demangle == NULL ? 0 : atomic_load(&found->line_count);
+    symbol_demangler *demangle = NULL;
+    size_t count = atomic_load(&found->line_count);
     for (size_t i = 0; i < count; i++) {
         struct symbol_line *line = &found->lines[i];
         const char *name = found->text + line->function;
-        if (name[0] == '_' && name[1] == 'Z') {
-            int status;
-            uint32_t at = symbol_keep_text(found, demangle(name, NULL, NULL,
-                                                           &status));
-            line->function = at != 0 ? at : line->function;
+        if (name[0] != '_' || name[1] != 'Z') {
+            continue;
         }
+        if (demangle == NULL && (demangle = symbol_find_demangler()) == NULL) {
+            return;
+        }
+        int status;
+        uint32_t at = symbol_keep_text(found, demangle(name, NULL, NULL,
+                                                       &status));
+        line->function = at != 0 ? at : line->function;
     }
 }
 
@@ -243,126 +285,63 @@ static int
 symbol_search(void *argument)
 {
     struct symbol_found *found = argument;
-    const size_t count = symbol_question.object_count;
+    const struct native_object *objects = symbol_question.objects;
     mem_here = NULL;
     child_begin(symbol_question.parent, SYMBOL_LOOKUP_NS / 1000000000 + 1,
                 SYMBOL_CHILD_MEMORY);
-    for (size_t i = atomic_load(&found->step); i < count; i++) {
-        atomic_store(&found->step, i);
-        symbol_search_object(found, i);
+    for (size_t i = 0; i < symbol_question.frame_count; i++) {
+        size_t first = 0;
+        while (objects[first].start != objects[i].start) {
+            first++;
+        }
+        if (first == i) {
+            symbol_search_object(found, i);
+        }
     }
-    atomic_store(&found->step, count);
+    atomic_store(&found->searched, true);
     symbol_demangle(found);
-    atomic_store(&found->step, count + 1);
     return CHILD_STATUS;
 }
 
 /* ---- in the parent ---- */
 
+/* Wait until the child has ended, or takes too long; then end it. */
 static void
-symbol_end_child(void)
+symbol_await_child(const struct symbol_found *found, int64_t until)
 {
-    if (symbol_question.child != 0 && child_end(symbol_question.child)) {
+    const pid_t child = symbol_question.child;
+    bool ended = false;
+    while (!ended && !atomic_load(&found->searched)
+           && platform_now() < until) {
+        ended = child_await(child, platform_now() + CHILD_POLL_NS);
+    }
+    int64_t last = platform_now() + SYMBOL_DEMANGLE_NS;
+    if (ended || child_await(child, last < until ? last : until)
+        || child_end(child)) {
         symbol_question.child = 0;
     }
 }
 
-/* Wait until the child has no more to do, or has ended, or takes too long for
-   one step. */
-static void
-symbol_await_child(const struct symbol_found *found, int64_t until)
-{
-    size_t step = atomic_load(&found->step), seen = step;
-    int64_t now = platform_now(), end = now + SYMBOL_OBJECT_NS;
-    while (step <= symbol_question.object_count && now < end && now < until) {
-        platform_sleep(CHILD_POLL_NS);
-        if (child_has_ended(symbol_question.child)) {
-            symbol_question.child = 0;
-            return;
-        }
-        step = atomic_load(&found->step);
-        now = platform_now();
-        end = step == seen ? end : now + SYMBOL_OBJECT_NS;
-        seen = step;
-    }
-}
-
-/* Return the address of a function that an object exports, 0 if there is none.
-   Not dlsym(): it takes the loader's lock. */
-static uintptr_t
-symbol_find_export(const struct native_object *object, const char *name)
-{
-    char text[32];
-    ElfW(Sym) s;
-    size_t size = strlen(name) + 1;
-    for (size_t i = 0; i < object->count; i++) {
-        if (mem_read(&s, object->symbols + i * sizeof s, sizeof s) < 0) {
-            break;
-        }
-        if (s.st_shndx != SHN_UNDEF && s.st_name < object->names_size
-            && mem_read(text, object->names + s.st_name, size) == 0
-            && memcmp(text, name, size) == 0) {
-            return object->base + s.st_value;
-        }
-    }
-    return 0;
-}
-
-/* Return the address of the C++ library's demangler, 0 where that library is
-   not loaded.  Found anew for each report: most programs load it after they
-   have called enable(). */
-static uintptr_t
-symbol_find_demangler(void)
-{
-    static const char *const libraries[] = {"libstdc++.so", "libc++abi.so"};
-    struct mem_chain chain = {0};
-    struct native_object object;
-    struct link_map map;
-    char name[12];
-    uintptr_t at = platform_program();
-    for (; at != 0 && mem_chain_step(&chain, at) == 0
-         && mem_read(&map, at, sizeof map) == 0; at = (uintptr_t)map.l_next) {
-        uintptr_t base = native_base_name((uintptr_t)map.l_name);
-        if (mem_read(name, base, sizeof name) == 0
-            && (memcmp(name, libraries[0], sizeof name) == 0
-                || memcmp(name, libraries[1], sizeof name) == 0)
-            && native_find_object((uintptr_t)map.l_ld, &object) == 0) {
-            return symbol_find_export(&object, "__cxa_demangle");
-        }
-    }
-    return 0;
-}
-
-/* Note a frame, and which object it is in. */
+/* Note a frame that is in an object. */
 static void
 symbol_ask(const struct unwind_frame *frame)
 {
-    struct native_object object, *objects = symbol_question.objects;
-    size_t i = 0, n = symbol_question.frame_count;
-    if (n == SYMBOL_FRAMES
-        || native_find_object(symbol_address(frame), &object) < 0
-        || object.start == 0) {
-        return;
-    }
-    while (i < symbol_question.object_count
-           && objects[i].start != object.start) {
-        i++;
-    }
-    if (i < SYMBOL_OBJECTS) {
-        objects[i] = object;
-        symbol_question.object_count += i == symbol_question.object_count;
+    const size_t n = symbol_question.frame_count;
+    struct native_object *object = &symbol_question.objects[n];
+    if (n < SYMBOL_FRAMES
+        && native_find_object(symbol_address(frame), object) == 0
+        && object->start != 0) {
         symbol_question.frames[n] = *frame;
-        symbol_question.object_of[n] = i;
         symbol_question.frame_count++;
     }
 }
 
-/* Look up the frames that were asked for, until this time of platform_now().
-   Where a child ends or hangs at one object, another child continues with the
-   next object. */
+/* Look up the frames that were asked for, until this time of
+   platform_now(). */
 static void
 symbol_look_up(int64_t until)
 {
+    int64_t limit = platform_now() + SYMBOL_LOOKUP_NS;
     struct symbol_found *found = mmap(NULL, sizeof *found,
                                       PROT_READ | PROT_WRITE,
                                       MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -372,21 +351,11 @@ symbol_look_up(int64_t until)
     symbol_answer = found;
     found->text_used = 1;       /* 0 means none */
     symbol_question.parent = getpid();
-    symbol_question.demangler = symbol_find_demangler();
-    int64_t limit = platform_now() + SYMBOL_LOOKUP_NS;
-    until = until < limit ? until : limit;
-    for (size_t step = 0; step <= symbol_question.object_count
-         && platform_now() < until; step++) {
-        atomic_store(&found->step, step);
-        pid_t child = child_start(symbol_search, symbol_stack,
-                                  sizeof symbol_stack, found);
-        if (child < 0) {
-            return;
-        }
+    pid_t child = child_start(symbol_search, symbol_stack,
+                              sizeof symbol_stack, found);
+    if (child > 0) {
         symbol_question.child = child;
-        symbol_await_child(found, until);
-        symbol_end_child();
-        step = atomic_load(&found->step);
+        symbol_await_child(found, until < limit ? until : limit);
     }
 }
 
@@ -395,48 +364,16 @@ symbol_look_up(int64_t until)
 static void
 symbol_forget(void)
 {
-    symbol_end_child();
+    if (symbol_question.child != 0 && child_end(symbol_question.child)) {
+        symbol_question.child = 0;
+    }
     if (symbol_answer != NULL) {
         munmap(symbol_answer, sizeof *symbol_answer);
     }
     symbol_answer = NULL;
-    symbol_question.frame_count = symbol_question.object_count = 0;
-}
-#else
-#  define symbol_ask(frame) ((void)(frame))
-#  define symbol_look_up(until) ((void)(until))
-#  define symbol_forget() ((void)0)
-#  define symbol_write_found(o, frame, object) (0)
-#endif
-
-/* Write one line of a frame.  Text that is not there has the address 0. */
-static void
-symbol_write_line(struct out *o, uintptr_t file, int number,
-                  uintptr_t function, const struct native_object *object,
-                  uintptr_t pc)
-{
-    out_room(o, OUT_LINE_MAX);
-    out_text(o, file != 0 ? "  C File \"" : "  C File ");
-    native_write_name(o, file);
-    out_text(o, file != 0 ? "\", line " : ", line ");
-    if (number > 0) {
-        out_decimal(o, (uint64_t)number);
-    }
-    else {
-        out_text(o, "???");
-    }
-    out_text(o, " in ");
-    native_write_name(o, function);
-    out_text(o, " (");
-    if (object->path != NULL) {
-        native_write_name(o, native_base_name(native_path(object)));
-    }
-    out_text(o, object->path != NULL ? "+0x" : "0x");
-    out_hex(o, pc - object->base, object->path != NULL ? 1 : 16);
-    out_text(o, ")\n");
+    symbol_question.frame_count = 0;
 }
 
-#if FAULTHANDLER_LIBBACKTRACE
 /* Write the lines that the lookup found for a frame.  Returns how many. */
 static size_t
 symbol_write_found(struct out *o, const struct unwind_frame *frame,
@@ -465,6 +402,11 @@ symbol_write_found(struct out *o, const struct unwind_frame *frame,
     }
     return written;
 }
+#else
+#  define symbol_ask(frame) ((void)(frame))
+#  define symbol_look_up(until) ((void)(until))
+#  define symbol_forget() ((void)0)
+#  define symbol_write_found(o, frame, object) (0)
 #endif
 
 /* Write a frame: a line for each function that was inlined there, the
