@@ -14,11 +14,9 @@
 #include "unwind.h"
 
 /* Frames that are shown, and frames that are noted.  A stack of 8 MiB that
-   overflowed may have as many as NATIVE_MAX; NATIVE_FEW are noted where there
-   is no memory for so many. */
+   overflowed may have as many as NATIVE_MAX. */
 #define NATIVE_SHOWN 128
 #define NATIVE_MAX (512 * 1024)
-#define NATIVE_FEW 1024
 #define NATIVE_SYMBOLS 32
 
 /* How long the loader's lock is waited for. */
@@ -298,32 +296,31 @@ native_base_name(uintptr_t path)
 
 /* The C stack of the calling thread. */
 struct native_stack {
-    struct unwind_frame *frames;
-    size_t count, max;
+    struct unwind_frame *frames;        /* in a mapping, or NULL */
+    size_t count;
     bool full;                  /* there are more than were noted */
     const char *mark;           /* a line for its end; NULL: it is whole */
 };
+#define NATIVE_BYTES (NATIVE_MAX * sizeof(struct unwind_frame))
 
-/* Make room for the frames: in a mapping, or else in these. */
-static void
-native_open(struct native_stack *s, struct unwind_frame few[NATIVE_FEW])
+/* Make room for the frames.  Where there is none, the stack cannot be read. */
+static bool
+native_open(struct native_stack *s)
 {
-    void *memory = mmap(NULL, NATIVE_MAX * sizeof *s->frames,
-                        PROT_READ | PROT_WRITE,
+    void *memory = mmap(NULL, NATIVE_BYTES, PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    s->count = 0;
-    s->full = false;
-    s->max = memory == MAP_FAILED ? NATIVE_FEW : NATIVE_MAX;
-    s->frames = memory == MAP_FAILED ? few : memory;
+    *s = (struct native_stack) {.mark = NATIVE_CUT};
+    s->frames = memory == MAP_FAILED ? NULL : memory;
+    return s->frames != NULL;
 }
 
 static void
 native_close(struct native_stack *s)
 {
-    if (s->max == NATIVE_MAX) {
-        munmap(s->frames, NATIVE_MAX * sizeof *s->frames);
+    if (s->frames != NULL) {
+        munmap(s->frames, NATIVE_BYTES);
     }
-    s->max = 0;
+    s->frames = NULL;
 }
 
 static int
@@ -415,7 +412,9 @@ native_add_frames(struct native_stack *s, uintptr_t pc, uintptr_t sp,
                   bool is_return)
 {
     struct unwind_frame *frames = s->frames;
-    struct unwind u = {.frames = frames + s->count, .max = s->max - s->count};
+    struct unwind u = {
+        .frames = frames + s->count, .max = NATIVE_MAX - s->count,
+    };
     size_t first = s->count;
     s->mark = NATIVE_HELD;
     if (!native_loader_is_held()) {
@@ -465,10 +464,13 @@ native_leave_nowhere(void *context)
 }
 
 /* Note the C stack of a fault, or, without a context, the C stack from a
-   return address on. */
+   return address on.  native_close() forgets it. */
 static void
 native_unwind(struct native_stack *s, void *context, uintptr_t from)
 {
+    if (!native_open(s)) {
+        return;
+    }
     if (context == NULL) {
         native_add_frames(s, from, 0, true);
         return;

@@ -51,7 +51,6 @@ struct report {
     const siginfo_t *info;      /* of a fatal signal */
     struct thread_list *list;
     struct frame_memory *lines;
-    struct unwind_frame *few;   /* NATIVE_FEW of them */
     struct native_stack stack;
     struct native_seen seen;    /* objects of the C frames */
 };
@@ -395,7 +394,6 @@ report_c_stack(struct report *r)
         out_char(&r->out, '\n');
     }
     out_text(&r->out, NATIVE_TITLE);
-    native_open(&r->stack, r->few);
     native_unwind(&r->stack, r->context, r->from);
     native_write_stack(&r->out, &r->stack, &r->seen);
 }
@@ -429,7 +427,6 @@ report_mixed_stack(struct report *r)
     size_t count = mixes ? report_find_states(r, states) : 0;
     out_room(&r->out, OUT_LINE_MAX);
     out_text(&r->out, mixes ? "\n" MIXED_TITLE : "\n" NATIVE_TITLE);
-    native_open(&r->stack, r->few);
     native_unwind(&r->stack, r->context, 0);
     mixed_write(&r->out, &r->stack, states, count, r->lines,
                 r->out.deadline, &r->seen);
@@ -571,7 +568,6 @@ struct report_memory {
     char text[OUT_SIZE];
     struct thread_list list;
     struct frame_memory lines;
-    struct unwind_frame few[NATIVE_FEW];
 };
 
 static void
@@ -581,7 +577,6 @@ report_use_memory(struct report *r, struct report_memory *memory)
     r->out.size = sizeof memory->text;
     r->list = &memory->list;
     r->lines = &memory->lines;
-    r->few = memory->few;
 }
 
 #endif

@@ -654,19 +654,31 @@ def test_no_descriptors():
     """)
 
 
-@pytest.mark.parametrize("limit, lines", [
-    ("size, hard", EXPORTED), ("size, size", EXPORTED),
-    ("size + 300000, hard", LINES)])
-def test_no_memory(limit, lines):
-    """There is no more address space, for us or at all."""
-    copy_and_crash("memory", lines, """
-        import resource
-        with open("/proc/self/statm") as file:
-            size = int(file.read().split()[0])
-        size *= resource.getpagesize()
-        hard = resource.getrlimit(resource.RLIMIT_AS)[1]
-        resource.setrlimit(resource.RLIMIT_AS, (%s))
-    """ % limit)
+# There is this much more address space.
+LIMIT_MEMORY = """
+    import resource
+    with open("/proc/self/statm") as file:
+        size = int(file.read().split()[0])
+    size *= resource.getpagesize()
+    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+    resource.setrlimit(resource.RLIMIT_AS, (size + %d, hard))
+"""
+
+
+@pytest.mark.parametrize("more, lines", [
+    (12800000, EXPORTED), (13200000, LINES)])
+def test_little_memory(more, lines):
+    """There is address space for the frames, and for their lookup."""
+    copy_and_crash("memory", lines, LIMIT_MEMORY % more)
+
+
+def test_no_memory():
+    """There is no more address space."""
+    copy("memory")
+    child = python(program("memory", LIMIT_MEMORY % 0))
+    child.err, _ = tidy(child.err)
+    check(child, SIGSEGV, block(REPORT).replace("  …\n", "").replace(
+        "%s", "  <the rest of the C stack cannot be read>"))
 
 
 def test_no_processes():
