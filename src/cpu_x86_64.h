@@ -106,9 +106,9 @@ static const uint16_t cpu_modrm[2][16] = {
 
 /* Find the base and the index register of the operand in memory, or the
    register that a jump or a call goes through: their places in cpu_registers,
-   -1 for none.  Only what names registers is decoded, not what the instruction
-   does.  Instructions that copy from memory to memory have two operands: none
-   is named.  Checked against objdump. */
+   -1 for none.  Only what names registers is decoded.  Of instructions that
+   name them otherwise, on strings or with vectors of indexes, none is found.
+   Checked against objdump. */
 static void
 cpu_operand_registers(const uint8_t *code, size_t n, int *base, int *index)
 {
@@ -117,13 +117,10 @@ cpu_operand_registers(const uint8_t *code, size_t n, int *base, int *index)
     };
     uint8_t bytes[CPU_CODE_BYTES + 8] = {0}, *p = bytes;
     unsigned rex = 0, map = 0;
-    bool gathers = false;       /* the index is a vector register */
     *base = *index = -1;
     memcpy(bytes, code, n);
-    while ((*p & 0xe7) == 0x26 || (*p >= 0x64 && *p <= 0x66) || *p == 0xf0
-           || (*p | 1) == 0xf3) {
-        p++;                    /* prefixes; not the one of short addresses */
-    }
+    /* Prefixes; not the one of short addresses. */
+    p += strspn((char *)p, "\x26\x2e\x36\x3e\x64\x65\x66\xf0\xf2\xf3");
     if ((*p & 0xf0) == 0x40) {
         rex = *p++;
     }
@@ -131,35 +128,22 @@ cpu_operand_registers(const uint8_t *code, size_t n, int *base, int *index)
         map = p[1] & 7;
         rex = ~(unsigned)p[1] >> 5;
         p += *p == 0x62 ? 4 : 3;
-        gathers = map == 2 && ((*p & 0xfc) == 0x90 || (*p & 0xfc) == 0xa0);
     }
-    else if (*p == 0xc5) {              /* the short VEX */
-        map = 1;
-        p += 2;
+    else if (*p == 0xc5 || *p == 0x0f) {        /* the short VEX, or none */
+        map = *p == 0x0f && (p[1] | 2) == 0x3a ? 2 : 1;
+        p += *p == 0xc5 ? 2 : map;
     }
-    else if (*p == 0x0f) {
-        map = (p[1] | 2) == 0x3a ? 2 : 1;
-        p += map;
-    }
-    const unsigned low = p[1] & 7, kind = p[1] >> 3 & 7, mode = p[1] >> 6;
+    const unsigned mode = p[1] >> 6, kind = p[1] >> 3 & 7, low = p[1] & 7;
     const bool has_sib = mode != 3 && low == 4;
-    const unsigned extended = rex & 1 ? 8 : 0;
-    if (map == 0 && *p >= 0xaa && *p <= 0xaf) {         /* a string */
-        *base = order[(*p & 0xfe) == 0xac ? 6 : 7];
-    }
-    else if ((map < 2 && !(cpu_modrm[map][*p >> 4] >> (*p & 15) & 1))
-             || p + 2 + has_sib > bytes + n) {
-        return;
-    }
-    else if (mode == 3) {
-        bool is_jump = map == 0 && *p == 0xff && (kind == 2 || kind == 4);
-        *base = is_jump ? order[low + extended] : -1;
-    }
-    else {
-        unsigned number = has_sib ? p[2] & 7 : low;
-        *base = mode == 0 && number == 5 ? -1 : order[number + extended];
-        number = (p[2] >> 3 & 7u) + (rex & 2 ? 8 : 0);
-        *index = has_sib && number != 4 && !gathers ? order[number] : -1;
+    const unsigned first = has_sib ? p[2] & 7 : low;
+    const unsigned second = (p[2] >> 3 & 7u) + (rex & 2 ? 8 : 0);
+    bool known = map < 2 ? cpu_modrm[map][*p >> 4] >> (*p & 15) & 1
+                 : (*p & 0xfc) != 0x90 && (*p & 0xfc) != 0xa0;
+    bool is_jump = map == 0 && *p == 0xff && (kind == 2 || kind == 4);
+    if (known && p + 2 + has_sib <= bytes + n) {
+        *base = (mode == 3 ? is_jump : mode != 0 || first != 5)
+                ? order[first + (rex & 1 ? 8 : 0)] : -1;
+        *index = has_sib && second != 4 ? order[second] : -1;
     }
 }
 
