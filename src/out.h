@@ -24,7 +24,7 @@ struct sink {
     int copy;                   /* our duplicate, SINK_COPY */
     int given;                  /* the descriptor that was given */
     bool remote;                /* its file system has a server: may hang */
-    struct platform_file file;  /* what the descriptor meant */
+    struct stat file;           /* what the descriptor meant */
     char folder[PATH_MAX];      /* SINK_PATH: absolute, no symbolic links */
     char name[NAME_MAX + 1];    /* of the file, with %p, %t and %% in it */
 };
@@ -64,7 +64,7 @@ struct out_place {
     bool begun;                 /* something was written */
     bool failed;                /* given up */
     enum out_way way;
-    struct platform_file file;  /* what fd means */
+    struct stat file;           /* what fd means */
     size_t sent;                /* how much of the buffer */
 };
 
@@ -118,17 +118,16 @@ out_decimal(struct out *o, uint64_t value)
 
 /* Is this descriptor still the file that the sink means? */
 static bool
-out_is_file(int fd, const struct sink *sink, struct platform_file *now)
+out_is_file(int fd, const struct sink *sink, struct stat *now)
 {
-    return platform_identify(fd, now) == 0
-           && platform_is_same(now, &sink->file);
+    return fstat(fd, now) == 0 && platform_is_same(now, &sink->file);
 }
 
 /* Is descriptor 2 standard error?  It may have been redirected since: that is
    followed.  Or closed, and the next file that was opened got the number:
    Python opens files close-on-exec, which standard error never is. */
 static bool
-out_is_standard_error(const struct sink *sink, struct platform_file *now)
+out_is_standard_error(const struct sink *sink, struct stat *now)
 {
     if (out_is_file(STDERR_FILENO, sink, now)) {
         return true;
@@ -185,14 +184,13 @@ out_open_folder(const char *path)
    or one that they may write to, they plant files: a second name of a file
    that they want damaged, or a file of theirs that they can read. */
 static bool
-out_may_append(const struct platform_file *folder,
-               const struct platform_file *file)
+out_may_append(const struct stat *folder, const struct stat *file)
 {
-    bool shared = (folder->mode & (S_IWGRP | S_IWOTH)) != 0
-                  || (folder->owner != geteuid() && folder->owner != 0);
-    return (S_ISREG(file->mode) || S_ISFIFO(file->mode)
-            || S_ISCHR(file->mode))
-           && (!shared || (file->owner == geteuid() && file->links == 1));
+    bool shared = (folder->st_mode & (S_IWGRP | S_IWOTH)) != 0
+                  || (folder->st_uid != geteuid() && folder->st_uid != 0);
+    return (S_ISREG(file->st_mode) || S_ISFIFO(file->st_mode)
+            || S_ISCHR(file->st_mode))
+           && (!shared || (file->st_uid == geteuid() && file->st_nlink == 1));
 }
 
 /* Open a sink's file in its folder, made for this user alone if it is not
@@ -202,7 +200,7 @@ out_open_file(const struct sink *sink, int folder)
 {
     const int flags = O_WRONLY | O_APPEND | O_NOFOLLOW | O_NONBLOCK
                       | O_NOCTTY | O_CLOEXEC;
-    struct platform_file around, file;
+    struct stat around, file;
     char name[NAME_MAX + 1];
     out_file_name(sink, name);
     int fd = openat(folder, name, flags | O_CREAT | O_EXCL, 0600);
@@ -210,8 +208,7 @@ out_open_file(const struct sink *sink, int folder)
         return fd;
     }
     fd = openat(folder, name, flags);
-    if (fd >= 0 && (platform_identify(folder, &around) < 0
-                    || platform_identify(fd, &file) < 0
+    if (fd >= 0 && (fstat(folder, &around) < 0 || fstat(fd, &file) < 0
                     || !out_may_append(&around, &file))) {
         close(fd);
         return -1;
@@ -256,19 +253,21 @@ out_reopen(int fd)
 /* Is it a terminal?  Told by its number: isatty() would ask the driver.  Not
    5:2, which makes a new terminal whenever it is opened. */
 static bool
-out_is_terminal(const struct platform_file *file)
+out_is_terminal(const struct stat *file)
 {
-    return S_ISCHR(file->mode)
-           && (file->driver == 4 || (file->driver == 5 && file->unit != 2)
-               || (file->driver >= 136 && file->driver <= 143));
+    unsigned driver = major(file->st_rdev);
+    return S_ISCHR(file->st_mode)
+           && (driver == 4 || (driver == 5 && minor(file->st_rdev) != 2)
+               || (driver >= 136 && driver <= 143));
 }
 
 /* Is it a file that a write never waits for long? */
 static bool
-out_is_plain(const struct platform_file *file)
+out_is_plain(const struct stat *file)
 {
-    return S_ISREG(file->mode) || S_ISBLK(file->mode)
-           || (S_ISCHR(file->mode) && file->driver == 1);   /* /dev/null */
+    return S_ISREG(file->st_mode) || S_ISBLK(file->st_mode)
+           || (S_ISCHR(file->st_mode)
+               && major(file->st_rdev) == 1);           /* /dev/null */
 }
 
 /* Use another descriptor of the same file, which is to be closed.  Returns
@@ -299,8 +298,8 @@ out_use_reopened(struct out_place *p)
 static void
 out_choose_way(struct out_place *p)
 {
-    p->way = S_ISSOCK(p->file.mode) ? OUT_SOCKET
-             : S_ISFIFO(p->file.mode) ? OUT_NOWAIT
+    p->way = S_ISSOCK(p->file.st_mode) ? OUT_SOCKET
+             : S_ISFIFO(p->file.st_mode) ? OUT_NOWAIT
              : out_is_plain(&p->file) ? OUT_PLAIN : OUT_SMALL;
     if (p->way == OUT_SOCKET || p->way == OUT_NOWAIT) {
         out_replace(p, fcntl(p->fd, F_DUPFD_CLOEXEC, 3));
@@ -328,7 +327,7 @@ out_descriptor(struct out_place *p)
         /* Programs die of having no descriptor left. */
         int fd = platform_open_lifted(out_open_both, sink);
         p->mine = fd >= 0;
-        return platform_identify(fd, &p->file) == 0 ? fd : -1;
+        return fstat(fd, &p->file) == 0 ? fd : -1;
     }
     default:
         return -1;
@@ -340,9 +339,8 @@ out_descriptor(struct out_place *p)
 static bool
 out_is_open(const struct out_place *p)
 {
-    struct platform_file now;
-    return platform_identify(p->fd, &now) == 0
-           && platform_is_same(&now, &p->file);
+    struct stat now;
+    return fstat(p->fd, &now) == 0 && platform_is_same(&now, &p->file);
 }
 
 /* Open a place, or see that it still is. */

@@ -320,85 +320,13 @@ platform_timer_stop(timer_t timer)
     syscall(SYS_timer_delete, id);
 }
 
-/* What the kernel's statx() fills in.  Called by number: older and other C
-   libraries have no wrapper. */
-struct platform_statx {
-    uint32_t mask, block_size;
-    uint64_t attributes;
-    uint32_t links, user, group;
-    uint16_t mode, unused;
-    uint64_t inode, size, blocks, attributes_mask;
-    struct { int64_t s; uint32_t ns; int32_t unused; } read, born, changed,
-        modified;
-    uint32_t driver, unit, device_major, device_minor;
-    uint64_t rest[14];
-};
-#define PLATFORM_STATX_INO 0x100
-#define PLATFORM_STATX_SIZE 0x200
-#define PLATFORM_STATX_BASIC 0x7ff
-#define PLATFORM_STATX_BIRTH 0x800
-#define PLATFORM_STATX_CACHED 0x4000    /* the flag AT_STATX_DONT_SYNC */
-
-/* Ask for an open file's status.  Returns -1 with errno. */
-static int
-platform_statx(int fd, int flags, unsigned mask, struct platform_statx *x)
-{
-    return (int)syscall(SYS_statx, fd, "", AT_EMPTY_PATH | flags, mask, x);
-}
-
-/* What tells a file from all others, and what kind of file it is.  A deleted
-   file's inode number may be given to the next one; its birth time is not. */
-struct platform_file {
-    uint64_t device, inode;
-    int64_t born_s, born_ns;    /* 0 where it is not known */
-    mode_t mode;
-    uid_t owner;
-    uint64_t links;             /* how many names it has */
-    unsigned driver, unit;      /* of a device: its major, minor number */
-};
-
-/* The same where statx() does not work: an older kernel, a sandbox. */
-static int
-platform_fstat(int fd, struct platform_statx *x)
-{
-    struct stat st;
-    if (fstat(fd, &st) < 0) {
-        return -1;
-    }
-    *x = (struct platform_statx) {
-        .device_major = major(st.st_dev), .device_minor = minor(st.st_dev),
-        .inode = st.st_ino, .mode = (uint16_t)st.st_mode, .user = st.st_uid,
-        .links = (uint32_t)st.st_nlink,
-        .driver = major(st.st_rdev), .unit = minor(st.st_rdev),
-    };
-    return 0;
-}
-
-/* Identify an open file.  Returns -1 with errno. */
-static int
-platform_identify(int fd, struct platform_file *file)
-{
-    struct platform_statx x;
-    if (platform_statx(fd, 0, PLATFORM_STATX_BASIC | PLATFORM_STATX_BIRTH,
-                       &x) < 0
-        && platform_fstat(fd, &x) < 0) {
-        return -1;
-    }
-    bool born = x.mask & PLATFORM_STATX_BIRTH;
-    *file = (struct platform_file) {
-        .device = (uint64_t)x.device_major << 32 | x.device_minor,
-        .inode = x.inode, .mode = x.mode, .owner = x.user, .links = x.links,
-        .driver = x.driver, .unit = x.unit,
-        .born_s = born ? x.born.s : 0, .born_ns = born ? x.born.ns : 0,
-    };
-    return 0;
-}
-
+/* Are these the same file?  The number of a deleted one may be used again, so
+   a duplicate is kept of what is to be written to later. */
 static bool
-platform_is_same(const struct platform_file *a, const struct platform_file *b)
+platform_is_same(const struct stat *a, const struct stat *b)
 {
-    return a->device == b->device && a->inode == b->inode
-           && a->born_s == b->born_s && a->born_ns == b->born_ns;
+    return a->st_dev == b->st_dev && a->st_ino == b->st_ino
+           && (a->st_mode & S_IFMT) == (b->st_mode & S_IFMT);
 }
 
 /* Write some of n bytes where that needs no waiting.  Returns what write()
@@ -514,18 +442,17 @@ platform_file_size(const char *path, uint64_t inode, uint64_t *size)
     const struct { uint64_t flags, mode, resolve; } how = {
         O_PATH | O_CLOEXEC, 0, 0x20             /* only what is cached */
     };
-    struct platform_statx x;
+    struct stat now;
     int fd = (int)syscall(SYS_openat2, AT_FDCWD, path, &how, sizeof how);
     if (fd < 0) {
         return -1;
     }
-    int result = platform_statx(fd, PLATFORM_STATX_CACHED,
-                                PLATFORM_STATX_SIZE | PLATFORM_STATX_INO, &x);
+    int result = fstat(fd, &now);
     close(fd);
-    if (result < 0 || x.inode != inode) {
+    if (result < 0 || now.st_ino != inode) {
         return -1;
     }
-    *size = x.size;
+    *size = (uint64_t)now.st_size;
     return 0;
 }
 

@@ -31,7 +31,7 @@ sink_from_descriptor(int fd, bool is_stderr, struct sink *sink)
     memset(sink, 0, offsetof(struct sink, folder));
     sink->copy = -1;
     sink->given = fd;
-    if (platform_identify(fd, &sink->file) < 0) {
+    if (fstat(fd, &sink->file) < 0) {
         sink->kind = SINK_NOWHERE;
         return;
     }
@@ -47,7 +47,7 @@ sink_from_descriptor(int fd, bool is_stderr, struct sink *sink)
 static void
 sink_close(struct sink *sink)
 {
-    struct platform_file now;
+    struct stat now;
     if (sink->kind == SINK_COPY && out_is_file(sink->copy, sink, &now)) {
         close(sink->copy);
     }
@@ -227,7 +227,7 @@ sink_split_path(const char *path, const char *argument, struct sink *sink)
 static int
 sink_try_folder(const struct sink *sink, int folder)
 {
-    struct platform_file around, file;
+    struct stat around, file;
     char name[NAME_MAX + 1];
     bool writable = faccessat(folder, ".", W_OK | X_OK, AT_EACCESS) == 0;
     int error = writable ? 0 : errno;
@@ -237,12 +237,11 @@ sink_try_folder(const struct sink *sink, int folder)
     if (fd < 0) {
         return errno == ENOENT ? error : errno;
     }
-    if (platform_identify(folder, &around) < 0
-        || platform_identify(fd, &file) < 0) {
+    if (fstat(folder, &around) < 0 || fstat(fd, &file) < 0) {
         error = errno;
     }
-    else if (S_ISLNK(file.mode) || S_ISDIR(file.mode)) {
-        error = S_ISLNK(file.mode) ? ELOOP : EISDIR;
+    else if (S_ISLNK(file.st_mode) || S_ISDIR(file.st_mode)) {
+        error = S_ISLNK(file.st_mode) ? ELOOP : EISDIR;
     }
     else if (!out_may_append(&around, &file)) {
         error = EPERM;

@@ -1,12 +1,9 @@
 """One test for each bug; the docstring says what broke."""
 
-import os
-
 from signal import SIGSEGV
 
 from helpers import (
-    FOLDER, check, check_library, crash, library_report, python, report,
-    status_name)
+    check, check_library, crash, library_report, python, report, status_name)
 
 
 def test_watchdogs_armed_at_once():
@@ -50,26 +47,6 @@ def test_import_while_collecting():
         import faulthandler
         faulthandler.sigsegv()
     """, report('  File "<string>", line 4 in <module>\n'))
-
-
-def test_reused_inode():
-    """A new file with a deleted one's inode got its report."""
-    path = os.path.join(FOLDER, "deleted")
-    child = python("""
-        import faulthandler, os, sys, time
-        path = sys.argv[1]
-        file = os.open(path, os.O_CREAT | os.O_RDWR)
-        faulthandler.enable(file)
-        os.closerange(3, 100)
-        os.unlink(path)
-        time.sleep(0.02)    # more than a tick of the clock of inodes
-        for n in range(10):
-            os.open(path + str(n), os.O_CREAT | os.O_RDWR)
-        faulthandler.sigsegv()
-    """, path)
-    check(child, SIGSEGV, "")
-    for n in range(10):
-        assert os.path.getsize(path + str(n)) == 0
 
 
 def test_enable_after_default_action():

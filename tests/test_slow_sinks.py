@@ -369,7 +369,7 @@ def test_read_only_descriptor(what):
 # ---- Files that are not what they were -------------------------------------
 
 @pytest.mark.parametrize("how, meant", [
-    ("reuse", True), ("replace", True), ("all", False), ("inode", False)])
+    ("reuse", True), ("replace", True), ("all", False)])
 @pytest.mark.parametrize("what", ["crash", "user", "later"])
 def test_reused_number(tmp_path, what, how, meant):
     """The file that was meant gets the report, or none."""
