@@ -48,10 +48,9 @@ struct sink {
    no choice: it belongs to the open file, which others share. */
 enum out_way {
     OUT_PLAIN,                  /* never waits long: files, /dev/null, and */
-                                /* what we have opened anew: terminals */
-    OUT_NOWAIT,                 /* pwritev2(RWF_NOWAIT): pipes, Linux 6.4 */
+                                /* what we opened anew: terminals, pipes */
     OUT_SOCKET,                 /* send(MSG_DONTWAIT) */
-    OUT_SMALL,                  /* after poll(), no more than a pipe takes */
+    OUT_SMALL,                  /* after poll(), no more than is free then */
 };
 
 /* One place of a report, and how far the report got there. */
@@ -241,15 +240,6 @@ out_open_both(const void *argument)
     return fd;
 }
 
-/* Open the same file anew, so that O_NONBLOCK is ours alone.  Fails for
-   sockets, and where /proc is not there or forbids it. */
-static int
-out_reopen(int fd)
-{
-    return platform_open_proc("/proc/self/fd/", (unsigned)fd, "",
-                              O_WRONLY | O_NONBLOCK | O_NOCTTY);
-}
-
 /* Is it a terminal?  Told by its number: isatty() would ask the driver.  Not
    5:2, which makes a new terminal whenever it is opened. */
 static bool
@@ -286,26 +276,23 @@ out_replace(struct out_place *p, int fd)
     return true;
 }
 
-/* Write to a file that was opened anew, without blocking, or with care. */
-static void
-out_use_reopened(struct out_place *p)
-{
-    p->way = out_replace(p, out_reopen(p->fd)) ? OUT_PLAIN : OUT_SMALL;
-}
-
-/* Choose the way.  A pipe or socket is duplicated for the time of the report:
-   another thread may close the number and open its own file meanwhile. */
+/* Choose the way.  A terminal or pipe is opened anew, so that O_NONBLOCK is
+   ours alone; that fails where /proc is not there, and for a pipe of another
+   user.  A socket is duplicated: another thread may close the number
+   meanwhile, and open its own file. */
 static void
 out_choose_way(struct out_place *p)
 {
-    p->way = S_ISSOCK(p->file.st_mode) ? OUT_SOCKET
-             : S_ISFIFO(p->file.st_mode) ? OUT_NOWAIT
-             : out_is_plain(&p->file) ? OUT_PLAIN : OUT_SMALL;
-    if (p->way == OUT_SOCKET || p->way == OUT_NOWAIT) {
+    p->way = out_is_plain(&p->file) ? OUT_PLAIN : OUT_SMALL;
+    if (S_ISSOCK(p->file.st_mode)) {
+        p->way = OUT_SOCKET;
         out_replace(p, fcntl(p->fd, F_DUPFD_CLOEXEC, 3));
     }
-    else if (out_is_terminal(&p->file)) {
-        out_use_reopened(p);
+    else if ((S_ISFIFO(p->file.st_mode) || out_is_terminal(&p->file))
+             && out_replace(p, platform_open_proc(
+                    "/proc/self/fd/", (unsigned)p->fd, "",
+                    O_WRONLY | O_NONBLOCK | O_NOCTTY))) {
+        p->way = OUT_PLAIN;
     }
 }
 
@@ -377,19 +364,11 @@ out_close(struct out *o)
 static ssize_t
 out_write_some(struct out_place *p, const char *text, size_t n)
 {
-    if (p->way == OUT_NOWAIT) {
-        ssize_t put = platform_write_nowait(p->fd, text, n);
-        if (put >= 0 || errno == EAGAIN || errno == EINTR
-            || errno == EPIPE) {
-            return put;
-        }
-        /* Too old a kernel, or a sandbox, which may say anything. */
-        out_use_reopened(p);
-    }
+    size_t free = S_ISFIFO(p->file.st_mode) ? PIPE_BUF : 512;
     if (p->way == OUT_SOCKET) {
         return send(p->fd, text, n, MSG_DONTWAIT);
     }
-    return write(p->fd, text, p->way == OUT_SMALL && n > 512 ? 512 : n);
+    return write(p->fd, text, p->way == OUT_SMALL && n > free ? free : n);
 }
 
 /* Was the report cancelled before anything of it was written here?  What has

@@ -76,9 +76,6 @@ int __real_dl_iterate_phdr(int (*)(struct dl_phdr_info *, size_t, void *),
 #ifndef SYS_close_range
 #  define SYS_close_range 436
 #endif
-#ifndef RWF_NOWAIT
-#  define RWF_NOWAIT 8
-#endif
 /* The call whose seconds have 64 bits has this name on 32-bit processors. */
 #ifdef SYS_timer_settime64
 #  define PLATFORM_TIMER_SETTIME SYS_timer_settime64
@@ -327,16 +324,6 @@ platform_is_same(const struct stat *a, const struct stat *b)
 {
     return a->st_dev == b->st_dev && a->st_ino == b->st_ino
            && (a->st_mode & S_IFMT) == (b->st_mode & S_IFMT);
-}
-
-/* Write some of n bytes where that needs no waiting.  Returns what write()
-   does; EOPNOTSUPP, ENOSYS or what a sandbox says where the kernel cannot. */
-static ssize_t
-platform_write_nowait(int fd, const char *text, size_t n)
-{
-    struct iovec part = {.iov_base = (void *)(uintptr_t)text, .iov_len = n};
-    return (ssize_t)syscall(SYS_pwritev2, fd, &part, 1L, -1L, -1L,
-                            RWF_NOWAIT);
 }
 
 /* Is an open file on a file system that asks a server, which may be dead?  A

@@ -116,6 +116,28 @@ def test_full_pipe(blocking):
         assert file.read().strip(b"x") == b""
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root")
+@pytest.mark.parametrize("full", [False, True])
+def test_pipe_of_another_user(full):
+    """It cannot be opened anew: it is written to in parts that fit."""
+    reader, writer = os.pipe()
+    if full:
+        fill(writer)
+    child = python("""
+        import faulthandler, os
+        os.setuid(65534)
+        def f(n):
+            f(n - 1) if n else faulthandler.sigsegv()
+        f(89)
+    """, stderr=writer)
+    os.close(writer)
+    with open(reader, "rb") as file:
+        child.err = file.read().strip(b"x").decode()
+    check(child, SIGSEGV, "" if full else report(
+        90 * '  File "<string>", line 4 in f\n'
+        + '  File "<string>", line 5 in <module>\n'))
+
+
 def fill(writer):
     """Write until a pipe takes no more."""
     os.set_blocking(writer, False)

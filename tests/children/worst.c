@@ -159,8 +159,7 @@ refuse(int error, int first, int last)
 {
     static const int calls[] = {
         SYS_rt_tgsigqueueinfo, SYS_timer_create, SYS_process_vm_readv,
-        SYS_pwritev2, SYS_sigaltstack, SYS_pipe2, SYS_fcntl, SYS_openat,
-        SYS_tgkill,
+        SYS_sigaltstack, SYS_pipe2, SYS_fcntl, SYS_openat, SYS_tgkill,
     };
 
     prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
