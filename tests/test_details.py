@@ -1,6 +1,5 @@
 """details=True: why it died, in which thread of which process."""
 
-import ctypes
 import datetime
 import platform
 import random
@@ -13,7 +12,8 @@ from signal import SIGSEGV
 import pytest
 
 from details import CONTEXT, NOWHERE, START, expect
-from helpers import X86_64, block, python, special_build, status_name, unnamed
+from helpers import (
+    X86_64, block, compile_library, preload, python, status_name, unnamed)
 
 
 # ---- The origin ----
@@ -100,20 +100,22 @@ def test_name_given_to_the_kernel():
 
 def test_calendar():
     """The time of day, at five thousand times."""
-    library = special_build("FAULTHANDLER_TEST")
-    utc = ctypes.CDLL(library).faulthandler_test_utc
-    utc.argtypes = ctypes.c_uint64, ctypes.c_char_p, ctypes.c_size_t
-    utc.restype = ctypes.c_size_t
-    text = ctypes.create_string_buffer(64)
-    start = datetime.datetime(1970, 1, 1)
+    compile_library("clock")
     numbers = random.Random(5)
     seconds = [0, 1, 951782399, 951782400, 951868799, 951868800,
                2147483647, 2147483648, 4107542399, 4107542400]
     seconds += [numbers.randint(0, 2**32) for _ in range(5000)]
-    for number in seconds:
-        length = utc(number, text, 64)
-        when = start + datetime.timedelta(seconds=number)
-        assert text.raw[:length].decode() == when.isoformat() + "Z"
+    child = python("""
+        import ctypes, faulthandler, sys
+        now = ctypes.c_long.in_dll(ctypes.CDLL("./clock.so"), "clock_now")
+        for now.value in map(int, sys.stdin):
+            faulthandler.dump_traceback(1, details=True)
+    """, stdin="\n".join(map(str, seconds)).encode(),
+        env=dict(preload("clock"), CLOCK_OFF="0"))
+    start = datetime.datetime(1970, 1, 1)
+    times = [start + datetime.timedelta(seconds=n) for n in seconds]
+    assert re.findall(r", (\d+-\S+T\S+)Z", child.out) == [
+        time.isoformat() for time in times]
 
 
 # ---- What the interpreter was about ----
