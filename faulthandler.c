@@ -549,7 +549,7 @@ fatal_disarm(void)
     bool idle = fatal_wait_readers() && !crashing;
     pthread_mutex_lock(&state_lock);
     if (idle && atomic_load(&fatal_request) == NULL) {
-        chain_disarm();
+        chain_disarm(false);
     }
     mem_open_direct();
     pthread_mutex_unlock(&state_lock);
@@ -1008,7 +1008,7 @@ module_at_exit(void)
 {
     atomic_store(&module_at_exit_set, false);
     later_replace(NULL);
-    chain_give_back();
+    chain_disarm(true);
 }
 
 /* Ask for that, once for each life of the interpreter. */
@@ -1057,7 +1057,7 @@ module_exec(PyObject *module)
     }
     else {
         pthread_mutex_lock(&state_lock);
-        chain_arm_again();
+        chain_arm();
         pthread_mutex_unlock(&state_lock);
     }
     if (!cpython.frames_known) {

@@ -52,19 +52,27 @@
    The flags are written by handlers, and cleared under state_lock. */
 struct chain {
     struct sigaction slots[2];
-    _Atomic(const struct sigaction *) older;    /* who had it before us */
+    /* Who had it before us; NULL: nobody, or a handler that does not want it
+       again. */
+    _Atomic(const struct sigaction *) older;
     atomic_bool armed;          /* our handler was installed */
     atomic_bool asked;          /* the older handler may repair faults */
-    atomic_bool spent;          /* the older handler does not want it again */
     atomic_bool dying;          /* SIG_DFL is in place for a process to die */
 };
 
 static struct chain chain_states[FAULT_COUNT];
+#define CHAIN_END (chain_states + FAULT_COUNT)
 
 static struct chain *
 chain_find(int signum)
 {
     return &chain_states[fault_find(signum) - fault_signals];
+}
+
+static int
+chain_signum(const struct chain *chain)
+{
+    return fault_signals[chain - chain_states].signum;
 }
 
 /* Is the action a handler?  The kernel looks at the address alone: with
@@ -99,30 +107,25 @@ chain_restore(int signum, void (*handler)(int, siginfo_t *, void *),
     }
 }
 
-/* Return what is to happen after us: the older action, or the default one
-   where there is none, or none any more. */
+/* Return what is to happen after us: the older action, or the default one. */
 static struct sigaction
 chain_older(const struct chain *chain)
 {
     const struct sigaction *older = atomic_load(&chain->older);
-    struct sigaction action;
-    if (older != NULL && !atomic_load(&chain->spent)) {
-        return *older;
-    }
-    memset(&action, 0, sizeof action);
-    action.sa_handler = SIG_DFL;
-    return action;
+    return older != NULL ? *older
+                         : (struct sigaction) {.sa_handler = SIG_DFL};
 }
 
 /* Install our handler.  A system call that a survivor was in is restarted,
    unless the older handler wants it to end.  Returns -1 with errno. */
 static int
-chain_put(int signum)
+chain_put(const struct chain *chain)
 {
-    struct sigaction older = chain_older(chain_find(signum));
+    struct sigaction older = chain_older(chain);
     int restart = chain_is_handler(&older) ? older.sa_flags & SA_RESTART
                                            : SA_RESTART;
-    return chain_install(signum, mem_handler, SA_ONSTACK | restart, NULL);
+    return chain_install(chain_signum(chain), mem_handler,
+                         SA_ONSTACK | restart, NULL);
 }
 
 /* ---- Calling the older handler ---- */
@@ -137,25 +140,11 @@ struct chain_call {
 };
 THREAD_LOCAL struct chain_call *chain_here;
 
-/* Is this call still on its stack?  A jump out of the older handler leaves it
-   behind: others use its memory, or the stack is gone.  Asks the kernel first,
-   which may refuse to answer in a sandbox. */
-UNSANITIZED static bool
-chain_call_stands(const struct chain_call *call)
-{
-    struct chain_call copy;
-    errno = 0;
-    if (platform_read_self(getpid(), &copy, call, sizeof copy) < 0
-        && errno != EPERM && errno != ENOSYS) {
-        return false;
-    }
-    return call->self == call;
-}
-
 /* Return the call of an older handler that a signal comes from, or NULL.
    Either the older handler calls ours, as the one before it: with the same
-   context, and our frame lies below the call.  Or it was interrupted.  A
-   handler that left by a jump has left its call behind on the stack. */
+   context, and our frame lies below the call.  Or it was interrupted.  What
+   a jump has left behind on the stack is overwritten by who comes next there,
+   which a sanitizer does not like to be looked at. */
 UNSANITIZED static struct chain_call *
 chain_inside(const void *context, const void *our_frame)
 {
@@ -163,7 +152,7 @@ chain_inside(const void *context, const void *our_frame)
     struct chain_call *call = chain_here;
     uintptr_t at = (uintptr_t)call, base = (uintptr_t)alternate->ss_sp;
     uintptr_t sp = cpu_get_place(context).sp;
-    if (call == NULL || !chain_call_stands(call)) {
+    if (call == NULL || call->self != call) {
         return NULL;
     }
     bool same_stack = (sp - base < alternate->ss_size)
@@ -216,12 +205,11 @@ chain_take_back(struct chain *chain, const struct sigaction *older,
                                    &pending, call->signum) == 1)) {
             return;
         }
-        atomic_store(&chain->spent, true);
-        chain_put(call->signum);
+        atomic_store(&chain->older, NULL);
+        chain_put(chain);
     }
-    else if (chain_is_handler(older)
-             && now.sa_sigaction == older->sa_sigaction) {
-        chain_put(call->signum);
+    else if (now.sa_sigaction == older->sa_sigaction) {
+        chain_put(chain);
     }
 }
 
@@ -240,7 +228,7 @@ chain_pass(struct chain *chain, const struct sigaction *older,
         atomic_store(&chain->asked, true);
     }
     if (older->sa_flags & (int)SA_RESETHAND) {
-        atomic_store(&chain->spent, true);
+        atomic_store(&chain->older, NULL);
     }
     chain_here = &call;
     chain_call_older(older, call.signum, info, context);
@@ -281,9 +269,9 @@ chain_end(struct chain *chain, siginfo_t *info)
 static void
 chain_revive(void)
 {
-    for (size_t i = 0; i < FAULT_COUNT; i++) {
-        if (atomic_exchange(&chain_states[i].dying, false)) {
-            chain_put(fault_signals[i].signum);
+    for (struct chain *chain = chain_states; chain < CHAIN_END; chain++) {
+        if (atomic_exchange(&chain->dying, false)) {
+            chain_put(chain);
         }
     }
 }
@@ -293,101 +281,61 @@ chain_revive(void)
 /* Is our handler to be installed?  Not where it is, nor where a handler that
    came after us may chain to it; but where somebody has set the default. */
 static bool
-chain_is_due(const struct chain *chain, int signum)
+chain_is_due(const struct chain *chain)
 {
     struct sigaction now;
     return !atomic_load(&chain->armed)
-           || (sigaction(signum, NULL, &now) == 0 && !chain_is_handler(&now));
+           || (sigaction(chain_signum(chain), NULL, &now) == 0
+               && !chain_is_handler(&now));
 }
 
 /* Install our handler, with what is there as the older one: known before it
    can be needed.  Returns -1 with errno. */
 static int
-chain_arm_one(struct chain *chain, int signum)
+chain_arm_one(struct chain *chain)
 {
     struct sigaction *slot = &chain->slots[atomic_load(&chain->older)
                                            == &chain->slots[0]];
-    if (sigaction(signum, NULL, slot) < 0) {
+    if (sigaction(chain_signum(chain), NULL, slot) < 0) {
         return -1;
     }
     if (slot->sa_sigaction != mem_handler && !atomic_load(&chain->dying)) {
         atomic_store(&chain->older, slot);
         atomic_store(&chain->asked, false);
-        atomic_store(&chain->spent, false);
     }
     atomic_store(&chain->dying, false);
-    if (chain_put(signum) < 0) {
+    if (chain_put(chain) < 0) {
         return -1;
     }
     atomic_store(&chain->armed, true);
     return 0;
 }
 
-/* Disarm one: put back what was there, if the action is still ours. */
-static void
-chain_disarm_one(struct chain *chain, int signum)
-{
-    struct sigaction older = chain_older(chain);
-    if (atomic_exchange(&chain->armed, false)) {
-        chain_restore(signum, mem_handler, &older);
-    }
-}
-
-/* Install the handlers that are not installed.  Returns -1 with errno, and
-   nothing changed, if one cannot be. */
+/* Install the handlers that are not installed.  Returns -1 with errno where a
+   sandbox forbids it, which the first one tells. */
 static int
 chain_arm(void)
 {
-    bool fresh[FAULT_COUNT] = {false};
-    for (size_t i = 0; i < FAULT_COUNT; i++) {
-        if (!chain_is_due(&chain_states[i], fault_signals[i].signum)) {
-            continue;
-        }
-        if (chain_arm_one(&chain_states[i], fault_signals[i].signum) < 0) {
-            int error = errno;
-            for (size_t j = 0; j < i; j++) {
-                if (fresh[j]) {
-                    chain_disarm_one(&chain_states[j],
-                                     fault_signals[j].signum);
-                }
-            }
-            errno = error;
+    for (struct chain *chain = chain_states; chain < CHAIN_END; chain++) {
+        if (chain_is_due(chain) && chain_arm_one(chain) < 0) {
             return -1;
         }
-        fresh[i] = true;
     }
     return 0;
 }
 
+/* Put back what was there, if the action is still ours.  At the interpreter's
+   end only what was somebody's: where there was the default action we stay,
+   for crashes in what ends after it.  There it runs without the lock: a thread
+   that the interpreter stopped may hold it. */
 static void
-chain_disarm(void)
+chain_disarm(bool at_end)
 {
-    for (size_t i = 0; i < FAULT_COUNT; i++) {
-        chain_disarm_one(&chain_states[i], fault_signals[i].signum);
-    }
-}
-
-/* At the interpreter's end: give back what was somebody's.  Where there was
-   the default action we stay, for crashes in what ends after it.  Without the
-   lock: a thread that the interpreter stopped may hold it. */
-static void
-chain_give_back(void)
-{
-    for (size_t i = 0; i < FAULT_COUNT; i++) {
-        struct sigaction older = chain_older(&chain_states[i]);
-        if (older.sa_handler != SIG_DFL) {
-            chain_disarm_one(&chain_states[i], fault_signals[i].signum);
-        }
-    }
-}
-
-/* Arm what was given back, for the next interpreter. */
-static void
-chain_arm_again(void)
-{
-    for (size_t i = 0; i < FAULT_COUNT; i++) {
-        if (!atomic_load(&chain_states[i].armed)) {
-            chain_arm_one(&chain_states[i], fault_signals[i].signum);
+    for (struct chain *chain = chain_states; chain < CHAIN_END; chain++) {
+        struct sigaction older = chain_older(chain);
+        if ((!at_end || older.sa_handler != SIG_DFL)
+            && atomic_exchange(&chain->armed, false)) {
+            chain_restore(chain_signum(chain), mem_handler, &older);
         }
     }
 }
