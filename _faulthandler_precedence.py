@@ -164,7 +164,7 @@ def read_option(word):
             # The folder of now, also where enable() is called later.
             from posix import getcwdb
             try:
-                text = getcwdb().replace(b'%', b'%%') + b'/' + text
+                text = getcwdb() + b'/' + text
             except OSError as error:
                 return error.strerror
         options[name.decode()] = text

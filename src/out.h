@@ -137,7 +137,7 @@ out_is_standard_error(const struct sink *sink, struct stat *now)
 
 /* The name of a sink's file: %p is the process that writes, in a forked
    child the child, %t the time, %% a percent sign.  The longest one fits:
-   sink_name_length() saw to it. */
+   sink_split_path() saw to it. */
 static void
 out_file_name(const struct sink *sink, char name[NAME_MAX + 1])
 {

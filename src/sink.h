@@ -155,71 +155,37 @@ sink_is_path(PyObject *file)
                && !PyObject_HasAttrString(file, "fileno"));
 }
 
-/* Replace %% by % in the name of a folder.  Other codes cannot be in it: the
-   folder must be there now.  Returns 0, or -1 with an exception. */
-static int
-sink_fill_folder(char *folder, const char *argument)
-{
-    char *to = folder;
-    for (const char *from = folder; *from != '\0'; from++) {
-        if (*from == '%' && *++from != '%') {
-            PyErr_Format(PyExc_ValueError,
-                         "%s: the folder's name can have no %% but %%%%",
-                         argument);
-            return -1;
-        }
-        *to++ = *from;
-    }
-    *to = '\0';
-    return 0;
-}
-
-/* Return how long a file's name gets at the most, or -1 with an exception
-   if it has a code that is not known. */
-static int
-sink_name_length(const char *name, const char *argument)
-{
-    int n = 0;
-    for (; *name != '\0' && n < PATH_MAX; name++) {
-        n++;
-        if (*name == '%' && *++name != '%') {
-            if (*name != 'p' && *name != 't') {
-                PyErr_Format(PyExc_ValueError,
-                             "%s: after %% must come p, t or %%", argument);
-                return -1;
-            }
-            n += 10;            /* digits, until the year 5138 */
-        }
-    }
-    return n;
-}
-
-/* Split a path into the sink's folder and name.  Returns 0, an error
-   number, or -1 with an exception. */
+/* Split a path into the sink's folder, which is taken as it is, and the file's
+   name, which may have codes.  Returns 0, an error number, or -1 with an
+   exception. */
 static int
 sink_split_path(const char *path, const char *argument, struct sink *sink)
 {
     const char *slash = strrchr(path, '/');
     const char *name = slash == NULL ? path : slash + 1;
-    size_t n = (size_t)(name - path);
+    size_t n = (size_t)(name - path), longest = strlen(name);
     if (*path == '\0') {
         return ENOENT;
     }
     if (*name == '\0' || strcmp(name, ".") == 0 || strcmp(name, "..") == 0) {
         return EISDIR;
     }
-    int longest = sink_name_length(name, argument);
-    if (longest < 0) {
-        return -1;
+    for (const char *c = strchr(name, '%'); c != NULL;
+         c = strchr(c + 2, '%')) {
+        if (c[1] != 'p' && c[1] != 't' && c[1] != '%') {
+            PyErr_Format(PyExc_ValueError,
+                         "%s: after %% must come p, t or %%", argument);
+            return -1;
+        }
+        longest += 8;           /* two characters become ten, until 2286 */
     }
-    if (longest > NAME_MAX || strlen(name) > NAME_MAX
-        || n >= sizeof sink->folder) {
+    if (longest > NAME_MAX || n >= sizeof sink->folder) {
         return ENAMETOOLONG;
     }
     memcpy(sink->folder, path, n);
     strcpy(sink->folder + n, n == 0 ? "." : "");
     strcpy(sink->name, name);
-    return sink_fill_folder(sink->folder, argument);
+    return 0;
 }
 
 /* Try whether a report could be written into the folder now.  Returns 0 or an
@@ -229,29 +195,18 @@ sink_try_folder(const struct sink *sink, int folder)
 {
     struct stat around, file;
     char name[NAME_MAX + 1];
-    bool writable = faccessat(folder, ".", W_OK | X_OK, AT_EACCESS) == 0;
-    int error = writable ? 0 : errno;
-    bool varies = strchr(sink->name, '%') != NULL;
     out_file_name(sink, name);
     int fd = openat(folder, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
     if (fd < 0) {
-        return errno == ENOENT ? error : errno;
+        bool is_new = errno == ENOENT
+                      && faccessat(folder, ".", W_OK | X_OK, AT_EACCESS) == 0;
+        return is_new ? 0 : errno;
     }
-    if (fstat(folder, &around) < 0 || fstat(fd, &file) < 0) {
-        error = errno;
-    }
-    else if (S_ISLNK(file.st_mode) || S_ISDIR(file.st_mode)) {
-        error = S_ISLNK(file.st_mode) ? ELOOP : EISDIR;
-    }
-    else if (!out_may_append(&around, &file)) {
-        error = EPERM;
-    }
-    else if (faccessat(folder, name, W_OK, AT_EACCESS) < 0) {
-        error = errno;
-    }
-    else if (!varies) {
-        error = 0;              /* it is there: the folder may be read-only */
-    }
+    int error = fstat(folder, &around) < 0 || fstat(fd, &file) < 0 ? errno
+                : S_ISLNK(file.st_mode) ? ELOOP
+                : S_ISDIR(file.st_mode) ? EISDIR
+                : !out_may_append(&around, &file) ? EPERM
+                : faccessat(folder, name, W_OK, AT_EACCESS) < 0 ? errno : 0;
     close(fd);
     return error;
 }
@@ -275,38 +230,18 @@ sink_pin_folder(struct sink *sink)
     return error;
 }
 
-/* Return a path as bytes for the system, a new reference, or NULL with an
-   exception. */
-static PyObject *
-sink_encode_path(PyObject *path, const char *argument)
-{
-    PyObject *bytes = path;
-    if (PyUnicode_Check(path)) {
-        bytes = PyUnicode_EncodeFSDefault(path);
-    }
-    else {
-        Py_INCREF(path);
-    }
-    if (bytes != NULL && strlen(PyBytes_AS_STRING(bytes))
-                         != (size_t)PyBytes_GET_SIZE(bytes)) {
-        PyErr_Format(PyExc_ValueError, "%s: embedded null byte", argument);
-        Py_CLEAR(bytes);
-    }
-    return bytes;
-}
-
 /* Make a sink of a path.  The file is opened only when there is something to
    write; what would prevent that now is an exception now.  Returns 0 or -1. */
 static int
 sink_from_path(PyObject *file, const char *argument, struct sink *sink)
 {
-    PyObject *path = PyOS_FSPath(file);
-    PyObject *bytes = path == NULL ? NULL : sink_encode_path(path, argument);
+    PyObject *bytes, *path = PyOS_FSPath(file);
     int error = -1;
     memset(sink, 0, offsetof(struct sink, folder));
     sink->kind = SINK_PATH;
-    if (bytes != NULL) {
+    if (path != NULL && PyUnicode_FSConverter(path, &bytes)) {
         error = sink_split_path(PyBytes_AS_STRING(bytes), argument, sink);
+        Py_DECREF(bytes);
     }
     if (error == 0) {
         Py_BEGIN_ALLOW_THREADS
@@ -317,7 +252,6 @@ sink_from_path(PyObject *file, const char *argument, struct sink *sink)
         errno = error;
         PyErr_SetFromErrnoWithFilenameObject(PyExc_OSError, path);
     }
-    Py_XDECREF(bytes);
     Py_XDECREF(path);
     return error == 0 ? 0 : -1;
 }
@@ -334,19 +268,19 @@ sink_get_sys(const char *name)
     return value;
 }
 
-/* Make a sink of an open file: an int or an object with fileno().  Returns 0,
-   or -1 with an exception. */
-static int
-sink_from_file(PyObject *file, const char *argument, bool may_be_stderr,
-               struct sink *sink)
+/* Return sys.stderr, a new reference, or NULL with an exception. */
+static PyObject *
+sink_get_stderr(void)
 {
-    int fd = PyLong_Check(file) ? sink_int_descriptor(file, argument)
-                                : sink_object_descriptor(file, argument);
-    if (fd < 0) {
-        return -1;
+    PyObject *file = sink_get_sys("stderr");
+    if (file == NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "lost sys.stderr");
     }
-    sink_from_descriptor(fd, may_be_stderr && fd == STDERR_FILENO, sink);
-    return 0;
+    else if (file == Py_None) {
+        PyErr_SetString(PyExc_RuntimeError, "sys.stderr is None");
+        Py_CLEAR(file);
+    }
+    return file;
 }
 
 /* Make a sink of an argument; NULL and None mean sys.stderr as it is now.
@@ -358,26 +292,22 @@ sink_resolve(PyObject *file, const char *argument, struct sink *sink,
 {
     bool is_default = file == NULL || file == Py_None;
     *keep = NULL;
-    if (is_default) {
-        file = sink_get_sys("stderr");
-        if (file == NULL || file == Py_None) {
-            PyErr_SetString(PyExc_RuntimeError,
-                            file == NULL ? "lost sys.stderr"
-                                         : "sys.stderr is None");
-            Py_XDECREF(file);
-            return -1;
-        }
-    }
-    else if (sink_is_path(file)) {
+    if (!is_default && sink_is_path(file)) {
         return sink_from_path(file, argument, sink);
     }
-    else {
+    if (is_default && (file = sink_get_stderr()) == NULL) {
+        return -1;
+    }
+    if (!is_default) {
         Py_INCREF(file);
     }
-    if (sink_from_file(file, argument, is_default, sink) < 0) {
+    int fd = PyLong_Check(file) ? sink_int_descriptor(file, argument)
+                                : sink_object_descriptor(file, argument);
+    if (fd < 0) {
         Py_DECREF(file);
         return -1;
     }
+    sink_from_descriptor(fd, is_default && fd == STDERR_FILENO, sink);
     *keep = file;
     return 0;
 }
