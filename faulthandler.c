@@ -993,6 +993,7 @@ module_init_process(void)
         strncpy(report_python, Py_GetVersion(), sizeof report_python - 1);
         report_python[strcspn(report_python, " ")] = '\0';
         stack_init();
+        later_init();
         pthread_atfork(NULL, NULL, module_after_fork);
         module_note_printers();
         native_init();

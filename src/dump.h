@@ -7,6 +7,7 @@
 #define FAULTHANDLER_DUMP_H
 
 #include "mem.h"
+#include "option.h"
 #include "out.h"
 #include "platform.h"
 #include "report.h"
@@ -119,18 +120,15 @@ dump_traceback(PyObject *module, PyObject *args, PyObject *kwargs)
     static char *names[] = {"file", "all_threads", "max_threads", "details",
                             NULL};
     PyObject *file = NULL;
-    int all_threads = 1, details = 0;
-    Py_ssize_t max_threads = 100;
+    struct request request = OPTION_DEFAULTS;
     (void)module;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|Op$np:dump_traceback",
-                                     names, &file, &all_threads,
-                                     &max_threads, &details)) {
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs,
+                                     "|OO&$O&O&:dump_traceback", names, &file,
+                                     option_truth, &request.all_threads,
+                                     option_max_threads, &request.max_threads,
+                                     option_truth, &request.details)) {
         return NULL;
     }
-    struct request request = {
-        .all_threads = all_threads, .details = details,
-        .max_threads = request_max_threads(max_threads),
-    };
     return dump_to(file, &request, REPORT_DUMP, 0);
 }
 

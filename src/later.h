@@ -7,6 +7,7 @@
 #define FAULTHANDLER_LATER_H
 
 #include "mem.h"
+#include "option.h"
 #include "out.h"
 #include "platform.h"
 #include "report.h"
@@ -23,38 +24,40 @@
 /* The longest interval, 73 years: the time of any clock plus it fits. */
 #define LATER_MAX_US (INT64_MAX / 4000)
 
-/* One armed watchdog.  It has two owners, its thread and later_current: the
-   last one to release it frees it, so that neither waits for the other.
-   Filled in before the thread starts; afterwards only cancelled and done
-   change, with the lock held.  cancelled is read without it while a report
-   is written. */
+/* One watchdog.  Its thread owns it, and frees it at its end.  Filled in
+   before the thread starts; afterwards only cancelled changes. */
 struct later_job {
-    atomic_int owners;
-    atomic_bool cancelled;      /* set by later_replace() */
-    bool done;                  /* set by the thread, at its end */
+    atomic_bool cancelled;      /* set under later_lock; read without it */
     bool repeat, exit;
     int64_t interval;           /* nanoseconds */
     char title[64];
     uintptr_t interp;           /* the one that armed it: shown first */
-    pthread_mutex_t lock;
-    pthread_cond_t changed;     /* cancelled or done */
     struct request request;
-    struct report_memory memory;        /* the thread's */
+    struct report_memory memory;
 };
 
-/* The watchdog that is armed, or NULL.  Under state_lock. */
+/* The watchdog that is armed, or NULL: it has ended.  Under later_lock, which
+   nobody holds for long. */
 static struct later_job *later_current;
+static pthread_mutex_t later_lock;
+static pthread_cond_t later_changed;    /* one was cancelled or has ended */
 
-/* Give up one owner's share of a job. */
 static void
-later_release(struct later_job *job)
+later_init(void)
 {
-    if (atomic_fetch_sub(&job->owners, 1) == 1) {
-        sink_close(&job->request.sink);
-        pthread_cond_destroy(&job->changed);
-        pthread_mutex_destroy(&job->lock);
-        munmap(job, sizeof *job);
-    }
+    pthread_condattr_t attributes;
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_mutex_init(&later_lock, NULL);
+    pthread_cond_init(&later_changed, &attributes);
+    pthread_condattr_destroy(&attributes);
+}
+
+static void
+later_free(struct later_job *job)
+{
+    sink_close(&job->request.sink);
+    munmap(job, sizeof *job);
 }
 
 /* Forget the watchdog in a child of fork(), where it has no thread: close its
@@ -62,21 +65,20 @@ later_release(struct later_job *job)
 static void
 later_forget(void)
 {
-    struct later_job *job = later_current;
-    later_current = NULL;
-    if (job != NULL) {
-        sink_close(&job->request.sink);
-        munmap(job, sizeof *job);
+    if (later_current != NULL) {
+        later_free(later_current);
+        later_current = NULL;
     }
+    later_init();
 }
 
-/* Wait on the job's condition until a time, with its lock held. */
+/* Wait until something changes, or until a time, with the lock held. */
 static void
-later_wait(struct later_job *job, int64_t until)
+later_wait(int64_t until)
 {
     struct timespec t = {.tv_sec = (time_t)(until / 1000000000),
                          .tv_nsec = (long)(until % 1000000000)};
-    pthread_cond_timedwait(&job->changed, &job->lock, &t);
+    pthread_cond_timedwait(&later_changed, &later_lock, &t);
 }
 
 /* Write the report.  The GIL is not held: the threads run meanwhile. */
@@ -105,31 +107,42 @@ later_report(struct later_job *job)
     }
 }
 
+/* The end of a job, also of one whose thread could not be started. */
+static void
+later_end(struct later_job *job)
+{
+    pthread_mutex_lock(&later_lock);
+    if (later_current == job) {
+        later_current = NULL;
+    }
+    pthread_cond_broadcast(&later_changed);
+    pthread_mutex_unlock(&later_lock);
+    later_free(job);
+}
+
 /* The watchdog's thread.  All signals are blocked in it. */
 static void *
 later_run(void *argument)
 {
     struct later_job *job = argument;
     int64_t due = platform_now();
-    pthread_mutex_lock(&job->lock);
+    pthread_mutex_lock(&later_lock);
     do {
         due += job->interval;
         while (!job->cancelled && platform_now() < due) {
-            later_wait(job, due);
+            later_wait(due);
         }
         if (!job->cancelled) {
-            pthread_mutex_unlock(&job->lock);
+            pthread_mutex_unlock(&later_lock);
             later_report(job);
-            pthread_mutex_lock(&job->lock);
+            pthread_mutex_lock(&later_lock);
         }
         /* A report that took longer than the interval skips its turns. */
         int64_t now = platform_now();
         due = due + job->interval < now ? now : due;
     } while (job->repeat && !job->cancelled);
-    job->done = true;
-    pthread_cond_broadcast(&job->changed);
-    pthread_mutex_unlock(&job->lock);
-    later_release(job);
+    pthread_mutex_unlock(&later_lock);
+    later_end(job);
     return NULL;
 }
 
@@ -139,22 +152,18 @@ later_run(void *argument)
 static void
 later_replace(struct later_job *next)
 {
-    pthread_mutex_lock(&state_lock);
-    struct later_job *job = later_current;
-    later_current = next;
-    pthread_mutex_unlock(&state_lock);
-    if (job == NULL) {
-        return;
-    }
     int64_t until = platform_now() + LATER_JOIN_NS;
-    pthread_mutex_lock(&job->lock);
-    job->cancelled = true;
-    pthread_cond_broadcast(&job->changed);
-    while (!job->done && platform_now() < until) {
-        later_wait(job, until);
+    pthread_mutex_lock(&later_lock);
+    while (later_current != NULL) {
+        later_current->cancelled = true;
+        pthread_cond_broadcast(&later_changed);
+        if (platform_now() >= until) {
+            break;
+        }
+        later_wait(until);
     }
-    pthread_mutex_unlock(&job->lock);
-    later_release(job);
+    later_current = next;
+    pthread_mutex_unlock(&later_lock);
 }
 
 /* Format the title, "Timeout (0:00:05)!" and the end of the line, with
@@ -162,15 +171,15 @@ later_replace(struct later_job *next)
 static void
 later_format_title(struct later_job *job, int64_t microseconds)
 {
-    int64_t s = microseconds / 1000000, us = microseconds % 1000000;
-    int n = PyOS_snprintf(job->title, sizeof job->title,
-                          "Timeout (%lld:%02d:%02d", (long long)(s / 3600),
-                          (int)(s / 60 % 60), (int)(s % 60));
-    if (us != 0) {
-        n += PyOS_snprintf(job->title + n, sizeof job->title - (size_t)n,
-                           ".%06d", (int)us);
+    long long s = microseconds / 1000000;
+    char fraction[16] = "";
+    if (microseconds % 1000000 != 0) {
+        PyOS_snprintf(fraction, sizeof fraction, ".%06d",
+                      (int)(microseconds % 1000000));
     }
-    PyOS_snprintf(job->title + n, sizeof job->title - (size_t)n, ")!\n");
+    PyOS_snprintf(job->title, sizeof job->title,
+                  "Timeout (%lld:%02d:%02d%s)!\n", s / 3600,
+                  (int)(s / 60 % 60), (int)(s % 60), fraction);
 }
 
 /* Make a job, which takes the request's sink over.  Returns NULL if there
@@ -178,18 +187,11 @@ later_format_title(struct later_job *job, int64_t microseconds)
 static struct later_job *
 later_new_job(const struct request *request, int64_t microseconds)
 {
-    pthread_condattr_t attributes;
     struct later_job *job = mmap(NULL, sizeof *job, PROT_READ | PROT_WRITE,
                                  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (job == MAP_FAILED) {
         return NULL;
     }
-    pthread_condattr_init(&attributes);
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_mutex_init(&job->lock, NULL);
-    pthread_cond_init(&job->changed, &attributes);
-    pthread_condattr_destroy(&attributes);
-    job->owners = 2;
     job->interval = 1000 * (microseconds < LATER_MAX_US ? microseconds
                                                         : LATER_MAX_US);
     job->interp = (uintptr_t)PyThreadState_Get()->interp;
@@ -275,14 +277,14 @@ later_dump_traceback(PyObject *module, PyObject *args, PyObject *kwargs)
     static char *names[] = {"timeout", "repeat", "file", "exit",
                             "max_threads", "details", NULL};
     struct module_state *state = PyModule_GetState(module);
+    struct request request = OPTION_DEFAULTS;
     PyObject *timeout, *file = NULL, *keep;
-    int repeat = 0, exit_after = 0, details = 0;
-    Py_ssize_t max_threads = 100;
-    struct request request = {.all_threads = true};
+    int repeat = 0, exit_after = 0;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs,
-                                     "O|pOp$np:dump_traceback_later", names,
+                                     "O|pOp$O&O&:dump_traceback_later", names,
                                      &timeout, &repeat, &file, &exit_after,
-                                     &max_threads, &details)) {
+                                     option_max_threads, &request.max_threads,
+                                     option_truth, &request.details)) {
         return NULL;
     }
     int64_t microseconds = later_parse_timeout(timeout);
@@ -290,8 +292,6 @@ later_dump_traceback(PyObject *module, PyObject *args, PyObject *kwargs)
         || sink_resolve(file, "file", &request.sink, &keep) < 0) {
         return NULL;
     }
-    request.details = details;
-    request.max_threads = request_max_threads(max_threads);
     struct later_job *job = later_new_job(&request, microseconds);
     if (job == NULL) {
         sink_close(&request.sink);
@@ -300,18 +300,17 @@ later_dump_traceback(PyObject *module, PyObject *args, PyObject *kwargs)
     }
     job->repeat = repeat;
     job->exit = exit_after;
+    Py_BEGIN_ALLOW_THREADS
+    later_replace(job);
+    Py_END_ALLOW_THREADS
     int error = later_start(job);
     if (error != 0) {
-        job->owners = 1;
-        later_release(job);
+        later_end(job);
         Py_XDECREF(keep);
         PyErr_Format(PyExc_RuntimeError, "unable to start watchdog thread: %s",
                      strerror(error));
         return NULL;
     }
-    Py_BEGIN_ALLOW_THREADS
-    later_replace(job);
-    Py_END_ALLOW_THREADS
     sink_keep(&state->later_file, keep);
     Py_RETURN_NONE;
 }

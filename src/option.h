@@ -1,8 +1,10 @@
-/* option: what a call of enable() asks for.
+/* option: what a call asks for.
 
-   Its arguments; where they are not given, the options of PYTHONFAULTHANDLER;
-   where there is neither, the defaults.  Nothing here runs in a handler.  The
-   GIL is held, or on a free-threaded build the thread attached. */
+   The arguments of enable(); where they are not given, the options of
+   PYTHONFAULTHANDLER; where there is neither, the defaults.  And how the
+   arguments that several functions have are read.  Nothing here runs in a
+   handler.  The GIL is held, or on a free-threaded build the thread
+   attached. */
 
 #ifndef FAULTHANDLER_OPTION_H
 #define FAULTHANDLER_OPTION_H
@@ -11,19 +13,37 @@
 #include "request.h"
 #include "sink.h"
 
-/* The arguments of enable(), in this order. */
-enum option_index {
-    OPTION_FILE, OPTION_ALL_THREADS, OPTION_C_STACK, OPTION_MAX_THREADS,
-    OPTION_DETAILS, OPTION_COPY, OPTION_ARGUMENTS
-};
-static char *option_names[] = {"file", "all_threads", "c_stack",
-                               "max_threads", "details", "copy", NULL};
+/* ---- Arguments that several functions have ---- */
 
-/* A call of enable(). */
+/* What is shown where no argument says more. */
+#define OPTION_DEFAULTS {.all_threads = true, .max_threads = 100}
+
+/* Read the truth of an argument: a converter of PyArg_Parse*(), which returns
+   0 with an exception. */
+static int
+option_truth(PyObject *value, void *truth)
+{
+    int is_true = PyObject_IsTrue(value);
+    *(bool *)truth = is_true > 0;
+    return is_true >= 0;
+}
+
+/* Read how many threads are shown: 0 is the default, as in 3.15. */
+static int
+option_max_threads(PyObject *value, void *max_threads)
+{
+    PyObject *index = PyNumber_Index(value);
+    Py_ssize_t n = index == NULL ? -1 : PyLong_AsSsize_t(index);
+    Py_XDECREF(index);
+    *(size_t *)max_threads = n == 0 ? 100 : n < 0 ? 1 : (size_t)n;
+    return !(n == -1 && PyErr_Occurred());
+}
+
+/* ---- A call of enable() ---- */
+
 struct option_call {
-    PyObject *options;          /* a new dict: those of PYTHONFAULTHANDLER */
-    PyObject *values[OPTION_ARGUMENTS];     /* borrowed; NULL: the default */
-    bool given[OPTION_ARGUMENTS];       /* by the call itself */
+    PyObject *file, *copy;      /* borrowed; NULL: the default */
+    bool option_file, option_copy;      /* of the environment, not the call */
     bool plain;                 /* neither arguments nor options */
     PyObject *keep_file, *keep_copy;    /* new references, or NULL */
     struct request request;
@@ -46,98 +66,62 @@ option_get_options(void)
     return copy;
 }
 
-/* Collect the arguments: those of the call, then the options.  Returns 0, or
-   -1 with an exception. */
+/* Remove the options that the call has as arguments, add its arguments by
+   name.  Returns -1 with an exception. */
 static int
-option_collect(struct option_call *call, PyObject *args, PyObject *kwargs)
+option_merge(PyObject *options, char **names, PyObject *args,
+             PyObject *kwargs)
 {
-    PyObject **v = call->values;
-    memset(call, 0, sizeof *call);
-    call->plain = true;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|OOO$OOO:enable",
-                                     option_names, &v[0], &v[1], &v[2], &v[3],
-                                     &v[4], &v[5])
-        || (call->options = option_get_options()) == NULL) {
-        return -1;
-    }
-    for (int i = 0; i < OPTION_ARGUMENTS; i++) {
-        call->given[i] = v[i] != NULL;
-        if (v[i] == NULL) {
-            v[i] = PyDict_GetItemString(call->options, option_names[i]);
+    for (Py_ssize_t i = 0; names[i] != NULL && i < PyTuple_GET_SIZE(args);
+         i++) {
+        if (PyDict_GetItemString(options, names[i]) != NULL
+            && PyDict_DelItemString(options, names[i]) < 0) {
+            return -1;
         }
-        call->plain &= v[i] == NULL;
     }
-    return 0;
+    return kwargs == NULL ? 0 : PyDict_Update(options, kwargs);
 }
 
-/* Read the truth of an argument, if there is one.  Returns -1 with an
-   exception. */
-static int
-option_parse_truth(PyObject *value, bool *truth)
+/* Is an argument, of those that option_merge() has collected, an option? */
+static bool
+option_is_used(PyObject *merged, PyObject *kwargs, const char *name)
 {
-    int is_true = value == NULL ? *truth : PyObject_IsTrue(value);
-    *truth = is_true > 0;
-    return is_true < 0 ? -1 : 0;
+    return PyDict_GetItemString(merged, name) != NULL
+           && (kwargs == NULL || PyDict_GetItemString(kwargs, name) == NULL);
 }
 
+/* Read c_stack: a truth, or "mixed". */
 static int
-option_parse_c_stack(PyObject *value, struct request *request)
+option_c_stack(PyObject *value, void *argument)
 {
-    request->mixed = value != NULL && PyUnicode_Check(value);
+    struct request *request = argument;
+    request->mixed = PyUnicode_Check(value);
     if (request->mixed
         && PyUnicode_CompareWithASCIIString(value, "mixed") != 0) {
         PyErr_Format(PyExc_ValueError, "c_stack must be False, True or "
                      "'mixed', not %R", value);
-        return -1;
+        return 0;
     }
-    request->c_stack = CPYTHON_C_STACK_DEFAULT;
-    return option_parse_truth(value, &request->c_stack);
-}
-
-static int
-option_parse_max_threads(PyObject *value, struct request *request)
-{
-    Py_ssize_t number = 100;
-    if (value != NULL) {
-        PyObject *index = PyNumber_Index(value);
-        number = index == NULL ? -1 : PyLong_AsSsize_t(index);
-        Py_XDECREF(index);
-    }
-    request->max_threads = request_max_threads(number);
-    return number == -1 && PyErr_Occurred() ? -1 : 0;
-}
-
-/* Parse the arguments that are no files.  Returns -1 with an exception. */
-static int
-option_parse(struct option_call *call)
-{
-    struct request *request = &call->request;
-    PyObject **v = call->values;
-    request->all_threads = true;
-    return option_parse_truth(v[OPTION_ALL_THREADS], &request->all_threads) < 0
-           || option_parse_c_stack(v[OPTION_C_STACK], request) < 0
-           || option_parse_max_threads(v[OPTION_MAX_THREADS], request) < 0
-           || option_parse_truth(v[OPTION_DETAILS], &request->details) < 0
-           ? -1 : 0;
+    return option_truth(value, &request->c_stack);
 }
 
 /* Make a place of a file argument.  A path of the environment was good at
    start-up; where it is not any more the program's own call does not fail by
-   it.  Returns 1, 0 for such a path, or -1 with an exception. */
+   it: then the place is the default.  Returns 0, or -1 with an exception. */
 static int
-option_find_place(struct option_call *call, enum option_index which,
+option_find_place(PyObject *file, const char *argument, bool is_option,
                   struct sink *sink, PyObject **keep)
 {
-    if (sink_resolve(call->values[which], option_names[which], sink,
-                     keep) == 0) {
-        return 1;
+    if (sink_resolve(file, argument, sink, keep) == 0) {
+        return 0;
     }
     sink->kind = SINK_NOWHERE;
-    if (call->given[which] || !PyErr_ExceptionMatches(PyExc_OSError)) {
+    if (!is_option || !PyErr_ExceptionMatches(PyExc_OSError)) {
         return -1;
     }
     PyErr_Clear();
-    return 0;
+    return strcmp(argument, "copy") == 0 ? 0 : sink_resolve(NULL, argument,
+                                                            sink, keep);
 }
 
 /* Find the places of the report: the default is standard error and no copy.
@@ -146,28 +130,22 @@ static int
 option_find_places(struct option_call *call)
 {
     struct request *request = &call->request;
-    PyObject *copy = call->values[OPTION_COPY];
-    int found = option_find_place(call, OPTION_FILE, &request->sink,
-                                  &call->keep_file);
-    if (found < 0 || (found == 0 && sink_resolve(NULL, "file", &request->sink,
-                                                 &call->keep_file) < 0)) {
+    if (option_find_place(call->file, "file", call->option_file,
+                          &request->sink, &call->keep_file) < 0) {
         return -1;
     }
-    if (copy == NULL || copy == Py_None) {
+    if (call->copy == NULL || call->copy == Py_None) {
         return 0;
     }
-    found = option_find_place(call, OPTION_COPY, &request->copy,
-                              &call->keep_copy);
-    if (found < 0) {
+    if (option_find_place(call->copy, "copy", call->option_copy,
+                          &request->copy, &call->keep_copy) < 0) {
         sink_close(&request->sink);
         Py_CLEAR(call->keep_file);
         return -1;
     }
-    if (found > 0) {
-        Py_BEGIN_ALLOW_THREADS
-        sink_note_servers(request);
-        Py_END_ALLOW_THREADS
-    }
+    Py_BEGIN_ALLOW_THREADS
+    sink_note_servers(request);
+    Py_END_ALLOW_THREADS
     return 0;
 }
 
@@ -175,10 +153,28 @@ option_find_places(struct option_call *call)
 static int
 option_read(struct option_call *call, PyObject *args, PyObject *kwargs)
 {
-    int result = option_collect(call, args, kwargs) == 0
-                 && option_parse(call) == 0
-                 && option_find_places(call) == 0 ? 0 : -1;
-    Py_CLEAR(call->options);
+    static char *names[] = {"file", "all_threads", "c_stack", "max_threads",
+                            "details", "copy", NULL};
+    struct request *r = &call->request;
+    PyObject *options = option_get_options();
+    memset(call, 0, sizeof *call);
+    *r = (struct request)OPTION_DEFAULTS;
+    r->c_stack = CPYTHON_C_STACK_DEFAULT;
+    if (options == NULL) {
+        return -1;
+    }
+    int result = option_merge(options, names, args, kwargs) == 0
+                 && PyArg_ParseTupleAndKeywords(
+                        args, options, "|OO&O&$O&O&O:enable", names,
+                        &call->file, option_truth, &r->all_threads,
+                        option_c_stack, r, option_max_threads,
+                        &r->max_threads, option_truth, &r->details,
+                        &call->copy) ? 0 : -1;
+    call->option_file = option_is_used(options, kwargs, "file");
+    call->option_copy = option_is_used(options, kwargs, "copy");
+    call->plain = PyTuple_GET_SIZE(args) + PyDict_Size(options) == 0;
+    result = result == 0 ? option_find_places(call) : -1;
+    Py_DECREF(options);
     return result;
 }
 

@@ -24,14 +24,6 @@ struct request {
     size_t max_threads;
 };
 
-/* Return how many threads an argument asks for: 0 is the default, as in
-   3.15. */
-static size_t
-request_max_threads(Py_ssize_t max_threads)
-{
-    return max_threads == 0 ? 100 : max_threads < 0 ? 1 : (size_t)max_threads;
-}
-
 /* The number of the thread that writes a report, 0 if none does.  A thread
    takes the door when it is 0, or when its holder has ended, and sets it to
    0 when it is done: report_enter() and report_leave(). */

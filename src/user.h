@@ -10,6 +10,7 @@
 #include "cpu.h"
 #include "fault.h"
 #include "mem.h"
+#include "option.h"
 #include "out.h"
 #include "platform.h"
 #include "report.h"
@@ -17,21 +18,14 @@
 #include "sink.h"
 #include "stack.h"
 
-/* What a signal prints, and whether the older handler is called then. */
-struct user_request {
-    struct request request;
-    bool chain;
-};
-
-/* The signals that are registered.  All is written under state_lock;
-   handlers read it.  A new request goes into the slot that is not active.
-   A handler may still write a report from that slot: its file is closed,
-   and the slot free, only when the door was had.  previous is set before
-   the handler is installed; the handler itself changes it where it was to
-   be used once. */
+/* The signals that are registered.  Who has the door (src/request.h) reads and
+   writes a request, so that no handler meets one that is half written, or
+   whose file was closed.  previous is set before the handler is installed;
+   the handler itself changes it where it was to be used once. */
 static struct user_signal {
-    _Atomic(struct user_request *) active;      /* NULL: not registered */
-    struct user_request slots[2];
+    atomic_bool registered;
+    atomic_bool chain;          /* the older handler is called, too */
+    struct request request;
     struct sigaction previous;
 } user_signals[NSIG];
 
@@ -128,21 +122,19 @@ on_user_signal(int signum, siginfo_t *info, void *context)
 {
     int saved_errno = errno;
     struct user_signal *user = &user_signals[signum];
-    struct user_request *request = atomic_load(&user->active);
     ucontext_t *uc = context, *link = uc->uc_link;
-    if (link == &user_chained) {
+    if (link == &user_chained || !atomic_load(&user->registered)) {
         return;
     }
-    if (request != NULL && !stack_is_small(context)) {
-        on_user_report(&request->request);
+    if (!stack_is_small(context)) {
+        on_user_report(&user->request);
     }
-    else if (request != NULL
-             && !stack_call_on_spare(&stack_user_spare, on_user_report,
-                                     &request->request)) {
-        on_user_skip(&request->request);
+    else if (!stack_call_on_spare(&stack_user_spare, on_user_report,
+                                  &user->request)) {
+        on_user_skip(&user->request);
     }
     errno = saved_errno;
-    if (request != NULL && request->chain) {
+    if (atomic_load(&user->chain)) {
         uc->uc_link = &user_chained;
         on_user_chain(signum, info, context, user);
         uc->uc_link = link;
@@ -184,75 +176,65 @@ user_flags(const struct sigaction *previous, bool chain)
     return SA_RESTART | SA_ONSTACK;
 }
 
-/* Close the files of the slots that are not active.  A handler in another
-   thread may be writing to one; it holds the door.  Where the door cannot
-   be had for long, the file stays open until the next call: otherwise the
-   report could go to another file that gets its number. */
-static void
-user_close_sinks(struct user_signal *user)
+/* Take the door, or return false where a report is stuck.  Another one takes
+   6.5 s at the most, a try 2.5 s. */
+static bool
+user_enter(void)
 {
-    struct mem_session session;
-    Py_BEGIN_ALLOW_THREADS
-    mem_begin(&session);        /* no signal of our own meanwhile */
-    if (report_enter()) {
-        /* Not a wait: a thread that holds it may be in a handler that waits
-           for the door. */
-        if (pthread_mutex_trylock(&state_lock) == 0) {
-            for (size_t i = 0; i < 2; i++) {
-                if (&user->slots[i] != atomic_load(&user->active)) {
-                    sink_close(&user->slots[i].request.sink);
-                }
-            }
-            pthread_mutex_unlock(&state_lock);
+    return report_enter() || report_enter() || report_enter();
+}
+
+/* Put a request in place of the one before it, and install the handler.
+   Returns an error number.  The GIL is not held: the reader of a pipe may be
+   a thread of this process. */
+static int
+user_arm(int signum, bool chain, const struct request *request)
+{
+    struct user_signal *user = &user_signals[signum];
+    sigset_t mask;
+    int error = EBUSY;
+    mem_block_signals(&mask);   /* no report of our own meanwhile */
+    if (user_enter()) {
+        bool before = atomic_load(&user->registered);
+        bool newer = before && !platform_handler_is(signum, on_user_signal);
+        if (!before) {
+            sigaction(signum, NULL, &user->previous);
+        }
+        int flags = user_flags(&user->previous, chain);
+        error = newer || chain_install(signum, on_user_signal, flags,
+                                       NULL) == 0 ? 0 : errno;
+        if (error == 0) {
+            sink_close(&user->request.sink);
+            user->request = *request;
+            atomic_store(&user->chain, chain);
+            atomic_store(&user->registered, true);
         }
         report_leave();
     }
-    mem_end(&session);
-    Py_END_ALLOW_THREADS
+    pthread_sigmask(SIG_SETMASK, &mask, NULL);
+    return error;
 }
 
-/* Fill the slot that is not in use, publish it, install the handler.
-   Returns -1 with errno. */
-static int
-user_arm(int signum, struct user_request *request)
+/* Put the older handler back, and close the file; where a report is stuck the
+   next call of register() closes it.  Returns whether the signal was
+   registered.  The GIL is not held. */
+static bool
+user_disarm(int signum)
 {
     struct user_signal *user = &user_signals[signum];
-    pthread_mutex_lock(&state_lock);
-    struct user_request *before = atomic_load(&user->active);
-    struct user_request *slot = &user->slots[before == &user->slots[0]];
-    int result = 0, error = 0;
-    /* Its last file may still be written to, as long as a report takes. */
-    for (int tries = 0; tries < 3 && slot->request.sink.kind != SINK_NOWHERE;
-         tries++) {
-        pthread_mutex_unlock(&state_lock);
-        user_close_sinks(user);
-        pthread_mutex_lock(&state_lock);
-        before = atomic_load(&user->active);
-        slot = &user->slots[before == &user->slots[0]];
+    sigset_t mask;
+    mem_block_signals(&mask);
+    bool mine = user_enter();
+    bool before = atomic_exchange(&user->registered, false);
+    if (before) {
+        chain_restore(signum, on_user_signal, &user->previous);
     }
-    *slot = *request;
-    if (before == NULL) {
-        result = sigaction(signum, NULL, &user->previous);
+    if (mine) {
+        sink_close(&user->request.sink);
+        report_leave();
     }
-    if (result == 0 && (before == NULL
-                        || platform_handler_is(signum, on_user_signal))) {
-        result = chain_install(signum, on_user_signal,
-                               user_flags(&user->previous, request->chain),
-                               NULL);
-    }
-    error = errno;
-    if (result == 0) {
-        atomic_store(&user->active, slot);
-    }
-    pthread_mutex_unlock(&state_lock);
-    if (result < 0) {
-        sink_close(&slot->request.sink);
-    }
-    else if (before != NULL) {
-        user_close_sinks(user);
-    }
-    errno = error;
-    return result;
+    pthread_sigmask(SIG_SETMASK, &mask, NULL);
+    return before;
 }
 
 PyDoc_STRVAR(user_register_doc,
@@ -279,27 +261,26 @@ user_register(PyObject *module, PyObject *args, PyObject *kwargs)
     static char *names[] = {"signum", "file", "all_threads", "chain",
                             "max_threads", "details", NULL};
     struct module_state *state = PyModule_GetState(module);
+    struct request request = OPTION_DEFAULTS;
     PyObject *number, *file = NULL, *keep;
-    int signum, all_threads = 1, chain = 0, details = 0;
-    Py_ssize_t max_threads = 100;
-    struct sink sink;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|Opp$np:register", names,
-                                     &number, &file, &all_threads, &chain,
-                                     &max_threads, &details)
+    int signum, chain = 0, error;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|OO&p$O&O&:register",
+                                     names, &number, &file, option_truth,
+                                     &request.all_threads, &chain,
+                                     option_max_threads, &request.max_threads,
+                                     option_truth, &request.details)
         || (signum = user_parse_signal(number)) < 0
-        || sink_resolve(file, "file", &sink, &keep) < 0) {
+        || sink_resolve(file, "file", &request.sink, &keep) < 0) {
         return NULL;
     }
-    struct user_request request = {
-        .request = {.sink = sink, .all_threads = all_threads,
-                    .details = details,
-                    .max_threads = request_max_threads(max_threads)},
-        .chain = chain,
-    };
-    if (user_arm(signum, &request) < 0) {
-        PyErr_SetFromErrno(PyExc_OSError);
+    Py_BEGIN_ALLOW_THREADS
+    error = user_arm(signum, chain, &request);
+    Py_END_ALLOW_THREADS
+    if (error != 0) {
+        sink_close(&request.sink);
         Py_XDECREF(keep);
-        return NULL;
+        errno = error;
+        return PyErr_SetFromErrno(PyExc_OSError);
     }
     sink_keep(&state->user_files[signum], keep);
     Py_RETURN_NONE;
@@ -319,22 +300,15 @@ user_unregister(PyObject *module, PyObject *number)
 {
     struct module_state *state = PyModule_GetState(module);
     int signum = user_parse_signal(number);
+    bool before;
     if (signum < 0) {
         return NULL;
     }
-    struct user_signal *user = &user_signals[signum];
-    pthread_mutex_lock(&state_lock);
-    struct user_request *active = atomic_load(&user->active);
-    if (active != NULL) {
-        chain_restore(signum, on_user_signal, &user->previous);
-        atomic_store(&user->active, NULL);
-    }
-    pthread_mutex_unlock(&state_lock);
-    if (active != NULL) {
-        user_close_sinks(user);
-    }
+    Py_BEGIN_ALLOW_THREADS
+    before = user_disarm(signum);
+    Py_END_ALLOW_THREADS
     sink_keep(&state->user_files[signum], NULL);
-    return PyBool_FromLong(active != NULL);
+    return PyBool_FromLong(before);
 }
 
 #endif
