@@ -206,7 +206,7 @@ START_THREADS = """
 def start_threads(limit, count, **changes):
     """How many threads start, and how many mappings there are then."""
     child = python(START_THREADS, str(limit), str(count), env=environment(
-        MALLOC_ARENA_MAX="1", **changes))
+        MALLOC_ARENA_MAX="1", **changes), limit=4 * PATIENCE)
     assert child.status == 0, child
     return list(map(int, child.out.split()))
 
