@@ -220,5 +220,7 @@ if __name__ == "__main__":
     keep_on(spin)
     for thread in threads:
         thread.join()
-    faulthandler.cancel_dump_traceback_later()
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    faulthandler.cancel_dump_traceback_later()
+    while len(os.listdir("/proc/self/task")) > 1:
+        time.sleep(0.001)       # its thread writes the last dump
