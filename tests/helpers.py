@@ -389,7 +389,11 @@ def raises(calls, before=""):
 
 
 def run_pytest(source, *arguments, stderr=subprocess.PIPE, **variables):
-    """Run a suite with the pytest that runs this one."""
+    """Run a suite with the pytest that runs this one.
+
+    With the usual folder for temporary files it might delete those of older
+    runs at its end, which takes long.
+    """
     write_file("test_suite.py", block(source))
     folders = [os.path.dirname(os.path.dirname(pytest.__file__))]
     return run(PYTHON, "-c", block("""
@@ -397,8 +401,8 @@ def run_pytest(source, *arguments, stderr=subprocess.PIPE, **variables):
         sys.path += %r
         import pytest
         sys.exit(pytest.main(sys.argv[1:]))
-    """ % folders), "-p", "no:cacheprovider", "test_suite.py", *arguments,
-        stderr=stderr,
+    """ % folders), "-p", "no:cacheprovider", "--basetemp=pytest-of-a-test",
+        "test_suite.py", *arguments, stderr=stderr,
         env=environment(PYTEST_DISABLE_PLUGIN_AUTOLOAD="1", **variables))
 
 

@@ -245,8 +245,6 @@ def test_pytest_without_plugin():
     check(child, SIGSEGV, "")
 
 
-@pytest.mark.skipif(bool(os.environ.get("CI")), reason="pytest-xdist did not "
-                    "end in 3 of some 40 runs; not found out why")
 def test_pytest_workers():
     """A worker of pytest-xdist that crashes is reported; the other goes on.
 
