@@ -10,7 +10,7 @@ from signal import SIGSEGV
 import pytest
 
 from helpers import (
-    FOLDER, SANITIZED, check, child_source, crash, python, report)
+    FOLDER, PATIENCE, SANITIZED, check, child_source, crash, python, report)
 
 
 AGAIN = {
@@ -146,7 +146,7 @@ def test_all_calls_from_eight_threads(seconds):
     shutil.rmtree(folder, ignore_errors=True)
     os.mkdir(folder)
     child = python(child_source("whole_api.py"), str(seconds), folder,
-                   limit=seconds + 30)
+                   limit=seconds + PATIENCE)
     assert (child.status, child.out) == (0, "True\n"), child
     lines = []
     for path in glob.glob(os.path.join(folder, "*")):

@@ -145,7 +145,7 @@ def test_page_that_never_comes():
     """)
     check(child, SIGSEGV, report(
         '  File "<string>", line 4 in inner\n'
-        '  <out of time in the traceback>\n'), limit=20)
+        '  <out of time in the traceback>\n'), limit=HANG_LIMIT)
 
 
 @few_versions
@@ -365,7 +365,7 @@ def test_fork_during_calls():
         stop = True
         for thread in threads:
             thread.join()
-    """, limit=15)
+    """)
     assert (child.status, child.err) == (0, "")
 
 

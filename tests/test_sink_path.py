@@ -483,17 +483,21 @@ def test_planted_folder(place):
 
 def test_pipe(place):
     """A named pipe is written to if it is read, and never waited for."""
-    # A wait would last 6.5 s: then the timer breaks it.
     os.mkfifo(place.path("pipe"))
     code = """
         import faulthandler
         faulthandler.enable("pipe", c_stack=False)
         faulthandler.sigsegv()
     """
-    check(place.python(code), SIGSEGV, "", limit=6)
+    children = [place.python(code) for _ in range(3)]
+    for child in children:
+        check(child, SIGSEGV, "")
+    # A wait would last 6.5 s: then the timer breaks it.  One of them may be
+    # late on a busy machine, hardly all.
+    assert min(child.seconds for child in children) < 6
     reader = os.open(place.path("pipe"), os.O_RDONLY | os.O_NONBLOCK)
     with open(reader, "rb", buffering=0) as file:
-        check(place.python(code), SIGSEGV, "", limit=6)
+        check(place.python(code), SIGSEGV, "")
         text = file.read(10000).decode("ascii")
     assert unnamed(tidy(text)) == report(3)
 

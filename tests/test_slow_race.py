@@ -15,8 +15,8 @@ from signal import SIGSEGV
 import pytest
 
 from helpers import (
-    CHILDREN, FOLDER, PYTHON, SECONDS, compile_library, finish, start,
-    status_name)
+    CHILDREN, FOLDER, PATIENCE, PYTHON, SECONDS, compile_library, finish,
+    start, status_name)
 import grammar
 
 pytestmark = pytest.mark.slow
@@ -167,7 +167,7 @@ def race(seconds, kinds, more):
     assert process.stdout.readline() == b"ready\n"
     sender = send_signals(process.pid)
     try:
-        child = finish(process, limit=seconds + 60)
+        child = finish(process, limit=seconds + PATIENCE)
     finally:
         for thread in readers + [sender]:
             thread.join()

@@ -21,7 +21,7 @@ import pytest
 
 from details import split_registers
 from helpers import (
-    FOLDER, FREE_THREADED, LIBRARY, LIMIT, PATIENCE, PYTHON, SANITIZED, X86_64,
+    FOLDER, FREE_THREADED, LIBRARY, PATIENCE, PYTHON, SANITIZED, X86_64,
     block, check, child_source, compiler, copy_checkout, environment, python, run,
     special_build, write_file)
 
@@ -82,10 +82,6 @@ EXPORTED = """
       C File ???, line ??? in ??? (%(name)s.so+0x…)
       C File ???, line ??? in boom (%(name)s.so+0x…)
 """
-
-
-# A lookup that hangs is ended after so many seconds.
-HANG = 5
 
 
 # What a module has that was built with libbacktrace.
@@ -158,11 +154,11 @@ def tidy(text, *names):
         'C File "symbols.c"', 'C File "…/symbols.c"'), others
 
 
-def expect(child, name, lines, limit=LIMIT, report=REPORT):
+def expect(child, name, lines, report=REPORT):
     """The report of a crash in boom(), and the frames around it."""
     child.err, others = tidy(child.err, name)
     lines = textwrap.indent(block(lines % {"name": name}), "  ")
-    check(child, SIGSEGV, block(report).replace("%s\n", lines), limit)
+    check(child, SIGSEGV, block(report).replace("%s\n", lines))
     if complete():
         check_others(others)
 
@@ -173,12 +169,11 @@ def check_others(others):
     assert len(named) > 5, others
 
 
-def crash_in(name, lines, prepare="pass", limit=LIMIT, otherwise=EXPORTED,
-             **options):
+def crash_in(name, lines, prepare="pass", otherwise=EXPORTED, **options):
     """boom() of a library crashes, after this code, with these lines in the
     report: with the other ones where the module has no libbacktrace."""
     child = python(program(name, prepare), **options)
-    expect(child, name, lines if complete() else otherwise, limit)
+    expect(child, name, lines if complete() else otherwise)
 
 
 def copy_and_crash(name, lines, prepare="pass", **options):
@@ -256,7 +251,7 @@ def crash_in_cxx(name, function, prepare="pass", **options):
           C File ???, line ??? in %s (%%(name)s.so+0x…)
           C File ???, line ??? in boom (%%(name)s.so+0x…)
     """ % function
-    crash_in(name, lines, prepare, HANG, otherwise=lines, **options)
+    crash_in(name, lines, prepare, otherwise=lines, **options)
 
 
 def load_cxx():
@@ -450,7 +445,7 @@ def test_old_loader_lock():
           <no more of the C stack: another thread holds the loader's lock>
     """) % ("C and Python stack" if MIXES else
             "Current thread's C stack trace")
-          + MIXES * '  File "<string>", line 4 in <module>\n', HANG)
+          + MIXES * '  File "<string>", line 4 in <module>\n')
 
 
 @pytest.mark.slow
@@ -606,7 +601,7 @@ def test_deep_debug_data():
     unusual("plain", entries=1000)
     crash_in("plain", UNUSUAL_LINE)
     unusual("deep", entry=2, entries=1000000)
-    crash_in("deep", NAME, limit=HANG)
+    crash_in("deep", NAME)
 
 
 @pytest.mark.slow
@@ -631,14 +626,14 @@ def test_loader_lock():
         assert library.hold_loader() == 0
         library.boom(None)
     """)
-    expect(child, "loader", LINES if complete() else EXPORTED, HANG,
+    expect(child, "loader", LINES if complete() else EXPORTED,
            report=REPORT.replace("Current thread 0x… (", "Stack ("))
 
 
 @pytest.mark.skipif(SANITIZED, reason="the sanitizer has its own heap")
 def test_heap_lock(stuck_heap):
     """Nobody can allocate."""
-    copy_and_crash("heap", LINES, STICK, limit=HANG, env=stuck_heap)
+    copy_and_crash("heap", LINES, STICK, env=stuck_heap)
 
 
 def test_no_descriptors():
