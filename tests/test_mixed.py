@@ -364,7 +364,10 @@ def test_evaluation_loop():
         f()
     """)
     assert re.search("  C File .*python", lines[0])
-    assert shape(lines) == block("""
+    found = shape(lines)
+    if not X86_64:      # compilers may note the instruction later
+        found = found.replace("line 10 in f", "line 11 in f")
+    assert found == block("""
           …
           File "<string>", line 11 in f
           File "<string>", line 14 in <module>

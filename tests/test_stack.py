@@ -183,7 +183,9 @@ START_THREADS = """
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
         # A debug build takes no less than 100 KiB.
         debug = hasattr(sys, "gettotalrefcount")
-        threading.stack_size(131072 if debug else 65536)
+        size = 131072 if debug else 65536
+        least = os.sysconf("SC_THREAD_STACK_MIN")
+        threading.stack_size(max(size, least))
     os.close(2)         # threads say there that they have no memory
     lock = threading.Lock()
     lock.acquire()
@@ -519,6 +521,8 @@ def test_no_overflow(function, argument, flags):
 @pytest.mark.parametrize("flags", BUILDS[:2])
 def test_neighbour_of_the_stack(kind, flags):
     """A full stack below this one, a frame over it, a write from it."""
+    if kind == 1 and not X86_64:
+        pytest.skip("the kernel kills: sp is still on the full stack")
     line, = said_of_overflow(flags, "neighbour", "main", kind)
     assert line.startswith("  writing address 0x")
 

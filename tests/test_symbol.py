@@ -22,8 +22,8 @@ import pytest
 from details import split_registers
 from helpers import (
     FOLDER, FREE_THREADED, LIBRARY, PATIENCE, PYTHON, SANITIZED, X86_64,
-    block, check, child_source, compiler, copy_checkout, environment, python, run,
-    special_build, write_file)
+    block, check, child_source, compiler, copy_checkout, environment, python,
+    run, special_build, write_file)
 
 
 SYMBOLS = child_source("symbols.c")
@@ -494,7 +494,8 @@ def test_kernel_code():
     line = next(line for line in child.err.splitlines()
                 if line.startswith("  C File "))
     assert re.search(r"^  C File \?\?\?, line \?\?\? in "
-                     r"(__vdso_)?clock_gettime \(linux-\S+\+0x\w+\)$", line)
+                     r"(__(vdso|kernel)_)?clock_gettime "
+                     r"\(linux-\S+\+0x\w+\)$", line)
 
 
 # ---- what is not there, or wrong ----
