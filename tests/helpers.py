@@ -279,7 +279,8 @@ def with_held_poll(code, **options):
 # A pipe that is full; another process waits, and empties it.  Who writes
 # a report has blocked all signals but those of faults.
 FULL_PIPE = """
-    import faulthandler, os, signal, sys, time
+    import faulthandler, os, signal, sys, time, warnings
+    warnings.simplefilter("ignore")     # of fork() beside a watchdog
     ours, theirs = os.pipe()
     os.set_blocking(theirs, False)
     try:
@@ -310,8 +311,7 @@ FULL_PIPE = """
             if wait is not None:
                 wait()
             with open(3, "rb") as file:
-                text = file.read().lstrip(b"x")
-            os.write(1, text)
+                os.write(1, file.read().lstrip(b"x"))
             os._exit(0)
         os.close(ours)
         os.write(begin, b"x")

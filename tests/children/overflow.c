@@ -8,6 +8,10 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <ucontext.h>
+#include <unistd.h>
+
+#define KIB(n) ((size_t)(n) << 10)
+#define GUARD ((size_t)getpagesize())
 
 #define RECURSE(name, size) \
     __attribute__((noinline)) int name(int depth) \
@@ -58,13 +62,13 @@ overflow_here(void)
 int
 coroutine(int unused)
 {
-    char *memory = mmap(NULL, 1 << 18, PROT_NONE,
+    char *memory = mmap(NULL, GUARD + KIB(252), PROT_NONE,
                         MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     (void)unused;
-    mprotect(memory + 4096, (1 << 18) - 4096, PROT_READ | PROT_WRITE);
+    mprotect(memory + GUARD, KIB(252), PROT_READ | PROT_WRITE);
     getcontext(&inside);
-    inside.uc_stack.ss_sp = memory + 4096;
-    inside.uc_stack.ss_size = (1 << 18) - 4096;
+    inside.uc_stack.ss_sp = memory + GUARD;
+    inside.uc_stack.ss_size = KIB(252);
     inside.uc_link = &before;
     makecontext(&inside, overflow_here, 0);
     return swapcontext(&before, &inside);
@@ -100,7 +104,6 @@ null_call(int unused)
 /* A thread whose stack has a neighbour: from above the stack, forbidden
    memory, another stack, forbidden memory. */
 
-#define KIB(n) ((size_t)(n) << 10)
 static char *base;
 
 static void
@@ -126,7 +129,7 @@ beside(void *kind)
 {
     stack_t handler = {.ss_sp = malloc(KIB(128)), .ss_size = KIB(128)};
     char *other = base + KIB(2560);
-    size_t size = KIB(512) - 4096;
+    size_t size = KIB(512) - GUARD;
     if (*(int *)kind == 1) {
         handler.ss_sp = other;
         handler.ss_size = size;
@@ -159,7 +162,7 @@ neighbour(int kind)
     base = mmap(NULL, KIB(4096), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
                 0);
     mprotect(base + KIB(3072), KIB(1024), PROT_READ | PROT_WRITE);
-    mprotect(base + KIB(2560), KIB(512) - 4096, PROT_READ | PROT_WRITE);
+    mprotect(base + KIB(2560), KIB(512) - GUARD, PROT_READ | PROT_WRITE);
     pthread_attr_init(&attributes);
     pthread_attr_setstack(&attributes, base + KIB(3072), KIB(1024));
     pthread_create(&thread, &attributes, beside, &kind);
