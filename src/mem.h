@@ -238,18 +238,19 @@ mem_choose_indirect(struct mem_session *s)
     return pipe2(s->pipe, O_CLOEXEC | O_NONBLOCK) == 0 ? MEM_PIPE : MEM_NONE;
 }
 
-/* The room that a fault inside a report needs on the alternate stack, for a
-   second signal frame.  Other runtimes give their threads 8 KiB.  The kernel
-   tells the size of a frame: more than 4 KiB with large vector registers. */
-#define MEM_STACK_MIN (24 * 1024)
+/* What a report needs of the alternate stack (tools/callgraph measures it), and
+   a signal frame, twice: the second one is of a fault inside the report.  Other
+   runtimes give their threads 8 KiB.  The kernel tells the size of a frame:
+   more than 4 KiB with large vector registers. */
+#define MEM_STACK_NEED (20 * 1024)
 #define MEM_FRAME_USUAL 4096
 
 static size_t
 mem_stack_min(void)
 {
     size_t frame = getauxval(AT_MINSIGSTKSZ);
-    return MEM_STACK_MIN
-           + (frame > MEM_FRAME_USUAL ? frame - MEM_FRAME_USUAL : 0);
+    return MEM_STACK_NEED
+           + 2 * (frame > MEM_FRAME_USUAL ? frame : MEM_FRAME_USUAL);
 }
 
 /* Does this handler run on an alternate stack without that room? */
