@@ -58,10 +58,10 @@ CAUSES = [
      "(SEGV_ACCERR)"),
     ("past the end of a file", SIGBUS, """
         file = open(os.path.join(folder, "short"), "wb+")
-        file.truncate(8192)
-        at = libc.mmap(None, word(8192), 3, 1, file.fileno(), 0)
+        file.truncate(1 << 17)
+        at = libc.mmap(None, word(1 << 17), 3, 1, file.fileno(), 0)
         file.truncate(1)
-        ctypes.c_char.from_address(at + 5000).value
+        ctypes.c_char.from_address(at + 70000).value
      """, "reading address 0x…: past the end of the mapped file …/short "
      "(BUS_ADRERR)"),
     ("past the end of a deleted file", SIGBUS, """
