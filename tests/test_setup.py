@@ -8,31 +8,27 @@ import glob
 import os
 import re
 import shutil
-import stat
-import subprocess
 import sys
 import sysconfig
 
 import pytest
 
-TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+from helpers import C_FILE, HERE, PYTHON, compiler, environment, run
+from helpers import what_is_missing
 
 pytest.importorskip("setuptools")
 
-COMPILES = (shutil.which(sysconfig.get_config_var("CC").split()[0])
-            and os.path.exists(os.path.join(sysconfig.get_path("include"),
-                                            "Python.h")))
 needs_compiler = pytest.mark.skipif(
-    not COMPILES, reason="no compiler, or no Python.h")
+    what_is_missing() is not None, reason="no compiler, or no Python.h")
 
 
 def copy(folder):
     """Copy what setup.py reads to a new folder."""
     folder.mkdir()
-    for name in os.listdir(TOP):
+    for name in os.listdir(HERE):
         if name.endswith((".py", ".c", ".pth", ".start", ".rst", ".toml")):
-            shutil.copy(os.path.join(TOP, name), str(folder))
-    shutil.copytree(os.path.join(TOP, "src"), str(folder / "src"))
+            shutil.copy(os.path.join(HERE, name), str(folder))
+    shutil.copytree(os.path.join(HERE, "src"), str(folder / "src"))
     return folder
 
 
@@ -43,20 +39,21 @@ def checkout(tmp_path):
 
 
 def setup(checkout, *arguments, before="", **variables):
-    """Run code, then setup.py; return its status, output and error output."""
-    code = ("import os, platform, runpy, sys, sysconfig\n"
-            "sys.argv = ['setup.py'] + %r\n%s\n"
-            "runpy.run_path('setup.py', run_name='__main__')" % (
-                list(arguments), before))
-    environment = {name: value for name, value in os.environ.items()
-                   if not name.startswith(("PYTHON", "FAULTHANDLER"))}
-    environment.update(CFLAGS="-O0 -g", FAULTHANDLER_LIBBACKTRACE="0")
-    environment.update(variables)
-    result = subprocess.run(
-        [sys.executable, "-c", code], cwd=str(checkout), env=environment,
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, universal_newlines=True, timeout=120)
-    return result.returncode, result.stdout, result.stderr
+    """Run code, then setup.py."""
+    variables = dict({"CFLAGS": "-O0 -g", "FAULTHANDLER_LIBBACKTRACE": "0"},
+                     **variables)
+    return run(PYTHON, "-c", "import os, platform, runpy, sys, sysconfig\n"
+               "sys.argv = ['setup.py'] + %r\n%s\n"
+               "runpy.run_path('setup.py', run_name='__main__')" % (
+                   list(arguments), before),
+               cwd=str(checkout), env=environment(**variables), limit=120)
+
+
+def refuses(sentence, checkout, *arguments, **options):
+    """setup.py ends with this sentence."""
+    child = setup(checkout, *arguments, **options)
+    assert child.status == 1
+    assert re.match(sentence + "$", child.err.splitlines()[-1])
 
 
 # ---- Refused ---------------------------------------------------------------
@@ -64,6 +61,8 @@ def setup(checkout, *arguments, before="", **variables):
 VERSION = ("sys.version_info = %r + (0, 'final', 0)\n"
            "platform.python_version = lambda: '%d.%d.0'\n")
 FREE_THREADED = "sysconfig.get_config_var = lambda name: 1\n"
+UNTESTED = ("faulthandler was never tested on Python %s.0, only up to 3.15: "
+            "set FAULTHANDLER_UNTESTED=1 to build it nevertheless.")
 
 
 @pytest.mark.parametrize("before, sentence", [
@@ -76,21 +75,19 @@ FREE_THREADED = "sysconfig.get_config_var = lambda name: 1\n"
     (VERSION % ((3, 13), 3, 13) + FREE_THREADED,
      "faulthandler needs a Python with the GIL, or free-threaded Python 3.14 "
      "or newer: this is free-threaded Python 3.13.0."),
-    (VERSION % ((3, 16), 3, 16),
-     "faulthandler was never tested on Python 3.16.0, only up to 3.15: set "
-     "FAULTHANDLER_UNTESTED=1 to build it nevertheless."),
-    (VERSION % ((4, 0), 4, 0),
-     "faulthandler was never tested on Python 4.0.0, only up to 3.15: set "
-     "FAULTHANDLER_UNTESTED=1 to build it nevertheless."),
+    (VERSION % ((3, 16), 3, 16), UNTESTED % "3.16"),
+    (VERSION % ((4, 0), 4, 0), UNTESTED % "4.0"),
     ("os.environ['FAULTHANDLER_UNTESTED'] = '0'\n"
-     + VERSION % ((3, 16), 3, 16),
-     "faulthandler was never tested on Python 3.16.0, only up to 3.15: set "
-     "FAULTHANDLER_UNTESTED=1 to build it nevertheless."),
-], ids=["PyPy", "Windows", "3.7", "3.13t", "3.16", "4.0", "3.16, 0"])
+     + VERSION % ((3, 16), 3, 16), UNTESTED % "3.16"),
+    ("sys.modules['setuptools'] = None",
+     'setup.py needs setuptools: run "pip install setuptools", or '
+     '"pip install ." here, which brings its own.'),
+], ids=["PyPy", "Windows", "3.7", "3.13t", "3.16", "4.0", "3.16, 0",
+        "no setuptools"])
 def test_unsupported(checkout, before, sentence):
-    """An unsupported Python or system gets one sentence."""
-    assert setup(checkout, "--name", before=before) == (
-        1, "", sentence + "\n")
+    """An unsupported Python or system, or no setuptools, gets a sentence."""
+    child = setup(checkout, "--name", before=before)
+    assert (child.status, child.out, child.err) == (1, "", sentence + "\n")
 
 
 @pytest.mark.parametrize("before", [
@@ -106,21 +103,15 @@ def test_accepted(checkout, before):
     (checkout / "setup.py").write_text(
         code.partition("\ncheck_python()\n")[0] + "\ncheck_python()\n",
         encoding="utf-8")
-    assert setup(checkout, before=before) == (0, "", "")
+    child = setup(checkout, before=before)
+    assert (child.status, child.out, child.err) == (0, "", "")
 
 
 @needs_compiler
 def test_untested_is_told_to_the_compiler(checkout):
     """FAULTHANDLER_UNTESTED=1 defines the macro of that name."""
-    out = setup(checkout, "build", FAULTHANDLER_UNTESTED="1")[1]
-    assert "-DFAULTHANDLER_UNTESTED=1" in out
-
-
-def test_no_setuptools(checkout):
-    """Without setuptools it says so."""
-    assert setup(checkout, before="sys.modules['setuptools'] = None") == (
-        1, "", 'setup.py needs setuptools: run "pip install setuptools", or '
-        '"pip install ." here, which brings its own.\n')
+    child = setup(checkout, "build", FAULTHANDLER_UNTESTED="1")
+    assert "-DFAULTHANDLER_UNTESTED=1" in child.out
 
 
 @pytest.mark.parametrize("line, reason", [
@@ -132,7 +123,8 @@ def test_no_setuptools(checkout):
 def test_broken_setuptools(checkout, line, reason):
     """A setuptools that fails inside is not called missing."""
     (checkout / "setuptools.py").write_text(line)
-    assert setup(checkout, before="sys.path.insert(0, '')") == (
+    child = setup(checkout, before="sys.path.insert(0, '')")
+    assert (child.status, child.out, child.err) == (
         1, "", "setup.py needs a setuptools that works: importing the one of "
         'this Python fails with "%s". Run "pip install -U setuptools", or '
         '"pip install ." here, which brings its own.\n' % reason)
@@ -142,53 +134,43 @@ def test_broken_setuptools(checkout, line, reason):
 
 def test_no_compiler(checkout):
     """Without a compiler it says which package has one."""
-    status, _, error = setup(checkout, "build", CC="no-such-compiler")
-    assert status == 1
-    assert error.splitlines()[-1] == (
-        "faulthandler needs a C compiler, and there is no no-such-compiler. "
-        "Debian, Ubuntu: apt-get install gcc libc6-dev; Alpine: apk add gcc "
-        "musl-dev")
+    refuses("faulthandler needs a C compiler, and there is no no-such-cc. "
+            "Debian, Ubuntu: apt-get install gcc libc6-dev; Alpine: apk add "
+            "gcc musl-dev", checkout, "build", CC="no-such-cc")
 
 
 @needs_compiler
 def test_no_libc_headers(checkout, tmp_path):
     """A compiler without the C library's headers is told from a fault."""
-    compiler = tmp_path / "bare-cc"
-    compiler.write_text("#!/bin/sh\nexec cc -nostdinc \"$@\"\n")
-    compiler.chmod(stat.S_IRWXU)
-    status, _, error = setup(checkout, "build", CC=str(compiler))
-    assert status == 1
-    assert error.splitlines()[-1] == (
-        "faulthandler needs the headers of the C library, and %s finds no "
-        "assert.h. Debian, Ubuntu: apt-get install libc6-dev; Alpine: apk "
-        "add musl-dev" % compiler)
+    path = tmp_path / "bare-cc"
+    path.write_text("#!/bin/sh\nexec cc -nostdinc \"$@\"\n")
+    path.chmod(0o700)
+    refuses("faulthandler needs the headers of the C library, and %s finds "
+            "no assert.h. Debian, Ubuntu: apt-get install libc6-dev; Alpine: "
+            "apk add musl-dev" % path, checkout, "build", CC=str(path))
 
 
 @needs_compiler
 def test_no_python_headers(checkout):
     """Without Python.h it says which package has it."""
-    status, _, error = setup(checkout, "build", before=(
-        "import setuptools, distutils.sysconfig as config\n"
-        "config.get_python_inc = lambda *a, **k: '/nowhere'"),
-        CPATH="/nowhere")
-    assert status == 1
-    assert re.search(
-        r"^faulthandler needs Python\.h, which is in none of .*/nowhere.*\. "
-        r"Debian, Ubuntu: apt-get install python3\.\d+-dev; Alpine: apk add "
-        r"python3-dev$", error.splitlines()[-1])
+    refuses(r"faulthandler needs Python\.h, which is in none of .*/nowhere.*"
+            r"\. Debian, Ubuntu: apt-get install python3\.\d+-dev; Alpine: "
+            r"apk add python3-dev", checkout, "build", CPATH="/nowhere",
+            before="import setuptools, distutils.sysconfig as config\n"
+            "config.get_python_inc = lambda *a, **k: '/nowhere'")
 
 
 @needs_compiler
 def test_no_unwinder(checkout):
     """Without libgcc_s it builds, and says what reports will lack."""
-    status, out, _ = setup(checkout, "build", before=(
+    child = setup(checkout, "build", before=(
         "import ctypes\n"
         "def load(name): raise OSError(name)\n"
         "ctypes.CDLL = load"))
-    assert status == 0
-    assert out.count("faulthandler: there is no libgcc_s.so.1 here, so "
-                     "reports will have no C stack. Alpine: apk add libgcc"
-                     ) == 1
+    assert child.status == 0
+    assert child.out.count("faulthandler: there is no libgcc_s.so.1 here, so "
+                           "reports will have no C stack. Alpine: apk add "
+                           "libgcc") == 1
 
 
 # ---- What is compiled ------------------------------------------------------
@@ -197,11 +179,11 @@ def test_no_unwinder(checkout):
 def built(tmp_path_factory):
     """A copy in which the extension was built once, with libbacktrace where
     that is installed."""
-    if not COMPILES:
+    if what_is_missing():
         pytest.skip("no compiler, or no Python.h")
     folder = copy(tmp_path_factory.mktemp("built") / "checkout")
-    status, _, error = setup(folder, "build", FAULTHANDLER_LIBBACKTRACE="")
-    assert status == 0, error
+    child = setup(folder, "build", FAULTHANDLER_LIBBACKTRACE="")
+    assert child.status == 0
     return folder
 
 
@@ -224,28 +206,25 @@ def test_exports(module):
     """The extension exports one name, whatever is linked into it."""
     if not shutil.which("nm"):
         pytest.skip("nm is not installed")
-    names = subprocess.run(
-        ["nm", "--dynamic", "--defined-only", module], check=True,
-        stdout=subprocess.PIPE, universal_newlines=True).stdout
-    assert [line.split()[1:] for line in names.splitlines()] == [
+    child = run("nm", "--dynamic", "--defined-only", module)
+    assert [line.split()[1:] for line in child.out.splitlines()] == [
         ["T", "PyInit_faulthandler"]]
 
 
 def test_header_rebuilds(built, module):
     """A change of a header builds again."""
     first = os.stat(module).st_mtime
-    assert setup(built, "build")[0] == 0
+    assert setup(built, "build").status == 0
     assert os.stat(module).st_mtime == first
     os.utime(str(built / "src" / "mem.h"), (first + 100, first + 100))
-    assert setup(built, "build")[0] == 0
+    assert setup(built, "build").status == 0
     assert os.stat(module).st_mtime > first
 
 
 def test_metadata(checkout):
     """The metadata has the licence's identifier and the Pythons tested."""
     import setuptools
-    status, _, error = setup(checkout, "-q", "egg_info")
-    assert status == 0, error
+    assert setup(checkout, "-q", "egg_info").status == 0
     text = (checkout / "faulthandler.egg-info" / "PKG-INFO").read_text(
         encoding="utf-8")
     new = int(setuptools.__version__.partition(".")[0]) >= 77
@@ -261,14 +240,11 @@ def test_metadata(checkout):
 def test_long_description(checkout):
     """The package index can show README.rst."""
     pytest.importorskip("twine")
-    status, _, error = setup(checkout, "-q", "sdist")
-    assert status == 0, error
+    assert setup(checkout, "-q", "sdist").status == 0
     archive, = glob.glob(str(checkout / "dist" / "*.tar.gz"))
-    result = subprocess.run(
-        [sys.executable, "-m", "twine", "--no-color", "check", "--strict",
-         archive], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT, universal_newlines=True, timeout=120)
-    assert result.returncode == 0, result.stdout
+    child = run(PYTHON, "-m", "twine", "--no-color", "check", "--strict",
+                archive)
+    assert child.status == 0
 
 
 # ---- The C file by itself --------------------------------------------------
@@ -294,11 +270,7 @@ def test_compiler_refuses(tmp_path, minor, options, sentence):
                   version.read_text(encoding="utf-8"))
     version.unlink()
     version.write_text(text, encoding="utf-8")
-    compiler = sysconfig.get_config_var("CC").split()[0]
-    result = subprocess.run(
-        [compiler, "-fsyntax-only", "-Wfatal-errors", "-std=gnu11",
-         "-D_GNU_SOURCE", "-I", str(headers)] + options + ["faulthandler.c"],
-        cwd=TOP, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT, universal_newlines=True, timeout=120)
-    assert re.findall(r"error: (?:#error )?\"?(.*?)\"?$", result.stdout,
+    child = run(compiler(), "-fsyntax-only", "-Wfatal-errors", "-std=gnu11",
+                "-D_GNU_SOURCE", "-I", str(headers), *options, C_FILE)
+    assert re.findall(r"error: (?:#error )?\"?(.*?)\"?$", child.err,
                       re.MULTILINE)[:1] == [sentence]
