@@ -6,7 +6,6 @@ import os
 import re
 import shlex
 import signal
-import subprocess
 import sys
 import textwrap
 import time
@@ -18,24 +17,12 @@ import pytest
 import faulthandler
 
 from helpers import (
-    C_FILE, FOLDER, HERE, LIMIT, PYTHON, SANITIZED, block, c_sources,
-    environment, run)
+    HERE, LIMIT, PYTHON, SANITIZED, block, c_sources, environment, run,
+    start, write_file)
 
-
-def find_pages():
-    """The pages, as paths in the checkout."""
-    pages = ["README.rst", "CONTRIBUTING.rst"] + [
-        os.path.relpath(path, HERE) for path in glob.glob(
-            os.path.join(glob.escape(HERE), "docs", "*.rst"))]
-    return sorted(page for page in pages
-                  if os.path.exists(os.path.join(HERE, page)))
-
-
-PAGES = find_pages()
-pytestmark = pytest.mark.skipif(
-    "docs/reading-a-report.rst" not in PAGES, reason="needs the pages")
-needs_c = pytest.mark.skipif(
-    not os.path.exists(C_FILE), reason="needs the C file")
+PAGES = ["README.rst", "CONTRIBUTING.rst"] + sorted(
+    os.path.relpath(path, HERE) for path in glob.glob(
+        os.path.join(glob.escape(HERE), "docs", "*.rst")))
 
 
 def read(page):
@@ -80,13 +67,13 @@ def test_links(page):
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_files_exist(page):
-    """The files of the checkout that a page names are there."""
+def test_names_of_files(page):
+    """The files of the checkout that a page names are there; it names no
+    folder of the author's."""
     for name in re.findall(r"\b(?:tests|examples|docs|tools|src|bench)/"
-                           r"[\w./-]*\w\b", read(page)):
-        if name.endswith("_"):      # test_<room>.py
-            continue
+                           r"[\w./-]*[^\W_]\b", read(page)):
         assert os.path.exists(os.path.join(HERE, name)), name
+    assert not re.search(r"/(root|home|work)/", read(page))
 
 
 # ---- README.rst ------------------------------------------------------------
@@ -183,11 +170,6 @@ def test_reading_example(number):
             == outline(shown).strip().splitlines())
 
 
-def page_words(page):
-    """A page's words, one space between them."""
-    return " ".join(read(page).split())
-
-
 def literals():
     """The string literals of the C code, joined as the compiler does."""
     one = r'"((?:[^"\\\n]|\\.)*)"'
@@ -197,48 +179,43 @@ def literals():
             yield "".join(re.findall(one, found[0])).replace("\\n", "\n")
 
 
-@needs_c
+def explains(texts, at_least):
+    """The page has each of these texts of the C code."""
+    page = " ".join(read(READING).split())
+    assert len(texts) >= at_least
+    assert [text for text in texts if text not in page] == []
+
+
 def test_reading_explains_marks():
     """Each mark of the C code is on the page."""
     marks = {mark for text in literals()
              for mark in re.findall(r"<[A-Za-z][^<>\n]*>", text)}
-    assert len(marks) >= 7
-    assert [mark for mark in marks if mark not in page_words(READING)] == []
-    for beginning in ("<fault in the ", "<out of time in the "):
-        assert any(beginning in text for text in literals())
-        assert beginning in page_words(READING)
+    begun = [mark for mark in ("<fault in the ", "<out of time in the ")
+             if any(mark in text for text in literals())]
+    explains(list(marks), 7)
+    explains(begun, 2)
 
 
-@needs_c
 def test_reading_explains_steps():
     """Each step that such a mark can name is on the page."""
-    steps = re.findall(r'report_\w+,\s+"([a-zA-Z ]+)"',
-                       c_sources()["src/report.h"])
-    assert len(steps) > 10
-    assert [step for step in steps
-            if "*%s*" % step not in page_words(READING)] == []
+    explains(["*%s*" % step for step in re.findall(
+        r'report_\w+,\s+"([a-zA-Z ]+)"', c_sources()["src/report.h"])], 11)
 
 
-@needs_c
 def test_reading_explains_titles():
     """Each title and each header of the C code is on the page."""
-    titles = re.findall(r'title = "([^"]+)"', c_sources()["src/fault.h"])
     header = re.compile(
         r"\n?[A-Z][\w' ]*(\(most recent call first\))?:\s*$")
-    headers = [text.strip() for text in literals() if header.match(text)]
-    assert len(titles) == 9 and len(headers) >= 7
-    assert [title for title in titles + headers
-            if title not in page_words(READING)] == []
+    explains(re.findall(r'title = "([^"]+)"', c_sources()["src/fault.h"]), 9)
+    explains([text.strip() for text in literals() if header.match(text)], 7)
 
 
-@needs_c
 def test_reading_explains_codes():
     """Each code of a signal is on the page, with its words."""
-    codes = re.findall(r'\{(?:SIG\w+|0), -?\w+, "(\w+)",\s*"([^"]*)"\}',
-                       c_sources()["src/fault.h"])
-    assert len(codes) > 25
-    assert [code for code, words in codes if "``%s`` %s" % (
-        code, words.strip(" ,")) not in page_words(READING)] == []
+    explains(["``%s`` %s" % (code, words.strip(" ,"))
+              for code, words in re.findall(
+                  r'\{(?:SIG\w+|0), -?\w+, "(\w+)",\s*"([^"]*)"\}',
+                  c_sources()["src/fault.h"])], 26)
 
 
 # ---- Recipes ---------------------------------------------------------------
@@ -261,18 +238,16 @@ def test_recipe_process_pool():
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_recipe_start_method(method):
     """A process is armed, however it was started."""
-    path = os.path.join(FOLDER, "start_%s.py" % method)
-    with open(path, "w", encoding="utf-8") as file:
-        file.write(block("""
-            import multiprocessing
-            import faulthandler
-            if __name__ == "__main__":
-                context = multiprocessing.get_context("%s")
-                child = context.Process(target=faulthandler.sigsegv)
-                child.start()
-                child.join()
-                print(child.exitcode)
-        """) % method)
+    path = write_file("start_%s.py" % method, block("""
+        import multiprocessing
+        import faulthandler
+        if __name__ == "__main__":
+            context = multiprocessing.get_context("%s")
+            child = context.Process(target=faulthandler.sigsegv)
+            child.start()
+            child.join()
+            print(child.exitcode)
+    """) % method)
     child = run(PYTHON, path, env=environment(PYTHONFAULTHANDLER="1"))
     assert (child.status, child.out) == (0, "%d\n" % -SIGSEGV)
     assert child.err.count("Fatal Python error: Segmentation fault\n") == 1
@@ -307,10 +282,7 @@ def test_recipe_process_1():
 
 def test_recipe_hung():
     """Each SIGUSR1 shows where the threads hang."""
-    hung = subprocess.Popen(
-        [PYTHON, example("hung.py")], cwd=FOLDER, env=environment(),
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE)
+    hung = start(PYTHON, example("hung.py"))
     try:
         assert hung.stdout.readline() == b"ready\n"
         text = ""
@@ -327,9 +299,3 @@ def test_recipe_hung():
     finally:
         hung.kill()
         hung.communicate()
-
-
-def test_no_machine_paths():
-    """The pages and the examples name no folder of the author's."""
-    for page in PAGES:
-        assert not re.search(r"/(root|home|work)/", read(page)), page
