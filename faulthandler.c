@@ -422,8 +422,7 @@ fatal_handle(struct fatal_signal *came, struct chain_call *inside, bool own)
         return;
     }
     if (turn && (!stack_is_small(came->context)
-                 || !stack_call_on_spare(&stack_fatal_spare,
-                                         fatal_report_once, came))) {
+                 || !stack_call_on_spare(fatal_report_once, came))) {
         fatal_report_once(came);
     }
     fatal_hand_on(chain, came, inside, turn);

@@ -4,7 +4,7 @@
    thread that Python starts after the import gets it, by a wrapper around
    _thread's start functions; so does the thread that imports or enables.
 
-   The spare stacks are used in handlers.  The rest is not. */
+   The spare stack is used in handlers.  The rest is not. */
 
 #ifndef FAULTHANDLER_STACK_H
 #define FAULTHANDLER_STACK_H
@@ -52,6 +52,7 @@ struct stack_slab {
 static struct stack_slab stack_slabs[STACK_SLABS];
 
 static size_t stack_page, stack_room;
+static size_t stack_step;       /* a page and a stack */
 static size_t stack_size;       /* the room without the thread's note */
 
 static size_t
@@ -64,42 +65,7 @@ stack_count(const struct stack_slab *slab)
 static char *
 stack_address(const struct stack_slab *slab, size_t n)
 {
-    return atomic_load(&slab->base) + n * (stack_page + stack_room)
-           + stack_page;
-}
-
-/* May so much more of the address space be taken?  Where it is limited, our
-   stacks are to leave the rest to the threads' own. */
-static bool
-stack_is_affordable(size_t index, size_t size)
-{
-    struct rlimit limit;
-    return getrlimit(RLIMIT_AS, &limit) < 0 || limit.rlim_cur == RLIM_INFINITY
-           || index == 0 || (index + 1) * size <= limit.rlim_cur / 16;
-}
-
-/* Map a slab with n stacks.  Returns NULL if there is none. */
-static char *
-stack_map(size_t index, size_t n)
-{
-    size_t one = stack_page + stack_room;
-    size_t size = stack_page + n * one + STACK_ABOVE;
-    char *low = !stack_is_affordable(index, size) ? MAP_FAILED
-                : mmap(NULL, size, PROT_NONE,
-                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
-    if (low == MAP_FAILED) {
-        return NULL;
-    }
-    char *base = low + stack_page;
-    if (mprotect(base, n * one, PROT_READ | PROT_WRITE) < 0) {
-        munmap(low, size);
-        return NULL;
-    }
-    madvise(base, n * one, MADV_NOHUGEPAGE);
-    for (size_t i = 0; i < n; i++) {
-        madvise(base + i * one, stack_page, MADV_GUARD_INSTALL);
-    }
-    return base;
+    return atomic_load(&slab->base) + n * stack_step + stack_page;
 }
 
 /* Take a stack of a slab.  Returns NULL if all are taken. */
@@ -116,53 +82,64 @@ stack_take_from(struct stack_slab *slab)
     return NULL;
 }
 
-/* Map a slab and keep its first stack.  Where another thread was faster the
-   stack is one of its slab. */
-static char *
+/* Map a slab, unless another thread is faster.  Returns -1 if there is none:
+   where addresses are limited, most are for the threads' own stacks. */
+static int
 stack_add_slab(struct stack_slab *slab)
 {
-    size_t n = stack_count(slab);
-    size_t size = stack_page + n * (stack_page + stack_room) + STACK_ABOVE;
-    char *base = stack_map((size_t)(slab - stack_slabs), n), *nothing = NULL;
-    if (base == NULL) {
-        return NULL;
+    size_t n = stack_count(slab), i = (size_t)(slab - stack_slabs);
+    size_t size = stack_page + n * stack_step + STACK_ABOVE;
+    char *others = NULL;
+    struct rlimit limit;
+    if (i > 0 && getrlimit(RLIMIT_AS, &limit) == 0
+        && (i + 1) * size > limit.rlim_cur / 16) {
+        return -1;
     }
-    if (!atomic_compare_exchange_strong(&slab->base, &nothing, base)) {
-        munmap(base - stack_page, size);
-        return stack_take_from(slab);
+    char *low = mmap(NULL, size, PROT_NONE,
+                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
+    if (low == MAP_FAILED) {
+        return -1;
     }
-    atomic_store(&slab->free, (UINT64_MAX >> (64 - n)) & ~UINT64_C(1));
-    return stack_address(slab, 0);
+    char *base = low + stack_page;
+    if (mprotect(base, n * stack_step, PROT_READ | PROT_WRITE) < 0
+        || !atomic_compare_exchange_strong(&slab->base, &others, base)) {
+        munmap(low, size);
+        return others == NULL ? -1 : 0;
+    }
+    madvise(base, n * stack_step, MADV_NOHUGEPAGE);
+    for (size_t at = 0; at < n; at++) {
+        madvise(base + at * stack_step, stack_page, MADV_GUARD_INSTALL);
+    }
+    atomic_store(&slab->free, UINT64_MAX >> (64 - n));
+    return 0;
 }
 
 /* Take a stack.  Returns NULL if there is none to be had. */
 static char *
 stack_take(void)
 {
-    char *base = NULL;
-    for (size_t i = 0; i < STACK_SLABS && base == NULL; i++) {
+    char *stack = NULL;
+    for (size_t i = 0; i < STACK_SLABS && stack == NULL; i++) {
         struct stack_slab *slab = &stack_slabs[i];
-        bool mapped = atomic_load(&slab->base) != NULL;
-        base = mapped ? stack_take_from(slab) : stack_add_slab(slab);
-        if (base == NULL && !mapped) {
+        if (atomic_load(&slab->base) == NULL && stack_add_slab(slab) < 0) {
             break;
         }
+        stack = stack_take_from(slab);
     }
-    return base;
+    return stack;
 }
 
 /* Give a stack back.  Slabs that only a crowd needs keep no memory. */
 static void
 stack_give(char *stack)
 {
-    size_t one = stack_page + stack_room;
     for (size_t i = 0; i < STACK_SLABS; i++) {
         struct stack_slab *slab = &stack_slabs[i];
         char *base = atomic_load(&slab->base);
         if (base == NULL) {
             return;
         }
-        size_t n = (size_t)(stack - base) / one;
+        size_t n = (size_t)(stack - base) / stack_step;
         if (stack >= base && n < stack_count(slab)) {
             if (i > 1) {
                 madvise(stack, stack_room, MADV_DONTNEED);
@@ -177,11 +154,8 @@ stack_give(char *stack)
 
 /* For a handler that finds itself on another owner's stack, too small for a
    report.  Mapped at the start, touched only then. */
-struct stack_spare {
-    atomic_int thread;          /* who is on it, 0: nobody */
-    char *base;
-};
-static struct stack_spare stack_fatal_spare, stack_user_spare;
+static char *stack_spare;
+static atomic_bool stack_spare_used;
 
 /* A thread ends: take its alternate stack away, if it is still ours. */
 static void
@@ -210,22 +184,18 @@ stack_install(void)
     /* Somebody may have switched it off: then it is still there. */
     char *note = pthread_getspecific(thread_note_key);
     char *base = note != NULL ? note - stack_size : stack_take();
-    stack_t ours = {.ss_sp = base, .ss_size = stack_size};
-    if (note != NULL) {
-        sigaltstack(&ours, NULL);
-        return;
-    }
     if (base == NULL) {
         return;
     }
-    memset(base + stack_size, 0, sizeof(struct thread_note));
-    if (pthread_setspecific(thread_note_key, base + stack_size) != 0) {
-        stack_give(base);
+    if (note == NULL) {
+        note = memset(base + stack_size, 0, sizeof(struct thread_note));
+        if (pthread_setspecific(thread_note_key, note) != 0) {
+            stack_give(base);
+            return;
+        }
     }
-    else if (sigaltstack(&ours, NULL) < 0) {
-        pthread_setspecific(thread_note_key, NULL);
-        stack_give(base);
-    }
+    stack_t ours = {.ss_sp = base, .ss_size = stack_size};
+    sigaltstack(&ours, NULL);
 }
 
 static void
@@ -235,24 +205,22 @@ stack_init(void)
                   + sizeof(struct thread_note);
     stack_page = (size_t)sysconf(_SC_PAGESIZE);
     stack_room = (need + stack_page - 1) / stack_page * stack_page;
+    stack_step = stack_page + stack_room;
     stack_size = stack_room - sizeof(struct thread_note);
-    stack_fatal_spare.base = stack_take();
-    stack_user_spare.base = stack_take();
+    stack_spare = stack_take();
     thread_note_key_made = pthread_key_create(&thread_note_key,
                                               stack_on_exit) == 0;
 }
 
-/* In a forked child: its one thread has its stack, the spare ones are free,
+/* In a forked child: its one thread has its stack, the spare one is free,
    and so are those of the threads that it does not have. */
 static void
 stack_after_fork(void)
 {
     char *note = thread_note_key_made ? pthread_getspecific(thread_note_key)
                                       : NULL;
-    char *kept[] = {stack_fatal_spare.base, stack_user_spare.base,
-                    note == NULL ? NULL : note - stack_size};
-    atomic_store(&stack_fatal_spare.thread, 0);
-    atomic_store(&stack_user_spare.thread, 0);
+    char *own = note == NULL ? NULL : note - stack_size;
+    atomic_store(&stack_spare_used, false);
     for (size_t i = 0; i < STACK_SLABS; i++) {
         struct stack_slab *slab = &stack_slabs[i];
         if (atomic_load(&slab->base) == NULL) {
@@ -261,7 +229,7 @@ stack_after_fork(void)
         uint64_t free = UINT64_MAX >> (64 - stack_count(slab));
         for (size_t n = 0; n < stack_count(slab); n++) {
             char *stack = stack_address(slab, n);
-            if (stack == kept[0] || stack == kept[1] || stack == kept[2]) {
+            if (stack == stack_spare || stack == own) {
                 free &= ~(UINT64_C(1) << n);
             }
         }
@@ -269,7 +237,7 @@ stack_after_fork(void)
     }
 }
 
-/* ---- The spare stacks ---- */
+/* ---- The spare stack ---- */
 
 /* May run inside a handler.  Does it run on an alternate stack that has too
    little room left for a report? */
@@ -299,24 +267,21 @@ stack_on_spare(void *argument)
     call->function(call->argument);
 }
 
-/* May run inside a handler, with little stack.  Call a function on a spare
-   stack.  Returns false, and has not called it, if that cannot be had. */
+/* May run inside a handler, with little stack.  Call a function on the spare
+   stack.  Returns false, and has not called it, if that cannot be had: another
+   thread uses it, or this processor's way is not known. */
 static bool
-stack_call_on_spare(struct stack_spare *spare, void (*function)(void *),
-                    void *argument)
+stack_call_on_spare(void (*function)(void *), void *argument)
 {
     struct stack_call call = {
-        function, argument, {.ss_sp = spare->base, .ss_size = stack_size},
+        function, argument, {.ss_sp = stack_spare, .ss_size = stack_size},
     };
-    int nobody = 0;
-    if (spare->base == NULL
-        || !atomic_compare_exchange_strong(&spare->thread, &nobody,
-                                           platform_thread_id())) {
+    if (stack_spare == NULL || atomic_exchange(&stack_spare_used, true)) {
         return false;
     }
-    bool called = cpu_call_on(spare->base + stack_size / 16 * 16,
+    bool called = cpu_call_on(stack_spare + stack_size / 16 * 16,
                               stack_on_spare, &call);
-    atomic_store(&spare->thread, 0);
+    atomic_store(&stack_spare_used, false);
     return called;
 }
 

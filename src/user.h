@@ -129,8 +129,7 @@ on_user_signal(int signum, siginfo_t *info, void *context)
     if (!stack_is_small(context)) {
         on_user_report(&user->request);
     }
-    else if (!stack_call_on_spare(&stack_user_spare, on_user_report,
-                                  &user->request)) {
+    else if (!stack_call_on_spare(on_user_report, &user->request)) {
         on_user_skip(&user->request);
     }
     errno = saved_errno;
