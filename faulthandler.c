@@ -197,14 +197,11 @@ fatal_report(const struct request *request, enum report_kind kind,
     const struct fault_signal *fault = fault_find(info->si_signo);
     struct cpu_place place = cpu_get_place(context);
     struct fatal_timer timer;
-    struct report r;
-    memset(&r, 0, sizeof r);
-    report_use_memory(&r, &fatal_memory);
-    r.request = request;
-    r.kind = kind;
-    r.title = request->original ? fault->title : fault->library_title;
-    r.info = info;
-    r.context = context;
+    struct report r = {
+        .memory = &fatal_memory, .request = request, .kind = kind,
+        .title = request->original ? fault->title : fault->library_title,
+        .info = info, .context = context,
+    };
     bool mine = report_enter();
     fatal_timer_start(&timer);
     report_write(&r);

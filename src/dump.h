@@ -57,8 +57,7 @@ dump_report(const struct request *request, enum report_kind kind,
     struct mem_session session;
     struct report r;
     memset(&r, 0, sizeof r);
-    report_use_memory(&r, memory);
-    r.out.own = memory->text;
+    r.memory = memory;
     r.request = request;
     r.kind = kind;
     r.from = from;

@@ -88,7 +88,7 @@ later_report(struct later_job *job)
     struct mem_session session;
     struct report r;
     memset(&r, 0, sizeof r);
-    report_use_memory(&r, &job->memory);
+    r.memory = &job->memory;
     r.out.cancelled = &job->cancelled;
     r.request = &job->request;
     r.kind = REPORT_LATER;

@@ -35,8 +35,16 @@ enum report_kind {
     REPORT_DETAILS              /* what is missing in Py_FatalError()'s */
 };
 
+/* The memory of one report: static, or allocated before it is needed. */
+struct report_memory {
+    char text[OUT_SIZE];
+    struct thread_list list;
+    struct frame_memory lines;
+};
+
 struct report {
     struct out out;
+    struct report_memory *memory;
     const struct request *request;
     enum report_kind kind;
     const char *title;          /* a line of its own, or NULL */
@@ -49,8 +57,6 @@ struct report {
     void *context;              /* the registers at the fault */
     struct cpu_place place;     /* that were there first */
     const siginfo_t *info;      /* of a fatal signal */
-    struct thread_list *list;
-    struct frame_memory *lines;
     struct native_stack stack;
     struct native_seen seen;    /* objects of the C frames */
 };
@@ -67,15 +73,13 @@ report_hurry(struct report *r)
     out_hurry(&r->out);
 }
 
-/* Run a step of a report with a way back: a fault inside it, or the timer,
-   leaves a mark, and the next step runs. */
+/* Run a step of a report, which has room for a line, with a way back: a fault
+   inside it, or the timer, leaves a mark, and the next step runs. */
 static void
 report_step(struct report *r, void (*step)(struct report *), const char *what)
 {
     sigjmp_buf here;
     struct mem_session *session = mem_here;
-    sigjmp_buf *outer = session->recover;
-    sigjmp_buf *outer_step = session->step;
     bool sends = step == report_flush || step == report_hurry;
     if (session->late && !sends) {
         return;
@@ -84,6 +88,7 @@ report_step(struct report *r, void (*step)(struct report *), const char *what)
         session->recover = session->step = &here;
         atomic_signal_fence(memory_order_seq_cst);
         inject_fault(what);
+        out_room(&r->out, OUT_LINE_MAX);
         step(r);
         atomic_signal_fence(memory_order_seq_cst);
     }
@@ -98,8 +103,7 @@ report_step(struct report *r, void (*step)(struct report *), const char *what)
         out_text(&r->out, what);
         out_text(&r->out, ">\n");
     }
-    session->recover = outer;
-    session->step = outer_step;
+    session->recover = session->step = NULL;
 }
 
 static void
@@ -125,7 +129,7 @@ report_list_threads(struct report *r)
     if (r->request->original) {
         platform_thread_name(getpid(), r->program);
     }
-    thread_list_fill(r->list, r->interp);
+    thread_list_fill(&r->memory->list, r->interp);
 }
 
 /* Find out who we are.  The threads of our own interpreter come first.  A dump
@@ -134,7 +138,7 @@ report_list_threads(struct report *r)
 static void
 report_find_current(struct report *r)
 {
-    struct thread_list *list = r->list;
+    struct thread_list *list = &r->memory->list;
     r->has_current = thread_find_current(list, &r->current);
     if (!r->has_current) {
         return;
@@ -157,18 +161,7 @@ report_find_current(struct report *r)
 static void
 report_cause(struct report *r)
 {
-    out_room(&r->out, OUT_LINE_MAX);
     fault_write_cause(&r->out, r->info, r->context);
-}
-
-/* The thread part of the origin. */
-static void
-report_origin_thread(struct out *o)
-{
-    out_text(o, "thread ");
-    out_decimal(o, (uint64_t)platform_thread_id());
-    thread_write_own_name(o);
-    out_text(o, " of ");
 }
 
 /* Which thread of which process it was, of which Python, and when.  A timeout
@@ -179,10 +172,12 @@ report_origin(struct report *r)
     struct out *o = &r->out;
     int64_t start, now;
     struct timespec utc;
-    out_room(o, OUT_LINE_MAX);
     out_text(o, "  ");
     if (r->kind != REPORT_LATER) {
-        report_origin_thread(o);
+        out_text(o, "thread ");
+        out_decimal(o, (uint64_t)platform_thread_id());
+        thread_write_own_name(o);
+        out_text(o, " of ");
     }
     out_text(o, "process ");
     out_decimal(o, (uint64_t)getpid());
@@ -220,30 +215,38 @@ report_exceptions(struct report *r)
     }
 }
 
+/* Write the number of an interpreter, between two texts. */
+static void
+report_interpreter(struct out *o, const char *before, uintptr_t interp,
+                   const char *after)
+{
+    int64_t id;
+    out_text(o, before);
+    if (mem_read(&id, interp + CPYTHON_INTERP_ID, sizeof id) == 0) {
+        out_decimal(o, (uint64_t)id);
+    }
+    else {
+        out_text(o, "???");
+    }
+    out_text(o, after);
+}
+
 /* What else the interpreter was about. */
 static void
 report_activities(struct report *r)
 {
-    struct out *o = &r->out;
-    uintptr_t main = (uintptr_t)PyInterpreterState_Main();
-    out_room(o, OUT_LINE_MAX);
     if (r->has_current && thread_is_collecting(&r->current)) {
-        out_text(o, "  the garbage collector is at work\n");
+        out_text(&r->out, "  the garbage collector is at work\n");
     }
-    int64_t id = -1;
-    if (r->has_current && r->current.interp != main
-        && mem_read(&id, r->current.interp + CPYTHON_INTERP_ID,
-                    sizeof id) == 0) {
-        out_text(o, "  in interpreter ");
-        out_decimal(o, (uint64_t)id);
-        out_text(o, ", which is not the main one\n");
+    if (r->has_current
+        && r->current.interp != (uintptr_t)PyInterpreterState_Main()) {
+        report_interpreter(&r->out, "  in interpreter ", r->current.interp,
+                           ", which is not the main one\n");
     }
-    if (CPYTHON_IS_FINALIZING()) {
-        out_text(o, "  Python is being finalized\n");
-    }
-    else if (!Py_IsInitialized()) {
-        out_text(o, "  Python is not initialized, or no longer\n");
-    }
+    out_text(&r->out,
+             CPYTHON_IS_FINALIZING() ? "  Python is being finalized\n"
+             : Py_IsInitialized() ? ""
+             : "  Python is not initialized, or no longer\n");
 }
 
 /* An empty line after the details. */
@@ -259,7 +262,7 @@ static void
 report_stack(struct report *r, const struct thread *t, int retries)
 {
     thread_write_stack(&r->out, t->at, r->kind == REPORT_FATAL, retries,
-                       r->lines);
+                       &r->memory->lines);
 }
 
 static void
@@ -303,10 +306,10 @@ report_current(struct report *r)
 
 /* Read a thread state of the list.  Returns -1 if it is none any more. */
 static int
-report_read_thread(const struct report *r, size_t i, struct thread *t)
+report_read_thread(const struct thread_list *list, size_t i, struct thread *t)
 {
-    return thread_read(r->list->threads[i], t) == 0
-           && t->interp == r->list->interps[i] ? 0 : -1;
+    return thread_read(list->threads[i], t) == 0
+           && t->interp == list->interps[i] ? 0 : -1;
 }
 
 /* Write one thread of the list.  Returns false, with nothing written, for one
@@ -314,27 +317,20 @@ report_read_thread(const struct report *r, size_t i, struct thread *t)
    and for one that has not begun, or begins now: it had its creator's
    number. */
 static bool
-report_thread(struct report *r, size_t i, bool first)
+report_thread(struct report *r, size_t i, bool is_current, bool first)
 {
+    const struct thread_list *list = &r->memory->list;
     struct thread t, again;
-    bool is_current = r->has_current && r->list->threads[i] == r->current.at;
-    if (report_read_thread(r, i, &t) < 0
-        || (!is_current && thread_is_shadow(r->list, i, &t))
-        || report_read_thread(r, i, &again) < 0 || again.ident != t.ident) {
+    if (report_read_thread(list, i, &t) < 0
+        || (!is_current && thread_is_shadow(list, i, &t))
+        || report_read_thread(list, i, &again) < 0 || again.ident != t.ident) {
         return false;
     }
     out_room(&r->out, THREAD_BLOCK_ROOM);
-    if (r->list->interps[i] != r->shown_interp) {
-        int64_t id = -1;
-        r->shown_interp = r->list->interps[i];
-        mem_read(&id, r->list->interps[i] + CPYTHON_INTERP_ID, sizeof id);
-        out_text(&r->out, first ? "Interpreter " : "\nInterpreter ");
-        out_decimal(&r->out, (uint64_t)id);
-        out_text(&r->out, ":\n");
-        first = false;
-    }
-    if (!first) {
-        out_char(&r->out, '\n');
+    out_text(&r->out, first ? "" : "\n");
+    if (t.interp != r->shown_interp) {
+        r->shown_interp = t.interp;
+        report_interpreter(&r->out, "Interpreter ", t.interp, ":\n\n");
     }
     thread_write_header(&r->out, is_current ? "Current thread" : "Thread",
                         t.ident, t.native,
@@ -355,13 +351,13 @@ report_thread(struct report *r, size_t i, bool first)
 static void
 report_threads(struct report *r)
 {
+    const struct thread_list *list = &r->memory->list;
     size_t max = r->request->max_threads;
     size_t shown = r->kind == REPORT_FATAL ? 1 : 0;
-    bool cut = r->list->full;
-    r->shown_interp = r->list->count > 0 ? r->list->interps[0] : 0;
-    for (size_t i = 0; i < r->list->count; i++) {
-        bool is_current = r->has_current
-                          && r->list->threads[i] == r->current.at;
+    bool cut = list->full;
+    r->shown_interp = list->count > 0 ? list->interps[0] : 0;
+    for (size_t i = 0; i < list->count; i++) {
+        bool is_current = r->has_current && list->threads[i] == r->current.at;
         if (is_current && r->kind == REPORT_FATAL) {
             continue;
         }
@@ -369,31 +365,25 @@ report_threads(struct report *r)
             cut = true;
             continue;
         }
-        if (report_thread(r, i, shown == 0)) {
-            shown++;
-        }
+        shown += report_thread(r, i, is_current, shown == 0);
     }
     out_room(&r->out, OUT_LINE_MAX);
     out_text(&r->out, cut ? "\n...\n" : "");
-    out_text(&r->out, r->list->damaged
+    out_text(&r->out, list->damaged
              ? "  <the rest of the threads cannot be read>\n" : "");
 }
 
 static void
 report_modules(struct report *r)
 {
-    out_room(&r->out, OUT_LINE_MAX);
     modules_write(&r->out);
 }
 
 static void
 report_c_stack(struct report *r)
 {
-    out_room(&r->out, OUT_LINE_MAX);
-    if (r->kind == REPORT_FATAL) {
-        out_char(&r->out, '\n');
-    }
-    out_text(&r->out, NATIVE_TITLE);
+    out_text(&r->out, r->kind == REPORT_FATAL ? "\n" NATIVE_TITLE
+                                              : NATIVE_TITLE);
     native_unwind(&r->stack, r->context, r->from);
     native_write_stack(&r->out, &r->stack, &r->seen);
 }
@@ -403,15 +393,16 @@ report_c_stack(struct report *r)
 static size_t
 report_find_states(const struct report *r, uintptr_t *states)
 {
+    const struct thread_list *list = &r->memory->list;
     size_t count = 0;
-    if (r->has_current) {
-        states[count++] = r->current.at;
+    if (!r->has_current) {
+        return 0;
     }
-    for (size_t i = 0; i < r->list->count && count < MIXED_STATES; i++) {
+    states[count++] = r->current.at;
+    for (size_t i = 0; i < list->count && count < MIXED_STATES; i++) {
         struct thread t;
-        uintptr_t frame;
-        uintptr_t at = r->list->threads[i];
-        if (r->has_current && at != r->current.at && thread_is_mine(at, &t)
+        uintptr_t frame, at = list->threads[i];
+        if (at != r->current.at && thread_is_mine(at, &t)
             && frame_newest(at, &frame) == 0 && frame != 0) {
             states[count++] = at;
         }
@@ -425,10 +416,9 @@ report_mixed_stack(struct report *r)
     uintptr_t states[MIXED_STATES] = {0};
     bool mixes = !CPYTHON_FRAME_OBJECTS && cpython.frames_known;
     size_t count = mixes ? report_find_states(r, states) : 0;
-    out_room(&r->out, OUT_LINE_MAX);
     out_text(&r->out, mixes ? "\n" MIXED_TITLE : "\n" NATIVE_TITLE);
     native_unwind(&r->stack, r->context, 0);
-    mixed_write(&r->out, &r->stack, states, count, r->lines,
+    mixed_write(&r->out, &r->stack, states, count, &r->memory->lines,
                 r->out.deadline, &r->seen);
 }
 
@@ -459,31 +449,34 @@ report_finish(struct report *r)
     out_close(&r->out);
 }
 
-/* Begin a report: nothing is written, nothing is known. */
+/* Begin a report: nothing is written, nothing is known.  Only the buffer of a
+   dump, which is not made in a handler, may grow. */
 static void
 report_begin(struct report *r)
 {
     struct out *o = &r->out;
-    o->used = 0;
+    struct report_memory *memory = r->memory;
+    o->text = memory->text;
+    o->size = sizeof memory->text;
+    o->own = r->kind == REPORT_DUMP || r->kind == REPORT_C_STACK ? o->text
+                                                                : NULL;
     o->flushes = 1;
-    r->lines->flushes = 0;      /* of an earlier report */
     o->deadline = platform_now() + OUT_TOTAL_NS;
-    memset(o->places, 0, sizeof o->places);
     o->places[0].sink = &r->request->sink;
     if (r->request->copy.kind != SINK_NOWHERE) {
         o->places[1].sink = &r->request->copy;
     }
-    r->has_current = false;
-    r->list->count = 0;
-    r->list->full = false;
-    r->list->damaged = true;    /* until it is whole */
+    memory->lines.flushes = 0;      /* of an earlier report */
+    memory->list.count = 0;
+    memory->list.full = false;
+    memory->list.damaged = true;    /* until it is whole */
     if (r->context != NULL) {
         r->place = cpu_get_place(r->context);
     }
 }
 
-/* Write a report into its buffer, step by step, the riskiest last.  The
-   caller finishes it. */
+/* Write a report into its buffer, step by step, the riskiest last.  The rest
+   of r is 0.  The caller finishes it. */
 static void
 report_write(struct report *r)
 {
@@ -561,22 +554,6 @@ report_leave(void)
 {
     int self = platform_thread_id();
     atomic_compare_exchange_strong(&report_door, &self, 0);
-}
-
-/* The memory of one report: static, or allocated before it is needed. */
-struct report_memory {
-    char text[OUT_SIZE];
-    struct thread_list list;
-    struct frame_memory lines;
-};
-
-static void
-report_use_memory(struct report *r, struct report_memory *memory)
-{
-    r->out.text = memory->text;
-    r->out.size = sizeof memory->text;
-    r->list = &memory->list;
-    r->lines = &memory->lines;
 }
 
 #endif

@@ -64,7 +64,7 @@ on_user_report(void *argument)
     }
     else {
         memset(&r, 0, sizeof r);
-        report_use_memory(&r, &user_memory);
+        r.memory = &user_memory;
         r.request = request;
         r.kind = REPORT_USER;
         report_write(&r);

@@ -21,7 +21,7 @@ LINES = [
     ("t", r"Timeout \(\d+:\d\d:\d\d(?:\.\d{6})?\)!"),
     ("s", r"<traceback skipped: another report is being written>"),
     ("e", r"\.\.\."),
-    ("i", r"Interpreter -?\d+:"),
+    ("i", r"Interpreter (?:\d+|\?\?\?):"),
     ("T", r"Fatal Python error: [A-Z][ -~]+"),
     ("b", r"Traceback \(most recent call first\):"),
     ("S", r"Stack \(most recent call first\):"),
