@@ -151,42 +151,26 @@ on_fatal_timer(int signum, siginfo_t *info, void *context)
     }
 }
 
-/* The timer that bounds a report, and the action that its signal had. */
-struct fatal_timer {
-    bool handled, running;
-    timer_t id;
-    struct sigaction before;
-};
-
-/* Start the timer.  It fires again and again, since it also breaks the flush
-   that follows.  Where it cannot be had the report has no such bound. */
-static void
-fatal_timer_start(struct fatal_timer *timer)
+/* Start the timer that bounds a report, and keep the action that its signal
+   had.  It fires again and again, since it also breaks the flush that follows.
+   Returns false where it cannot be had: the report has no such bound. */
+static bool
+fatal_timer_start(timer_t *timer, struct sigaction *before)
 {
     sigset_t one;
-    timer->running = false;
-    timer->handled = chain_install(FATAL_SIGNAL, on_fatal_timer,
-                                   SA_ONSTACK | SA_NODEFER,
-                                   &timer->before) == 0;
-    if (timer->handled) {
-        timer->running = platform_timer_start(&timer->id, FATAL_SIGNAL,
-                                              FATAL_TIMER_MS,
-                                              FATAL_TIMER_AGAIN_MS) == 0;
-        sigemptyset(&one);
-        sigaddset(&one, FATAL_SIGNAL);
-        pthread_sigmask(SIG_UNBLOCK, &one, NULL);
+    if (chain_install(FATAL_SIGNAL, on_fatal_timer, SA_ONSTACK | SA_NODEFER,
+                      before) < 0) {
+        return false;
     }
-}
-
-static void
-fatal_timer_stop(struct fatal_timer *timer)
-{
-    if (timer->running) {
-        platform_timer_stop(timer->id);
+    if (platform_timer_start(timer, FATAL_SIGNAL, FATAL_TIMER_MS,
+                             FATAL_TIMER_AGAIN_MS) < 0) {
+        sigaction(FATAL_SIGNAL, before, NULL);
+        return false;
     }
-    if (timer->handled) {
-        sigaction(FATAL_SIGNAL, &timer->before, NULL);
-    }
+    sigemptyset(&one);
+    sigaddset(&one, FATAL_SIGNAL);
+    pthread_sigmask(SIG_UNBLOCK, &one, NULL);
+    return true;
 }
 
 /* Write the report of a crash, on a timer. */
@@ -196,17 +180,21 @@ fatal_report(const struct request *request, enum report_kind kind,
 {
     const struct fault_signal *fault = fault_find(info->si_signo);
     struct cpu_place place = cpu_get_place(context);
-    struct fatal_timer timer;
+    struct sigaction before;
+    timer_t timer;
     struct report r = {
         .memory = &fatal_memory, .request = request, .kind = kind,
         .title = request->original ? fault->title : fault->library_title,
         .info = info, .context = context,
     };
     bool mine = report_enter();
-    fatal_timer_start(&timer);
+    bool timed = fatal_timer_start(&timer, &before);
     report_write(&r);
     report_finish(&r);
-    fatal_timer_stop(&timer);
+    if (timed) {
+        platform_timer_stop(timer);
+        sigaction(FATAL_SIGNAL, &before, NULL);
+    }
     cpu_set_place(context, place);
     if (mine) {
         report_leave();
@@ -458,40 +446,24 @@ on_fatal_signal(int signum, siginfo_t *info, void *context)
 
 /* ==== enable(), disable(), isenabled(): the GIL is held ==== */
 
-/* The slot that is not in use. */
-static struct request *
-fatal_slot(void)
-{
-    return &fatal_requests[atomic_load(&fatal_request) == &fatal_requests[0]];
-}
-
-/* Wait until the crash that is being reported by another thread is over, which
-   for most processes means: for ever. */
-static void
-fatal_wait_crash(void)
-{
-    int64_t until = platform_now() + FATAL_WAIT_NS;
-    Py_BEGIN_ALLOW_THREADS
-    while (fatal_others_turn() && platform_now() < until) {
-        platform_sleep(FATAL_POLL_NS);
-    }
-    Py_END_ALLOW_THREADS
-}
-
 /* Arm, or change what armed handlers do: fill the slot that is not in use,
    install, publish.  Takes the request's sink over.  Returns -1 with errno
    and the sink closed. */
 static int
 fatal_arm(struct request *request)
 {
+    int64_t until = platform_now() + FATAL_WAIT_NS;
     stack_install();
-    /* A crash may still read the slot, and must not meet our handler again. */
-    if (fatal_others_turn()) {
-        fatal_wait_crash();
+    /* A crash may still read the slot, and must not meet our handler again.
+       For most processes it is over when they are. */
+    Py_BEGIN_ALLOW_THREADS
+    while (fatal_others_turn() && platform_now() < until) {
+        platform_sleep(FATAL_POLL_NS);
     }
+    Py_END_ALLOW_THREADS
     pthread_mutex_lock(&state_lock);
     struct request *before = atomic_load(&fatal_request);
-    struct request *slot = fatal_slot();
+    struct request *slot = &fatal_requests[before == &fatal_requests[0]];
     sink_close_all(slot);
     *slot = *request;
     int result = chain_arm();
@@ -602,17 +574,6 @@ PyDoc_STRVAR(faulthandler_enable_doc,
 "OSError if no file can be written at the path, or if a handler cannot be\n"
 "installed.");
 
-/* Arm with the standard library's report.  Returns -1 with errno. */
-static int
-fatal_arm_library(struct request *request)
-{
-    if (request->c_stack) {
-        unwind_init();
-    }
-    modules_note();
-    return fatal_arm(request);
-}
-
 static PyObject *
 faulthandler_enable(PyObject *module, PyObject *args, PyObject *kwargs)
 {
@@ -623,8 +584,14 @@ faulthandler_enable(PyObject *module, PyObject *args, PyObject *kwargs)
     }
     bool original = call.plain && atomic_load(&fatal_request) == NULL
                     && atomic_load(&fatal_took_original);
+    if (!original && call.request.c_stack) {
+        unwind_init();
+    }
+    if (!original) {
+        modules_note();
+    }
     if ((original ? fatal_arm_original(&call.request)
-                  : fatal_arm_library(&call.request)) < 0) {
+                  : fatal_arm(&call.request)) < 0) {
         PyErr_SetFromErrno(PyExc_OSError);
         Py_XDECREF(call.keep_file);
         Py_XDECREF(call.keep_copy);
@@ -634,15 +601,6 @@ faulthandler_enable(PyObject *module, PyObject *args, PyObject *kwargs)
     sink_keep(&state->fatal_copy, call.keep_copy);
     Py_RETURN_NONE;
 }
-
-PyDoc_STRVAR(faulthandler_disable_doc,
-"disable($module, /)\n"
-"--\n"
-"\n"
-"Disarm the handlers of fatal signals; returns whether they were armed.\n"
-"\n"
-"What was there before is put back, except where somebody else has\n"
-"installed a handler since.");
 
 static PyObject *
 faulthandler_disable(PyObject *module, PyObject *args)
@@ -659,20 +617,6 @@ faulthandler_disable(PyObject *module, PyObject *args)
     return PyBool_FromLong(was_armed);
 }
 
-PyDoc_STRVAR(faulthandler_isenabled_doc,
-"isenabled($module, /)\n"
-"--\n"
-"\n"
-"Return whether the handlers of fatal signals are armed.\n"
-"\n"
-"The name of faulthandler 1.0 for is_enabled().");
-
-PyDoc_STRVAR(faulthandler_is_enabled_doc,
-"is_enabled($module, /)\n"
-"--\n"
-"\n"
-"Return whether the handlers of fatal signals are armed.");
-
 static PyObject *
 faulthandler_is_enabled(PyObject *module, PyObject *args)
 {
@@ -687,15 +631,6 @@ crash_read_null(void)
 {
     volatile int *volatile nowhere = NULL;
     (void)*nowhere;
-}
-
-UNSANITIZED static int
-crash_divide(void)
-{
-    volatile int one = 1, zero = 0;
-    volatile int result = one / zero;
-    raise(SIGFPE);              /* some processors say that it is 0 */
-    return result;
 }
 
 /* Read behind the end of a mapped file. */
@@ -733,15 +668,19 @@ crash_recurse(uintptr_t start, size_t *depth)
 }
 
 static PyObject *
-crash_sigsegv(int release_gil)
+crash_sigsegv(PyObject *args, PyObject *kwargs, const char *format,
+              char *name)
 {
-    if (release_gil) {
-        Py_BEGIN_ALLOW_THREADS
-        crash_read_null();
-        Py_END_ALLOW_THREADS
+    char *names[] = {name, NULL};
+    int release_gil = 0;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, format, names,
+                                     &release_gil)) {
+        return NULL;
     }
-    else {
-        crash_read_null();
+    PyThreadState *state = release_gil ? PyEval_SaveThread() : NULL;
+    crash_read_null();
+    if (state != NULL) {
+        PyEval_RestoreThread(state);
     }
     Py_RETURN_NONE;
 }
@@ -755,38 +694,16 @@ PyDoc_STRVAR(faulthandler_sigsegv_doc,
 static PyObject *
 faulthandler_sigsegv(PyObject *module, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"release_gil", NULL};
-    int release_gil = 0;
     (void)module;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|p:sigsegv", names,
-                                     &release_gil)) {
-        return NULL;
-    }
-    return crash_sigsegv(release_gil);
+    return crash_sigsegv(args, kwargs, "|p:sigsegv", "release_gil");
 }
-
-PyDoc_STRVAR(faulthandler__sigsegv_doc,
-"_sigsegv($module, release_gil=False, /)\n"
-"--\n"
-"\n"
-"Crash with SIGSEGV.  The standard library's name for sigsegv().");
 
 static PyObject *
 faulthandler__sigsegv(PyObject *module, PyObject *args)
 {
-    int release_gil = 0;
     (void)module;
-    if (!PyArg_ParseTuple(args, "|p:_sigsegv", &release_gil)) {
-        return NULL;
-    }
-    return crash_sigsegv(release_gil);
+    return crash_sigsegv(args, NULL, "|p:_sigsegv", "");
 }
-
-PyDoc_STRVAR(faulthandler__read_null_doc,
-"_read_null($module, /)\n"
-"--\n"
-"\n"
-"Crash with SIGSEGV: read the address 0.");
 
 static PyObject *
 faulthandler__read_null(PyObject *module, PyObject *args)
@@ -796,30 +713,15 @@ faulthandler__read_null(PyObject *module, PyObject *args)
     Py_RETURN_NONE;
 }
 
-PyDoc_STRVAR(faulthandler_sigfpe_doc,
-"sigfpe($module, /)\n"
-"--\n"
-"\n"
-"Crash with SIGFPE: divide by zero, or raise it where that is no fault.");
-
-PyDoc_STRVAR(faulthandler__sigfpe_doc,
-"_sigfpe($module, /)\n"
-"--\n"
-"\n"
-"Crash with SIGFPE.  The standard library's name for sigfpe().");
-
-static PyObject *
+UNSANITIZED static PyObject *
 faulthandler_sigfpe(PyObject *module, PyObject *args)
 {
+    volatile int one = 1, zero = 0;
     (void)module, (void)args;
-    return PyLong_FromLong(crash_divide());
+    one /= zero;
+    raise(SIGFPE);              /* some processors say that it is 0 */
+    return PyLong_FromLong(one);
 }
-
-PyDoc_STRVAR(faulthandler_sigbus_doc,
-"sigbus($module, /)\n"
-"--\n"
-"\n"
-"Crash with SIGBUS: read behind the end of a mapped file.");
 
 static PyObject *
 faulthandler_sigbus(PyObject *module, PyObject *args)
@@ -830,12 +732,6 @@ faulthandler_sigbus(PyObject *module, PyObject *args)
     Py_RETURN_NONE;
 }
 
-PyDoc_STRVAR(faulthandler_sigill_doc,
-"sigill($module, /)\n"
-"--\n"
-"\n"
-"Crash with SIGILL: execute an undefined instruction.");
-
 static PyObject *
 faulthandler_sigill(PyObject *module, PyObject *args)
 {
@@ -845,26 +741,12 @@ faulthandler_sigill(PyObject *module, PyObject *args)
     Py_RETURN_NONE;
 }
 
-PyDoc_STRVAR(faulthandler__sigabrt_doc,
-"_sigabrt($module, /)\n"
-"--\n"
-"\n"
-"Crash with SIGABRT: call abort().");
-
 static PyObject *
 faulthandler__sigabrt(PyObject *module, PyObject *args)
 {
     (void)module, (void)args;
     abort();
 }
-
-PyDoc_STRVAR(faulthandler__stack_overflow_doc,
-"_stack_overflow($module, /)\n"
-"--\n"
-"\n"
-"Crash with SIGSEGV: call a function until the stack is full.\n"
-"\n"
-"Raises RuntimeError if it takes more than 100 MiB.");
 
 static PyObject *
 faulthandler__stack_overflow(PyObject *module, PyObject *args)
@@ -879,13 +761,6 @@ faulthandler__stack_overflow(PyObject *module, PyObject *args)
                  (size_t)used, depth);
     return NULL;
 }
-
-PyDoc_STRVAR(faulthandler__fatal_error_doc,
-"_fatal_error($module, message, release_gil=False, /)\n"
-"--\n"
-"\n"
-"Crash with SIGABRT: call Py_FatalError() with a message of bytes, without\n"
-"the GIL if release_gil.");
 
 /* Up to 3.9 test suites look for the name of this function in the message. */
 static PyObject *
@@ -913,13 +788,6 @@ faulthandler_fatal_error_thread(void *unused)
     Py_FatalError("in new thread");
 }
 
-PyDoc_STRVAR(faulthandler__fatal_error_c_thread_doc,
-"_fatal_error_c_thread($module, /)\n"
-"--\n"
-"\n"
-"Crash with SIGABRT: call Py_FatalError() in a thread that Python does not\n"
-"know.");
-
 static PyObject *
 faulthandler__fatal_error_c_thread(PyObject *module, PyObject *args)
 {
@@ -940,7 +808,6 @@ faulthandler__fatal_error_c_thread(PyObject *module, PyObject *args)
 
 /* ==== The module ==== */
 
-static pthread_mutex_t module_lock = PTHREAD_MUTEX_INITIALIZER;
 static atomic_bool module_at_exit_set;
 
 /* A child of fork() has one thread, and none of the claims of the others. */
@@ -948,7 +815,6 @@ static void
 module_after_fork(void)
 {
     pthread_mutex_init(&state_lock, NULL);
-    pthread_mutex_init(&module_lock, NULL);
     later_forget();
     atomic_store(&report_door, 0);
     atomic_store(&fatal_turn, 0);
@@ -979,7 +845,7 @@ module_init_process(void)
     static bool done;
     /* Interpreters with GILs of their own may come at the same time. */
     Py_BEGIN_ALLOW_THREADS
-    pthread_mutex_lock(&module_lock);
+    pthread_mutex_lock(&state_lock);
     Py_END_ALLOW_THREADS
     if (!done) {
         platform_init();
@@ -995,7 +861,7 @@ module_init_process(void)
         native_init();
         done = true;
     }
-    pthread_mutex_unlock(&module_lock);
+    pthread_mutex_unlock(&state_lock);
 }
 
 /* The watchdog must not outlive the interpreter that it looks at.  A host that
@@ -1008,30 +874,6 @@ module_at_exit(void)
     chain_disarm(true);
 }
 
-/* Ask for that, once for each life of the interpreter. */
-static void
-module_ask_at_exit(void)
-{
-    if (PyThreadState_Get()->interp == PyInterpreterState_Main()
-        && !atomic_exchange(&module_at_exit_set, true)
-        && Py_AtExit(module_at_exit) < 0) {
-        atomic_store(&module_at_exit_set, false);
-    }
-}
-
-/* Add the context variable to the module. */
-static int
-module_add_context(PyObject *module)
-{
-    PyObject *variable = task_variable();
-    if (variable == NULL
-        || PyModule_AddObject(module, "context", variable) < 0) {
-        Py_XDECREF(variable);
-        return -1;
-    }
-    return 0;
-}
-
 /* Importing arms, unless something has: the settings of an earlier enable()
    stay, also those of the interpreter that has ended in this process. */
 static int
@@ -1039,11 +881,19 @@ module_exec(PyObject *module)
 {
     struct request request;
     module_init_process();
-    if (PyModule_AddIntConstant(module, "version", FAULTHANDLER_VERSION) < 0
-        || module_add_context(module) < 0) {
+    PyObject *context = task_variable();
+    if (context == NULL || PyModule_AddIntConstant(module, "version",
+                                                   FAULTHANDLER_VERSION) < 0
+        || PyModule_AddObject(module, "context", context) < 0) {
+        Py_XDECREF(context);
         return -1;
     }
-    module_ask_at_exit();
+    /* Once for each life of the interpreter. */
+    if (PyThreadState_Get()->interp == PyInterpreterState_Main()
+        && !atomic_exchange(&module_at_exit_set, true)
+        && Py_AtExit(module_at_exit) < 0) {
+        atomic_store(&module_at_exit_set, false);
+    }
     if (atomic_load(&fatal_request) == NULL) {
         memset(&request, 0, sizeof request);
         sink_standard_error(&request.sink);
@@ -1105,16 +955,22 @@ module_free(void *module)
 #define MODULE_KEYWORDS(name, function) \
     {#name, (PyCFunction)(void (*)(void))function, \
      METH_VARARGS | METH_KEYWORDS, function##_doc}
-#define MODULE_POSITIONAL(name) \
-    {#name, faulthandler_##name, METH_VARARGS, faulthandler_##name##_doc}
-#define MODULE_PLAIN(name, function) \
-    {#name, faulthandler_##function, METH_NOARGS, faulthandler_##name##_doc}
+#define MODULE_PLAIN(name, function, doc) \
+    {#name, faulthandler_##function, METH_NOARGS, \
+     #name "($module, /)\n--\n\n" doc}
 
 static PyMethodDef module_methods[] = {
     MODULE_KEYWORDS(enable, faulthandler_enable),
-    MODULE_PLAIN(disable, disable),
-    MODULE_PLAIN(isenabled, is_enabled),
-    MODULE_PLAIN(is_enabled, is_enabled),
+    MODULE_PLAIN(disable, disable,
+        "Disarm the handlers of fatal signals; returns whether they were "
+        "armed.\n\n"
+        "What was there before is put back, except where somebody else has\n"
+        "installed a handler since."),
+    MODULE_PLAIN(isenabled, is_enabled,
+        "Return whether the handlers of fatal signals are armed.\n\n"
+        "The name of faulthandler 1.0 for is_enabled()."),
+    MODULE_PLAIN(is_enabled, is_enabled,
+        "Return whether the handlers of fatal signals are armed."),
     MODULE_KEYWORDS(dump_traceback, dump_traceback),
     MODULE_KEYWORDS(dump_c_stack, dump_c_stack),
     MODULE_KEYWORDS(dump_traceback_later, later_dump_traceback),
@@ -1123,17 +979,32 @@ static PyMethodDef module_methods[] = {
     MODULE_KEYWORDS(register, user_register),
     {"unregister", user_unregister, METH_O, user_unregister_doc},
     MODULE_KEYWORDS(sigsegv, faulthandler_sigsegv),
-    MODULE_PLAIN(sigfpe, sigfpe),
-    MODULE_PLAIN(sigbus, sigbus),
-    MODULE_PLAIN(sigill, sigill),
-    MODULE_POSITIONAL(_sigsegv),
-    MODULE_PLAIN(_sigfpe, sigfpe),
-    MODULE_PLAIN(_sigabrt, _sigabrt),
-    MODULE_PLAIN(_read_null, _read_null),
-    MODULE_PLAIN(_stack_overflow, _stack_overflow),
+    MODULE_PLAIN(sigfpe, sigfpe,
+        "Crash with SIGFPE: divide by zero, or raise it where that is no "
+        "fault."),
+    MODULE_PLAIN(sigbus, sigbus,
+        "Crash with SIGBUS: read behind the end of a mapped file."),
+    MODULE_PLAIN(sigill, sigill,
+        "Crash with SIGILL: execute an undefined instruction."),
+    {"_sigsegv", faulthandler__sigsegv, METH_VARARGS,
+     "_sigsegv($module, release_gil=False, /)\n--\n\n"
+     "Crash with SIGSEGV.  The standard library's name for sigsegv()."},
+    MODULE_PLAIN(_sigfpe, sigfpe,
+        "Crash with SIGFPE.  The standard library's name for sigfpe()."),
+    MODULE_PLAIN(_sigabrt, _sigabrt,
+        "Crash with SIGABRT: call abort()."),
+    MODULE_PLAIN(_read_null, _read_null,
+        "Crash with SIGSEGV: read the address 0."),
+    MODULE_PLAIN(_stack_overflow, _stack_overflow,
+        "Crash with SIGSEGV: call a function until the stack is full.\n\n"
+        "Raises RuntimeError if it takes more than 100 MiB."),
     {"_fatal_error", faulthandler_fatal_error_py, METH_VARARGS,
-     faulthandler__fatal_error_doc},
-    MODULE_PLAIN(_fatal_error_c_thread, _fatal_error_c_thread),
+     "_fatal_error($module, message, release_gil=False, /)\n--\n\n"
+     "Crash with SIGABRT: call Py_FatalError() with a message of bytes,\n"
+     "without the GIL if release_gil."},
+    MODULE_PLAIN(_fatal_error_c_thread, _fatal_error_c_thread,
+        "Crash with SIGABRT: call Py_FatalError() in a thread that Python "
+        "does\nnot know."),
     {NULL, NULL, 0, NULL}
 };
 
