@@ -120,10 +120,11 @@ def start(*arguments, env=None, cwd=FOLDER, **options):
     """Start a command in the children's folder, in a session of its own."""
     for stream in ("stdin", "stdout", "stderr"):
         options.setdefault(stream, subprocess.PIPE)
+    began = time.monotonic()
     process = subprocess.Popen(
         arguments, cwd=cwd, start_new_session=True,
         env=environment() if env is None else env, **options)
-    process.began = time.monotonic()
+    process.began = began
     return process
 
 
