@@ -454,8 +454,8 @@ fatal_arm(struct request *request)
 {
     int64_t until = platform_now() + FATAL_WAIT_NS;
     stack_install();
-    /* A crash may still read the slot, and must not meet our handler again.
-       For most processes it is over when they are. */
+    /* A crash may still read the slot, and must not meet our handler again:
+       most processes do not live longer than this wait. */
     Py_BEGIN_ALLOW_THREADS
     while (fatal_others_turn() && platform_now() < until) {
         platform_sleep(FATAL_POLL_NS);

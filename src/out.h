@@ -260,10 +260,10 @@ out_is_plain(const struct stat *file)
                && major(file->st_rdev) == 1);           /* /dev/null */
 }
 
-/* Use another descriptor of the same file, which is to be closed.  Returns
-   false if there is none. */
+/* Use a descriptor that is to be closed with the report.  Returns false if
+   there is none. */
 static bool
-out_replace(struct out_place *p, int fd)
+out_own(struct out_place *p, int fd)
 {
     if (fd < 0) {
         return false;
@@ -283,15 +283,16 @@ out_replace(struct out_place *p, int fd)
 static void
 out_choose_way(struct out_place *p)
 {
+    char path[PLATFORM_PROC_PATH];
     p->way = out_is_plain(&p->file) ? OUT_PLAIN : OUT_SMALL;
+    platform_proc_path(path, "/proc/self/fd/", (unsigned)p->fd, "");
     if (S_ISSOCK(p->file.st_mode)) {
         p->way = OUT_SOCKET;
-        out_replace(p, fcntl(p->fd, F_DUPFD_CLOEXEC, 3));
+        out_own(p, fcntl(p->fd, F_DUPFD_CLOEXEC, 3));
     }
     else if ((S_ISFIFO(p->file.st_mode) || out_is_terminal(&p->file))
-             && out_replace(p, platform_open_proc(
-                    "/proc/self/fd/", (unsigned)p->fd, "",
-                    O_WRONLY | O_NONBLOCK | O_NOCTTY))) {
+             && out_own(p, open(path, O_WRONLY | O_NONBLOCK | O_NOCTTY
+                                      | O_CLOEXEC))) {
         p->way = OUT_PLAIN;
     }
 }
@@ -310,12 +311,10 @@ out_descriptor(struct out_place *p)
                : out_is_file(sink->given, sink, &p->file) ? sink->given : -1;
     case SINK_NUMBER:
         return out_is_file(sink->given, sink, &p->file) ? sink->given : -1;
-    case SINK_PATH: {
+    case SINK_PATH:
         /* Programs die of having no descriptor left. */
-        int fd = platform_open_lifted(out_open_both, sink);
-        p->mine = fd >= 0;
-        return fstat(fd, &p->file) == 0 ? fd : -1;
-    }
+        return out_own(p, platform_open_lifted(out_open_both, sink))
+               && fstat(p->fd, &p->file) == 0 ? p->fd : -1;
     default:
         return -1;
     }

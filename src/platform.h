@@ -372,16 +372,6 @@ platform_proc_path(char path[PLATFORM_PROC_PATH], const char *before,
     memcpy(path + at, after, strlen(after) + 1);
 }
 
-/* Open it.  Returns what open() does. */
-static int
-platform_open_proc(const char *before, unsigned number, const char *after,
-                   int flags)
-{
-    char path[PLATFORM_PROC_PATH];
-    platform_proc_path(path, before, number, after);
-    return open(path, flags | O_CLOEXEC);
-}
-
 /* Call a function that opens a file; if the process has no descriptor left,
    call it again with the limit lifted for that moment.  The limit belongs to
    all threads, so one thread at a time lifts it; another one fails.  Returns

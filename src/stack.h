@@ -33,10 +33,8 @@
    Where the kernel can (6.13 and newer) the pages between the stacks are
    guards that cost no mapping; else a stack that overflows runs into its
    neighbour's, most likely idle.  A slab is never given back; the stacks of
-   ended threads are for the next ones.  The first slab is small: most programs
-   have few threads. */
+   ended threads are for the next ones. */
 #define STACK_SLABS 1024
-#define STACK_FIRST 8
 #define STACK_PER_SLAB 64
 #ifndef MADV_GUARD_INSTALL
 #  define MADV_GUARD_INSTALL 102
@@ -54,12 +52,6 @@ static struct stack_slab stack_slabs[STACK_SLABS];
 static size_t stack_page, stack_room;
 static size_t stack_step;       /* a page and a stack */
 static size_t stack_size;       /* the room without the thread's note */
-
-static size_t
-stack_count(const struct stack_slab *slab)
-{
-    return slab == stack_slabs ? STACK_FIRST : STACK_PER_SLAB;
-}
 
 /* The lowest address of a stack. */
 static char *
@@ -87,12 +79,13 @@ stack_take_from(struct stack_slab *slab)
 static int
 stack_add_slab(struct stack_slab *slab)
 {
-    size_t n = stack_count(slab), i = (size_t)(slab - stack_slabs);
-    size_t size = stack_page + n * stack_step + STACK_ABOVE;
+    size_t stacks = STACK_PER_SLAB * stack_step;
+    size_t size = stack_page + stacks + STACK_ABOVE;
+    size_t count = (size_t)(slab - stack_slabs) + 1;
     char *others = NULL;
     struct rlimit limit;
-    if (i > 0 && getrlimit(RLIMIT_AS, &limit) == 0
-        && (i + 1) * size > limit.rlim_cur / 16) {
+    if (count > 1 && getrlimit(RLIMIT_AS, &limit) == 0
+        && count * size > limit.rlim_cur / 16) {
         return -1;
     }
     char *low = mmap(NULL, size, PROT_NONE,
@@ -101,16 +94,16 @@ stack_add_slab(struct stack_slab *slab)
         return -1;
     }
     char *base = low + stack_page;
-    if (mprotect(base, n * stack_step, PROT_READ | PROT_WRITE) < 0
+    if (mprotect(base, stacks, PROT_READ | PROT_WRITE) < 0
         || !atomic_compare_exchange_strong(&slab->base, &others, base)) {
         munmap(low, size);
         return others == NULL ? -1 : 0;
     }
-    madvise(base, n * stack_step, MADV_NOHUGEPAGE);
-    for (size_t at = 0; at < n; at++) {
-        madvise(base + at * stack_step, stack_page, MADV_GUARD_INSTALL);
+    madvise(base, stacks, MADV_NOHUGEPAGE);
+    for (size_t at = 0; at < stacks; at += stack_step) {
+        madvise(base + at, stack_page, MADV_GUARD_INSTALL);
     }
-    atomic_store(&slab->free, UINT64_MAX >> (64 - n));
+    atomic_store(&slab->free, UINT64_MAX);
     return 0;
 }
 
@@ -140,8 +133,8 @@ stack_give(char *stack)
             return;
         }
         size_t n = (size_t)(stack - base) / stack_step;
-        if (stack >= base && n < stack_count(slab)) {
-            if (i > 1) {
+        if (stack >= base && n < STACK_PER_SLAB) {
+            if (i > 0) {
                 madvise(stack, stack_room, MADV_DONTNEED);
             }
             atomic_fetch_or(&slab->free, UINT64_C(1) << n);
@@ -226,8 +219,8 @@ stack_after_fork(void)
         if (atomic_load(&slab->base) == NULL) {
             return;
         }
-        uint64_t free = UINT64_MAX >> (64 - stack_count(slab));
-        for (size_t n = 0; n < stack_count(slab); n++) {
+        uint64_t free = UINT64_MAX;
+        for (size_t n = 0; n < STACK_PER_SLAB; n++) {
             char *stack = stack_address(slab, n);
             if (stack == stack_spare || stack == own) {
                 free &= ~(UINT64_C(1) << n);
@@ -401,12 +394,11 @@ stack_wrap_starter(PyMethodDef *def)
     PyCFunction joinable =
         (PyCFunction)(void (*)(void))stack_call_joinable;
     PyCFunction now = __atomic_load_n(&def->ml_meth, __ATOMIC_ACQUIRE);
-    PyCFunction known = atomic_load(&stack_start_plain);
     bool is_plain = strcmp(def->ml_name, "start_new_thread") == 0
                     || strcmp(def->ml_name, "start_new") == 0;
     bool is_joinable = strcmp(def->ml_name, "start_joinable_thread") == 0;
-    if (is_plain && def->ml_flags == METH_VARARGS && now != stack_call_plain
-        && (known == NULL || known == now)) {
+    if (is_plain && def->ml_flags == METH_VARARGS
+        && now != stack_call_plain) {
         atomic_store(&stack_start_plain, now);
         __atomic_store_n(&def->ml_meth, stack_call_plain, __ATOMIC_RELEASE);
     }
