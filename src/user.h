@@ -20,8 +20,7 @@
 
 /* The signals that are registered.  Who has the door (src/request.h) reads and
    writes a request, so that no handler meets one that is half written, or
-   whose file was closed.  previous is set before the handler is installed;
-   the handler itself changes it where it was to be used once. */
+   whose file was closed.  previous is set before the handler is installed. */
 static struct user_signal {
     atomic_bool registered;
     atomic_bool chain;          /* the older handler is called, too */
@@ -93,21 +92,14 @@ on_user_chain_default(int signum, const struct sigaction *previous)
 /* Let happen what would have happened without us. */
 static void
 on_user_chain(int signum, siginfo_t *info, void *context,
-              struct user_signal *user)
+              const struct sigaction *previous)
 {
-    struct sigaction previous = user->previous;
-    if (previous.sa_handler == SIG_IGN) {
-        return;
+    if (previous->sa_handler == SIG_DFL) {
+        on_user_chain_default(signum, previous);
     }
-    if (previous.sa_handler == SIG_DFL) {
-        on_user_chain_default(signum, &previous);
-        return;
+    else if (previous->sa_handler != SIG_IGN) {
+        chain_call_older(previous, signum, info, context);
     }
-    if (previous.sa_flags & (int)SA_RESETHAND) {
-        user->previous.sa_flags &= ~SA_SIGINFO;
-        user->previous.sa_handler = SIG_DFL;
-    }
-    chain_call_older(&previous, signum, info, context);
 }
 
 /* Stands in the link of the signal's ucontext while the older handler runs.
@@ -135,7 +127,7 @@ on_user_signal(int signum, siginfo_t *info, void *context)
     errno = saved_errno;
     if (atomic_load(&user->chain)) {
         uc->uc_link = &user_chained;
-        on_user_chain(signum, info, context, user);
+        on_user_chain(signum, info, context, &user->previous);
         uc->uc_link = link;
     }
 }
