@@ -360,6 +360,7 @@ def test_fork_during_calls():
             pid = os.fork()
             if pid == 0:
                 faulthandler.enable()
+                faulthandler.dump_traceback_later(60)
                 os._exit(0)
             os.waitpid(pid, 0)
         stop = True
