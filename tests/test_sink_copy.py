@@ -1,7 +1,7 @@
 """copy=: a second place that gets the same report."""
 
+import glob
 import os
-import subprocess
 
 from signal import SIGSEGV
 
@@ -47,7 +47,8 @@ def test_kinds(argument):
 
 
 def test_all_parts():
-    """All parts of a long report are in both places, to the byte."""
+    """All parts of a long report are in both places, to the byte, and in one
+    file, whatever the time is."""
     child = python("""
         import faulthandler, json, threading
         from array import array
@@ -63,14 +64,15 @@ def test_all_parts():
         for _ in range(60):
             threading.Thread(target=run, args=(90,), daemon=True).start()
             ready.acquire()
-        faulthandler.enable(c_stack=True, details=True, copy="copied")
+        faulthandler.enable(c_stack=True, details=True, copy="copied-%t")
         faulthandler.sigsegv()
     """)
     assert status_name(child.status) == "-SIGSEGV"
     assert len(child.raw_err) > 2 * 65536
-    with open(os.path.join(FOLDER, "copied")) as file:
+    path, = glob.glob(os.path.join(FOLDER, "copied-*"))
+    with open(path) as file:
         assert file.read() == child.raw_err
-    copied()
+    os.unlink(path)
 
 
 def test_none_and_again():
@@ -141,37 +143,16 @@ def test_one_cannot_be_opened(arguments):
     check(child, SIGSEGV, REPORT % 5)
 
 
-def test_closed_and_reused():
-    """A file that gets the number of a copy gets nothing."""
-    child = python("""
-        import faulthandler, os
-        ours, theirs = os.pipe()
-        faulthandler.enable(c_stack=False, copy=theirs)
-        os.close(theirs)
-        assert os.read(ours, 1) == b""
-        victim = os.open("victim", os.O_CREAT | os.O_RDWR)
-        assert victim == theirs
-        faulthandler.sigsegv()
-    """)
-    child.err = unnamed(child.err)
-    check(child, SIGSEGV, REPORT % 8)
-    assert copied("victim") == ""
-
-
 def test_wrong_arguments():
     """The exception names the argument; what was armed stays armed."""
+    missing = "FileNotFoundError [Errno 2] No such file or directory: "
     raises({
         "enable(copy=-1)": "ValueError copy is not a valid file descriptor",
-        "enable(copy=1.5)": "AttributeError 'float' object has no attribute "
-                            "'fileno'",
         "enable(copy='a/%q')": "ValueError copy: after % must come p, t or %",
-        "enable(copy='a\\0b')": "ValueError embedded null byte",
-        "enable(copy='none/a')": "FileNotFoundError [Errno 2] No such file "
-                                 "or directory: 'none/a'",
+        "enable(copy='none/a')": missing + "'none/a'",
         "is_enabled()": "True",
         "disable()": "True",
-        "enable(copy='none/a') ": "FileNotFoundError [Errno 2] No such file "
-                                  "or directory: 'none/a'",
+        "enable(copy='none/a') ": missing + "'none/a'",
         "is_enabled() ": "False",
     })
 
@@ -197,7 +178,7 @@ def test_dead_server(arguments):
         faulthandler.enable(%s, c_stack=False)
         server.send_signal(signal.SIGUSR1)
         faulthandler.sigsegv()
-    """ % arguments), stderr=subprocess.PIPE)
+    """ % arguments))
     if child.status == 77 or child.err.startswith("unshare:"):
         pytest.skip("no file system in user space")
     child.err = unnamed(child.err)

@@ -79,23 +79,14 @@ def open_folder():
 @pytest.mark.parametrize("argument", [
     "'report'", "b'report'", "pathlib.Path('report')",
     "os.path.abspath('report')", "'./report'",
-    "'../' + os.path.basename(os.getcwd()) + '/report'"])
+    "'../' + os.path.basename(os.getcwd()) + '/report'", "'2'"])
 def test_kinds(place, argument):
-    """str, bytes, os.PathLike."""
+    """str, bytes, os.PathLike; a number in quotes."""
     place.dies("""
         import faulthandler, os, pathlib
         faulthandler.enable(%s, c_stack=False)
         faulthandler.sigsegv()
-    """ % argument, {"report": report(3)})
-
-
-def test_number_in_quotes(place):
-    """A number in quotes is a path."""
-    place.dies("""
-        import faulthandler
-        faulthandler.enable("2", c_stack=False)
-        faulthandler.sigsegv()
-    """, {"2": report(3)})
+    """ % argument, {"2" if "2" in argument else "report": report(3)})
 
 
 REPORTED = {
@@ -297,19 +288,15 @@ CRASH_20 = """
 """
 
 
-def test_20_workers(place):
-    """20 processes that crash at once leave 20 whole files."""
-    child = place.python(CRASH_20, "worker-%p.txt")
+@pytest.mark.parametrize("path, each", [("worker-%p.txt", 1), ("all.txt", 20)])
+def test_20_workers(place, path, each):
+    """Processes that crash at once leave whole reports, in a file each or in
+    one."""
+    child = place.python(CRASH_20, path)
     assert (child.status, child.err) == (0, "")
-    assert place.files() == dict.fromkeys(child.out.split(), report(10))
-    assert len(place.files()) == 20
-
-
-def test_workers_in_one_file(place):
-    """20 reports in one file do not mix."""
-    child = place.python(CRASH_20, "all.txt")
-    assert (child.status, child.err) == (0, "")
-    assert place.files() == {"all.txt": 20 * report(10)}
+    assert len(child.out.split()) == 20
+    names = child.out.split() if each == 1 else [path]
+    assert place.files() == dict.fromkeys(names, each * report(10))
 
 
 @pytest.mark.parametrize("umask", [0, 0o22, 0o77])
@@ -337,24 +324,6 @@ def test_appended(place):
     assert os.stat(place.path("report")).st_mode & 0o777 == 0o644
 
 
-def test_current_folder_removed(place):
-    """In a folder that is gone a relative path is an error."""
-    child = place.dies("""
-        import faulthandler, os
-        os.mkdir("gone")
-        os.chdir("gone")
-        os.rmdir("../gone")
-        try:
-            faulthandler.enable("report", c_stack=False)
-        except FileNotFoundError as error:
-            print(error.filename, flush=True)
-        faulthandler.enable(2, c_stack=False)
-        faulthandler.disable()
-        faulthandler.sigsegv()
-    """, {})
-    assert child.out == "report\n"
-
-
 def test_errors(place):
     """What cannot be written is told at once, with its name."""
     os.mkdir(place.path("folder"))
@@ -372,10 +341,7 @@ def test_errors(place):
         "'/proc/version/x'": "NotADirectoryError [Errno 20] Not a "
                              "directory: '/proc/version/x'",
         "'folder'": folder + "'folder'",
-        "'folder/'": folder + "'folder/'",
         "'.'": folder + "'.'",
-        "'..'": folder + "'..'",
-        "'/'": folder + "'/'",
         "'link'": "OSError [Errno 40] Too many levels of symbolic links: "
                   "'link'",
         "'socket'": "PermissionError [Errno 1] Operation not permitted: "
@@ -386,7 +352,6 @@ def test_errors(place):
         "5000 * 'x/' + 'x'": long + repr(5000 * "x/" + "x"),
         "'a\\0b'": "ValueError embedded null byte",
         "'%'": percent,
-        "'%x'": percent,
         "'a%P.txt'": percent,
         "'%p/x'": missing + "'%p/x'",
         "'\\ud800'": "UnicodeEncodeError 'utf-8' codec can't encode "
@@ -444,27 +409,23 @@ def test_planted_link(place, target, files):
                          "symbolic links: 'report'\n")
 
 
-@pytest.mark.parametrize("change, files", [
-    ("os.link('report', 'victim')", ["report", "victim"]),
-    pytest.param("os.chown('report', 1, 1)", ["report"],
-                 marks=pytest.mark.skipif(os.getuid(), reason="needs root"))])
 @pytest.mark.parametrize("mode, text, message", [
     (0o755, report(9), ""),
     (0o1777, "", "[Errno 1] Operation not permitted: 'report'\n")])
-def test_planted_file(place, change, files, mode, text, message):
-    """Where everybody writes, only one's own files are appended to."""
+def test_planted_file(place, mode, text, message):
+    """Where everybody writes, a file with a second name gets nothing."""
     os.chmod(place.folder, mode)
     child = place.dies("""
         import faulthandler, os
         faulthandler.enable("report", c_stack=False)
         open("report", "w").close()
-        %s
+        os.link("report", "victim")
         try:
             faulthandler.register(10, "report")
         except PermissionError as error:
             print(error, flush=True)
         faulthandler.sigsegv()
-    """ % change, dict.fromkeys(files, text))
+    """, {"report": text, "victim": text})
     assert child.out == message
 
 
@@ -523,17 +484,6 @@ def test_file_size_limit(place):
         """, {"report": "Fatal Python error: "})
 
 
-def test_removed_folder(place):
-    """Without the folder there is no report, not even elsewhere."""
-    place.dies("""
-        import faulthandler, os
-        os.mkdir("folder")
-        faulthandler.enable("folder/report", c_stack=False)
-        os.rmdir("folder")
-        faulthandler.sigsegv()
-    """, {})
-
-
 @pytest.mark.skipif(os.getuid(), reason="needs root")
 def test_lost_permission(place, open_folder):
     """Another user writes what that user may write."""
@@ -582,29 +532,6 @@ def test_standard_descriptors(place):
     assert child.status == 0
     assert place.files()["report"].count("Current thread") == 300
     assert "stray" not in place.files()["report"]
-
-
-def test_long_report(place):
-    """A report of many pieces is in one file, whatever the time is."""
-    child = place.python("""
-        import faulthandler, threading
-        faulthandler.enable("report-%t", c_stack=False)
-        def call(n):
-            if n:
-                return call(n - 1)
-            ready.release()
-            never.acquire()
-        ready, never = threading.Semaphore(0), threading.Semaphore(0)
-        for n in range(60):
-            threading.Thread(target=call, args=(60,), daemon=True).start()
-            ready.acquire()
-        faulthandler.sigsegv()
-    """)
-    check(child, SIGSEGV, "")
-    (name, text), = place.files().items()
-    assert len(text) > 100000
-    assert text.count("(most recent call first):") == 61
-    assert text.count("Fatal Python error") == 1
 
 
 def test_a_file_a_report(place):

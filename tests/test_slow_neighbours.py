@@ -123,36 +123,6 @@ def test_newer_handler_that_hands_over(kind, before, flags):
     """ % (before, kind, flags), "-SIGSEGV", "1\n", [1])
 
 
-def test_older_handler_that_jumps():
-    """A handler that never returns; enable() arms again."""
-    ends("""
-        install("jumping")
-        import faulthandler
-        for n in range(5):
-            say(lib.jump(), lib.lied())
-            faulthandler.enable(all_threads=n % 2)
-        faulthandler.disable()
-        say(lib.jump())
-    """, "exit 0", "1 0\n" * 5 + "1\n", [1])
-
-
-@pytest.mark.parametrize("before, after, count", [
-    ("", "signal.signal(signal.SIGSEGV, signal.SIG_DFL)", 0),
-    ("", "signal.signal(signal.SIGSEGV, signal.SIG_DFL); "
-     "faulthandler.enable()", 1),
-    ("signal.signal(signal.SIGFPE, signal.SIG_IGN)",
-     "os.kill(os.getpid(), signal.SIGFPE)", 2),
-    ("signal.signal(signal.SIGABRT, lambda *a: say('python'))",
-     "os.kill(os.getpid(), signal.SIGABRT); faulthandler.enable()", 2),
-    ("", "signal.signal(signal.SIGABRT, lambda *a: say('python')); "
-     "os.kill(os.getpid(), signal.SIGABRT)", 1)])
-def test_actions_of_python(before, after, count):
-    """signal.signal() before and after ours; then a crash."""
-    ends("%s\nimport faulthandler\n%s\nfor n in range(1000):\n    pass\n"
-         "lib.crash()" % (before, after), "-SIGSEGV",
-         "python\n" if "python" in before + after else "", [count])
-
-
 @pytest.mark.parametrize("code", [
     "builtin().enable(); import faulthandler",
     "import faulthandler; builtin().enable()",

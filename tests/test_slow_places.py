@@ -5,15 +5,14 @@ Other bad places are in tests/test_platform.py and tests/test_stack.py.
 
 import os
 import re
-import subprocess
 
 from signal import SIGABRT, SIGBUS, SIGILL, SIGSEGV
 
 import pytest
 
 from helpers import (
-    DEBUG, FOLDER, LIMIT, PYTHON, SANITIZED, SIGNALS, block, compile_library,
-    environment, preload, python, run, status_name)
+    DEBUG, FOLDER, LIMIT, SANITIZED, SIGNALS, block, compile_library,
+    preload, python, status_name)
 import grammar
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(
@@ -251,20 +250,3 @@ def test_sandbox(first, last, call, signum, error, form):
     child = crash("assert lib.refuse(errno.%s, %d, %d) == 0\n%s" % (
         error, first, last, call), form)
     dies(child, ME, [signum])
-
-
-@every_form
-@pytest.mark.parametrize("call, title", [
-    ("lib.crash()", "Segmentation fault"), ("os.abort()", "Aborted")])
-def test_first_process_of_a_container(call, title, form):
-    """Process 1 gets no signal of its own: it reports, and then dies."""
-    container = ["unshare", "--pid", "--fork", "--mount-proc"]
-    if subprocess.call(container + ["true"], stderr=subprocess.DEVNULL):
-        pytest.skip("no namespaces")
-    compile_library("worst")
-    child = run(*container, PYTHON, "-c", block(START) + call, form,
-                env=environment())
-    # unshare dies of the signal, or says it in its status.
-    assert child.status in (-SIGSEGV, 128 + SIGSEGV, -SIGABRT, 128 + SIGABRT)
-    part, = reports(child, ME)
-    assert part.startswith("Fatal Python error: %s\n" % title)

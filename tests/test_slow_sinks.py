@@ -272,40 +272,13 @@ def test_master_of_a_terminal(terminal, what):
 
 # ---- Files that fail -------------------------------------------------------
 
+
 @every_what
-def test_full_device(what):
-    """/dev/full takes nothing."""
-    with open("/dev/full", "wb") as file:
+@pytest.mark.parametrize("path, mode", [("full", "wb"), ("null", "rb")])
+def test_device(path, mode, what):
+    """/dev/full takes nothing; standard error cannot be written to."""
+    with open("/dev/" + path, mode) as file:
         write(file, what, "big")
-
-
-FULL_DISK = """
-import os, subprocess, sys
-folder, *command = sys.argv[1:]
-with open(folder + "/ballast", "wb") as file:
-    for n in range(1000):
-        try:
-            os.write(file.fileno(), b"x" * 4096)
-        except OSError:
-            break
-    file.truncate(4096 * (n - 2))
-with open(folder + "/err", "w+b") as file:
-    done = subprocess.run(command, stderr=file)
-    file.seek(0)
-    sys.stdout.buffer.write(b"|" + file.read())
-sys.stdout.flush()
-os._exit(-done.returncode)
-"""
-
-
-@every_what
-def test_full_disk(tmp_path, what):
-    """A file system has room for a part of the report."""
-    prefix = mounting("mount -t tmpfs -o size=64k none %s" % tmp_path)
-    child = run(*prefix, PYTHON, "-c", FULL_DISK, str(tmp_path), PYTHON,
-                os.path.join(FOLDER, "to_stderr.py"), what, "big")
-    assert child.status == (signal.SIGSEGV if what == "crash" else 0)
-    is_beginning(child.raw_out.split("|", 1)[1].encode(), what, "big", 8192)
 
 
 def closed_pipe():
@@ -353,23 +326,6 @@ def test_limit_of_file_size(what):
               "resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))")
         file.seek(0)
         is_beginning(file.read(), what, "big", 5000)
-
-
-@every_what
-def test_closed_descriptor(what):
-    """A duplicate of a standard error that was closed gets nothing."""
-    with tempfile.TemporaryFile(dir=FOLDER) as file:
-        write(file, what, code="os.dup2(2, 9); os.close(2)"
-              if what == "crash" else "os.close(2)")
-        file.seek(0)
-        assert file.read() == b""
-
-
-@every_what
-def test_read_only_descriptor(what):
-    """Standard error cannot be written to."""
-    with open(os.devnull, "rb") as file:
-        write(file, what)
 
 
 # ---- Files that are not what they were -------------------------------------
