@@ -32,9 +32,7 @@ option_truth(PyObject *value, void *truth)
 static int
 option_max_threads(PyObject *value, void *max_threads)
 {
-    PyObject *index = PyNumber_Index(value);
-    Py_ssize_t n = index == NULL ? -1 : PyLong_AsSsize_t(index);
-    Py_XDECREF(index);
+    Py_ssize_t n = PyNumber_AsSsize_t(value, PyExc_OverflowError);
     *(size_t *)max_threads = n == 0 ? 100 : n < 0 ? 1 : (size_t)n;
     return !(n == -1 && PyErr_Occurred());
 }

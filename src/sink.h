@@ -84,14 +84,11 @@ sink_note_servers(struct request *request)
 static int
 sink_parse_int(PyObject *number, int *value)
 {
-    int overflow;
-    PyObject *index = PyNumber_Index(number);
-    if (index == NULL) {
+    Py_ssize_t wide = PyNumber_AsSsize_t(number, PyExc_OverflowError);
+    if (wide == -1 && PyErr_Occurred()) {
         return -1;
     }
-    long wide = PyLong_AsLongAndOverflow(index, &overflow);
-    Py_DECREF(index);
-    if (overflow != 0 || wide > INT_MAX || wide < INT_MIN) {
+    if (wide > INT_MAX || wide < INT_MIN) {
         PyErr_SetString(PyExc_OverflowError,
                         "Python int too large to convert to C int");
         return -1;
