@@ -141,10 +141,10 @@ def test_too_small(make, blocking, least, what):
 
 @every_what
 @pytest.mark.parametrize("blocking, pause, late, least", [
-    (True, 0.04, 0, None), (False, 0.04, 0, None), (True, 0.01, 1, None),
+    (True, 0.01, 0, None), (False, 0.01, 0, None), (True, 0.01, 1, None),
     (True, 0.8, 0, 65536)])
 def test_slow_reader(blocking, pause, late, least, what):
-    """A page every 40 ms, or all after a second: the whole report; a page
+    """A page every 10 ms, or all after a second: the whole report; a page
     every 0.8 s: a part of it, and the limit of time holds."""
     ours, theirs = os.pipe()
     os.set_blocking(theirs, blocking)
