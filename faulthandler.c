@@ -488,13 +488,13 @@ static bool
 fatal_wait_readers(void)
 {
     int64_t until = platform_now() + FATAL_READERS_NS;
-    mem_close_direct();
+    atomic_fetch_add(&mem_direct.closed, 1);
     Py_BEGIN_ALLOW_THREADS
-    while (mem_direct_is_used() && platform_now() < until) {
+    while (atomic_load(&mem_direct.users) > 0 && platform_now() < until) {
         platform_sleep(200000);
     }
     Py_END_ALLOW_THREADS
-    return !mem_direct_is_used();
+    return atomic_load(&mem_direct.users) == 0;
 }
 
 /* Disarm.  Returns whether it was armed. */
@@ -519,7 +519,7 @@ fatal_disarm(void)
     if (idle && atomic_load(&fatal_request) == NULL) {
         chain_disarm(false);
     }
-    mem_open_direct();
+    atomic_fetch_sub(&mem_direct.closed, 1);
     pthread_mutex_unlock(&state_lock);
     return true;
 }

@@ -135,7 +135,7 @@ code_table_varint(struct code_table *t)
 
 /* 3.11+: entries of a head byte and operands.  The head says how many code
    units it covers and how its line follows from the one before. */
-static int
+static int64_t
 code_find_line_311(struct code_table *t, int first_line, intptr_t offset)
 {
     int64_t line = first_line;
@@ -155,8 +155,7 @@ code_find_line_311(struct code_table *t, int first_line, intptr_t offset)
             line += kind - 10;
         }
         if (offset < end) {
-            return kind == 15 || line < 0 || line > INT_MAX
-                   ? CODE_NO_LINE : (int)line;
+            return kind == 15 ? CODE_NO_LINE : line;
         }
         do {
             head = code_table_next(t);
@@ -166,7 +165,7 @@ code_find_line_311(struct code_table *t, int first_line, intptr_t offset)
 }
 
 /* 3.10: pairs of (bytes covered, signed line delta); -128 means no line. */
-static int
+static int64_t
 code_find_line_310(struct code_table *t, int first_line, intptr_t offset)
 {
     int64_t line = first_line;
@@ -181,14 +180,13 @@ code_find_line_310(struct code_table *t, int first_line, intptr_t offset)
             line += (int8_t)delta;
         }
         if (offset < end) {
-            return (int8_t)delta == -128 || line < 0 || line > INT_MAX
-                   ? CODE_NO_LINE : (int)line;
+            return (int8_t)delta == -128 ? CODE_NO_LINE : line;
         }
     }
 }
 
 /* 3.8, 3.9: pairs of (bytes since the last pair, signed line delta). */
-static int
+static int64_t
 code_find_line_38(struct code_table *t, int first_line, intptr_t offset)
 {
     int64_t line = first_line;
@@ -200,7 +198,7 @@ code_find_line_38(struct code_table *t, int first_line, intptr_t offset)
             return CODE_NO_LINE;        /* not the end: unreadable */
         }
         if (step < 0 || delta < 0 || at > offset) {
-            return line < 0 || line > INT_MAX ? CODE_NO_LINE : (int)line;
+            return line;
         }
         line += (int8_t)delta;
     }
@@ -249,14 +247,13 @@ code_line(const struct code *c, intptr_t offset)
     if (offset >= c->length || code_table_open(&t, c->line_table) < 0) {
         return CODE_NO_LINE;
     }
-    switch (CPYTHON_LINES) {
-    case CPYTHON_LINES_311:
-        return code_find_line_311(&t, c->first_line, offset);
-    case CPYTHON_LINES_310:
-        return code_find_line_310(&t, c->first_line, offset);
-    default:
-        return code_find_line_38(&t, c->first_line, offset);
-    }
+    int64_t line =
+        CPYTHON_LINES == CPYTHON_LINES_311
+        ? code_find_line_311(&t, c->first_line, offset)
+        : CPYTHON_LINES == CPYTHON_LINES_310
+        ? code_find_line_310(&t, c->first_line, offset)
+        : code_find_line_38(&t, c->first_line, offset);
+    return line < 0 || line > INT_MAX ? CODE_NO_LINE : (int)line;
 }
 
 #endif

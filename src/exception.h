@@ -102,7 +102,7 @@ exception_write_line(struct out *o, const char *what, uintptr_t type,
 static int
 exception_find_handled(uintptr_t tstate, uintptr_t *value)
 {
-    struct mem_chain chain = {0, 0, 0};
+    struct mem_chain chain = {0};
     uintptr_t item;
     *value = 0;
     if (mem_word(tstate + offsetof(PyThreadState, exc_info), &item) < 0) {

@@ -47,29 +47,8 @@ static void (*mem_handler)(int, siginfo_t *, void *);
    users.  One of them sees the other. */
 static struct {
     atomic_int users;           /* dumps in MEM_DIRECT */
-    atomic_int closed;          /* calls of disable() under way */
+    atomic_int closed;          /* calls of disable() that wait for them */
 } mem_direct;
-
-/* Let no new dump rely on our handlers, until mem_open_direct().  Calls are
-   counted: another thread's disable() may still wait. */
-static void
-mem_close_direct(void)
-{
-    atomic_fetch_add(&mem_direct.closed, 1);
-}
-
-static void
-mem_open_direct(void)
-{
-    atomic_fetch_sub(&mem_direct.closed, 1);
-}
-
-/* Does any dump rely on our handlers? */
-static bool
-mem_direct_is_used(void)
-{
-    return atomic_load(&mem_direct.users) > 0;
-}
 
 /* A child of fork() has none of the threads that dumped or disarmed. */
 static void
@@ -82,19 +61,6 @@ mem_after_fork(void)
 /* The signals of faults.  They stay unblocked while we read: the kernel kills
    a process that faults with the signal blocked. */
 static const int mem_faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT};
-#define MEM_FAULTS (sizeof mem_faults / sizeof *mem_faults)
-
-/* Block all signals but those of faults. */
-static void
-mem_block_signals(sigset_t *before)
-{
-    sigset_t all;
-    sigfillset(&all);
-    for (size_t i = 0; i < MEM_FAULTS; i++) {
-        sigdelset(&all, mem_faults[i]);
-    }
-    pthread_sigmask(SIG_SETMASK, &all, before);
-}
 
 /* Unblock the signals of faults.  A handler that is left by a jump leaves its
    signal blocked. */
@@ -103,10 +69,20 @@ mem_unblock_faults(void)
 {
     sigset_t faults;
     sigemptyset(&faults);
-    for (size_t i = 0; i < MEM_FAULTS; i++) {
+    for (size_t i = 0; i < sizeof mem_faults / sizeof *mem_faults; i++) {
         sigaddset(&faults, mem_faults[i]);
     }
     pthread_sigmask(SIG_UNBLOCK, &faults, NULL);
+}
+
+/* Block all signals but those of faults. */
+static void
+mem_block_signals(sigset_t *before)
+{
+    sigset_t all;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, before);
+    mem_unblock_faults();
 }
 
 /* Copy through a pipe. */
@@ -204,7 +180,7 @@ mem_word(uintptr_t at, uintptr_t *value)
    at most three times its length (Brent's algorithm). */
 struct mem_chain {
     uintptr_t mark;
-    size_t steps, limit;
+    size_t steps;
 };
 
 /* More nodes than any machine has. */
@@ -217,8 +193,8 @@ mem_chain_step(struct mem_chain *chain, uintptr_t node)
     if (node == chain->mark || chain->steps > MEM_CHAIN_MAX) {
         return -1;
     }
-    if (chain->steps++ >= chain->limit) {
-        chain->limit = 2 * chain->limit + 1;
+    chain->steps++;
+    if ((chain->steps & (chain->steps - 1)) == 0) {
         chain->mark = node;
     }
     return 0;

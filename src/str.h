@@ -27,37 +27,43 @@ str_is_subclass(uintptr_t type)
            && (flags & Py_TPFLAGS_UNICODE_SUBCLASS);
 }
 
+/* Return whether a zero follows the last character.  If none does, the length
+   is damaged. */
+static bool
+str_ends(const struct str *s)
+{
+    uint32_t end = 0;
+    return s->length < PY_SSIZE_T_MAX / 4
+           && mem_read(&end, s->data + (size_t)s->length * s->width,
+                       s->width) == 0
+           && end == 0;
+}
+
 /* Find the characters of a str object: behind its head, or elsewhere if it is
    of a subclass.  Returns -1 if there is no str at this address. */
 static int
 str_read(uintptr_t at, struct str *s)
 {
-    PyCompactUnicodeObject head;
-    memset(&head, 0, sizeof head);
-    if (at % sizeof at != 0
-        || mem_read(&head, at, sizeof(PyASCIIObject)) < 0) {
+    PyASCIIObject head;
+    if (at % sizeof at != 0 || mem_read(&head, at, sizeof head) < 0) {
         return -1;
     }
-    const PyASCIIObject *ascii = (const PyASCIIObject *)&head;
     uintptr_t type = (uintptr_t)Py_TYPE((PyObject *)&head);
     if (type != (uintptr_t)&PyUnicode_Type
-        && (ascii->state.compact || !str_is_subclass(type))) {
+        && (head.state.compact || !str_is_subclass(type))) {
         return -1;
     }
-    s->length = ascii->length;
-    s->width = ascii->state.kind;
-    s->data = at + sizeof(PyASCIIObject);
+    s->length = head.length;
+    s->width = head.state.kind;
+    s->data = at + (head.state.ascii ? sizeof(PyASCIIObject)
+                                     : sizeof(PyCompactUnicodeObject));
     if (s->length < 0 || (s->width != 1 && s->width != 2 && s->width != 4)
-        || (ascii->state.ascii && s->width != 1)) {
+        || (head.state.ascii && s->width != 1)
+        || (!head.state.compact
+            && mem_word(at + offsetof(PyUnicodeObject, data), &s->data) < 0)) {
         return -1;
     }
-    if (!ascii->state.compact) {
-        return mem_word(at + offsetof(PyUnicodeObject, data), &s->data);
-    }
-    if (!ascii->state.ascii) {
-        s->data = at + sizeof(PyCompactUnicodeObject);
-    }
-    return 0;
+    return str_ends(s) ? 0 : -1;
 }
 
 /* Write characters that were read. */
@@ -73,18 +79,6 @@ str_write_block(struct out *o, const void *block, size_t n, size_t width)
     }
 }
 
-/* Return whether a zero follows the last character.  If none does, the length
-   is damaged. */
-static bool
-str_ends(const struct str *s)
-{
-    uint32_t end = 0;
-    return s->length < PY_SSIZE_T_MAX / 4
-           && mem_read(&end, s->data + (size_t)s->length * s->width,
-                       s->width) == 0
-           && end == 0;
-}
-
 /* Write at most max characters of a str object.  Returns -1, with nothing
    written, if there is no str at this address or it cannot be read. */
 static int
@@ -97,25 +91,16 @@ str_write_start(struct out *o, uintptr_t at, size_t max)
     }
     bool cut = (size_t)s.length > max;
     size_t left = cut ? max : (size_t)s.length;
-    bool good = !cut || str_ends(&s);
-    while (good && left > 0) {
-        /* The last block is read with the zero that follows it. */
-        uint32_t block[STR_BLOCK / sizeof(uint32_t) + 1];
+    while (left > 0) {
+        uint32_t block[STR_BLOCK / sizeof(uint32_t)];
         size_t n = STR_BLOCK / s.width < left ? STR_BLOCK / s.width : left;
-        size_t ends = n == left && !cut ? 1 : 0;
-        uint32_t zero = 0;
-        good = mem_read(block, s.data, (n + ends) * s.width) == 0;
-        memcpy(&zero, (char *)block + n * s.width, ends * s.width);
-        good = good && zero == 0;
-        if (good) {
-            str_write_block(o, block, n, s.width);
-            s.data += n * s.width;
-            left -= n;
+        if (mem_read(block, s.data, n * s.width) < 0) {
+            o->used = start;
+            return -1;
         }
-    }
-    if (!good) {
-        o->used = start;
-        return -1;
+        str_write_block(o, block, n, s.width);
+        s.data += n * s.width;
+        left -= n;
     }
     out_text(o, cut ? "..." : "");
     return 0;

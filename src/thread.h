@@ -109,7 +109,7 @@ thread_list_once(struct thread_list *list, uintptr_t first)
     list->count = 0;
     list->damaged = list->full = false;
     for (int others = 0; others <= 1; others++) {
-        struct mem_chain chain = {0, 0, 0};
+        struct mem_chain chain = {0};
         uintptr_t interp = (uintptr_t)PyInterpreterState_Head();
         while (interp != 0) {
             if ((interp == first) != others) {
