@@ -220,19 +220,12 @@ def crash(code, expected, signum=SIGSEGV, **options):
     return child
 
 
-def frames(code, expected, header="", **options):
-    """Run code that calls die(): traceback agrees, and frames are these.
-
-    An ellipsis as the last line stands for frames of the standard library,
-    which differ between versions.
-    """
+def frames(code, header="", **options):
+    """Run code that calls die(): the report has what traceback shows."""
     child = python(code, **options)
     check(child, SIGSEGV, report(header + child.out))
     assert child.raw_err == report(header + child.raw_out)
-    expected, found = block(expected).splitlines(), child.out.splitlines()
-    if expected[-1] == "…":
-        del expected[-1], found[len(expected):]
-    assert found == ["  " + line for line in expected]
+    return child.out
 
 
 # How long each way of a race lasts.
