@@ -11,52 +11,28 @@ from helpers import (
     block, check, crash, few_versions, python, report, status_name)
 
 
-def test_main_thread_crashes():
+@pytest.mark.parametrize("main, other", [("crash", "wait"), ("wait", "crash")])
+def test_crashing_thread(main, other):
     """The crashing thread comes first, then the others."""
     child = python("""
         import _thread, faulthandler
-        started, never = _thread.allocate_lock(), _thread.allocate_lock()
+        begun, never = _thread.allocate_lock(), _thread.allocate_lock()
+        begun.acquire(), never.acquire()
         def wait():
-            started.release(); never.acquire()
-        started.acquire()
-        never.acquire()
-        print("Thread 0x%016x" % _thread.start_new_thread(wait, ()),
-              flush=True)
-        started.acquire()
-        faulthandler.sigsegv()
-    """)
-    check(child, SIGSEGV, block("""
-        Fatal Python error: Segmentation fault
-
-        Traceback (most recent call first):
-          File "<string>", line 10 in <module>
-
-        Thread 0x… (most recent call first):
-          File "<string>", line 4 in wait
-    """))
-    assert "\n%s (most" % child.raw_out.strip() in child.raw_err
-
-
-def test_other_thread_crashes():
-    """The main thread has its place among the others."""
-    child = python("""
-        import _thread, faulthandler
-        lock = _thread.allocate_lock()
-        lock.acquire()
-        print("Thread 0x%016x" % _thread.get_ident(), flush=True)
-        def work():
-            faulthandler.sigsegv()
-        _thread.start_new_thread(work, ()); lock.acquire()
-    """)
-    check(child, SIGSEGV, block("""
-        Fatal Python error: Segmentation fault
-
-        Traceback (most recent call first):
-          File "<string>", line 6 in work
-
-        Thread 0x… (most recent call first):
-          File "<string>", line 7 in <module>
-    """))
+            print("Thread 0x%%016x" %% _thread.get_ident(), flush=True)
+            begun.release(); never.acquire()
+        def crash():
+            begun.acquire(); faulthandler.sigsegv()
+        _thread.start_new_thread(%s, ())
+        %s()
+    """ % (other, main))
+    module = '  File "<string>", line 10 in <module>\n'
+    check(child, SIGSEGV, report(
+        '  File "<string>", line 8 in crash\n'
+        + module * (main == "crash")
+        + "\nThread 0x… (most recent call first):\n"
+        '  File "<string>", line 6 in wait\n'
+        + module * (main == "wait")))
     assert "\n%s (most" % child.raw_out.strip() in child.raw_err
 
 
@@ -89,9 +65,11 @@ def test_crash_without_the_gil():
         \Z"""), child.err)
 
 
-def test_thread_names():
-    """A thread's name is in brackets, where the system knows it."""
-    named = " [worker]" if sys.version_info >= (3, 14) else ""
+@pytest.mark.parametrize("name, shown", [
+    ("worker", " [worker]"),
+    ("a\\n] \\xe9\\x1b[", r" [a\x0a] \xe9\x1b[]")])
+def test_thread_names(name, shown):
+    """A thread's name is in brackets, escaped, where the system knows it."""
     child = python("""
         import faulthandler, threading
         started, never = threading.Lock(), threading.Lock()
@@ -99,10 +77,10 @@ def test_thread_names():
             started.release(); never.acquire()
         started.acquire()
         never.acquire()
-        threading.Thread(target=wait, name="worker").start()
+        threading.Thread(target=wait, name="%s").start()
         started.acquire()
         faulthandler.sigsegv()
-    """)
+    """ % name)
     check(child, SIGSEGV, block("""
         Fatal Python error: Segmentation fault
 
@@ -114,37 +92,7 @@ def test_thread_names():
           File "…/threading.py", line … in run
           File "…/threading.py", line … in _bootstrap_inner
           File "…/threading.py", line … in _bootstrap
-    """ % named))
-
-
-@pytest.mark.skipif(
-    sys.version_info < (3, 14),
-    reason="names are set from 3.14 on")
-def test_escaped_thread_name():
-    """What a name may hold is escaped; no line is broken by it."""
-    child = python("""
-        import faulthandler, threading
-        started, never = threading.Lock(), threading.Lock()
-        def wait():
-            started.release(); never.acquire()
-        started.acquire()
-        never.acquire()
-        threading.Thread(target=wait, name="a\\n] \\xe9\\x1b[").start()
-        started.acquire()
-        faulthandler.sigsegv()
-    """)
-    check(child, SIGSEGV, block(r"""
-        Fatal Python error: Segmentation fault
-
-        Traceback (most recent call first):
-          File "<string>", line 9 in <module>
-
-        Thread 0x… [a\x0a] \xe9\x1b[] (most recent call first):
-          File "<string>", line 4 in wait
-          File "…/threading.py", line … in run
-          File "…/threading.py", line … in _bootstrap_inner
-          File "…/threading.py", line … in _bootstrap
-    """))
+    """) % (shown if sys.version_info >= (3, 14) else ""))
 
 
 def test_finished_thread():
@@ -158,8 +106,9 @@ def test_finished_thread():
     """, report('  File "<string>", line 5 in <module>\n'))
 
 
-def many(count):
-    """The report of the main thread beside so many others."""
+@pytest.mark.parametrize("count, rest", [(99, ""), (120, "\n...\n")])
+def test_100_threads(count, rest):
+    """A hundred threads are shown; after them, three dots end the list."""
     child = python("""
         import _thread, faulthandler
         started, never = _thread.allocate_lock(), _thread.allocate_lock()
@@ -172,30 +121,11 @@ def many(count):
             started.acquire()
         faulthandler.sigsegv()
     """ % count)
-    numbers = set(re.findall("Thread (.*) \\(", child.raw_err))
-    assert len(numbers) == min(count, 99)
-    return child
-
-
-REST = block("""
-
-    Thread 0x… (most recent call first):
-      File "<string>", line 4 in wait
-""")
-
-
-def test_100_threads():
-    """A hundred threads are all shown."""
-    check(many(99), SIGSEGV, report(
+    check(child, SIGSEGV, report(
         '  File "<string>", line 10 in <module>\n')
-        + 99 * ("\n" + REST))
-
-
-def test_120_threads():
-    """After a hundred threads, three dots end the list."""
-    check(many(120), SIGSEGV, report(
-        '  File "<string>", line 10 in <module>\n')
-        + 99 * ("\n" + REST) + "\n...\n")
+        + 99 * ("\nThread 0x… (most recent call first):\n"
+                '  File "<string>", line 4 in wait\n') + rest)
+    assert len(set(re.findall("Thread (.*) \\(", child.raw_err))) == 99
 
 
 @pytest.mark.parametrize("gil", ["PyDLL", "CDLL"])
@@ -221,32 +151,18 @@ def test_crowd(gil):
                          r'Traceback .*:|Thread 0x.*:|  \S.*|)$', line)
 
 
-def test_native_thread():
-    """A crash in a thread that Python never saw."""
+@pytest.mark.parametrize("start", [
+    "strlen = ctypes.CDLL(None).strlen; where = ctypes.byref(ctypes.c_size_t())"
+    "; ctypes.CDLL(None).pthread_create(where, None, strlen, None)",
+    "_thread.start_new_thread(faulthandler.sigsegv, ())"])
+def test_thread_without_frames(start):
+    """A crash in a thread that Python never saw, or that runs none of it."""
     crash("""
-        import ctypes, faulthandler, time
-        libc, where = ctypes.CDLL(None), ctypes.byref(ctypes.c_size_t())
-        create, strlen = libc.pthread_create, libc.strlen
-        create(where, None, strlen, None); time.sleep(60)
-    """, """
-        Fatal Python error: Segmentation fault
-
-        Traceback (most recent call first):
-          <no Python frame>
-
-        Thread 0x… (most recent call first):
-          File "<string>", line 4 in <module>
-    """)
-
-
-def test_thread_without_frames():
-    """A thread that Python knows, but that runs nothing of it."""
-    crash("""
-        import faulthandler, _thread
+        import _thread, ctypes, faulthandler
         lock = _thread.allocate_lock()
         lock.acquire()
-        _thread.start_new_thread(faulthandler.sigsegv, ()); lock.acquire()
-    """, """
+        %s; lock.acquire()
+    """ % start, """
         Fatal Python error: Segmentation fault
 
         Traceback (most recent call first):
