@@ -122,9 +122,30 @@ def test_plain_reports(arm):
     assert "4711" not in child.err
 
 
-def test_threads():
-    """Each thread's context stands in its own block."""
-    assert crash_with("""
+# Several tasks in one thread, of which the second does something.
+TASKS = """
+        import asyncio
+        async def handle(n):
+            faulthandler.context.set("task %%d" %% n)
+            for _ in range(5):
+                await asyncio.sleep(0)
+            if n == 1:
+                %s
+            await asyncio.sleep(10)
+        async def main():
+            await asyncio.gather(*map(handle, range(3)))
+        faulthandler.context.set("main")
+        asyncio.run(main())
+"""
+COPY = """
+        import contextvars
+        faulthandler.context.set("outer")
+        copy = contextvars.copy_context()
+        copy.run(faulthandler.context.set, "inner")
+"""
+# What runs, the first contexts of the report, and the Python that it needs.
+WHERE = {
+    "each thread's in its own block": ("""
         def run(n):
             if n != 1:
                 faulthandler.context.set("first")
@@ -136,82 +157,59 @@ def test_threads():
             ready.acquire()
         faulthandler.context.set("main")
         faulthandler.sigsegv()
-    """, before=THREADS) == [["main"], [], ["thread 2"], [], ["thread 0"]]
-
-
-def test_other_thread_crashes():
-    """The context of the thread that crashes comes first."""
-    assert crash_with("""
+    """, [["main"], [], ["thread 2"], [], ["thread 0"]]),
+    "the crashing thread's first": ("""
         def run():
             faulthandler.context.set("other")
             faulthandler.sigsegv()
         faulthandler.context.set("main")
         start(run).join()
-    """, before=THREADS) == [["other"], [], ["main"]]
-
-
-TASKS = """
-    import asyncio, contextvars, threading
-    async def handle(n):
-        faulthandler.context.set("task %d" % n)
-        for _ in range(5):
-            await asyncio.sleep(0)
-        if n == 1:
-            {}
-        await asyncio.sleep(10)
-    async def main():
-        await asyncio.gather(*map(handle, range(3)))
-    faulthandler.context.set("main")
-    asyncio.run(main())
-"""
-
-
-def test_asyncio_tasks():
-    """Of several tasks in one thread, the context of the one that runs."""
-    assert crash_with(TASKS.format("faulthandler.sigsegv()")) == [
-        ["task 1"], []]
-
-
-@pytest.mark.skipif(sys.version_info < (3, 9), reason="no asyncio.to_thread")
-def test_asyncio_to_thread():
-    """A function that asyncio.to_thread() runs has its caller's context."""
-    found = crash_with(TASKS.format(
-        "await asyncio.to_thread(faulthandler.sigsegv)"))
-    assert found[0] == ["task 1"]
-
-
-def test_copied_context():
-    """Context.run() changes the context, and brings the old one back."""
-    assert crash_with("""
-        import contextvars
-        faulthandler.context.set("outer")
-        copy = contextvars.copy_context()
-        copy.run(faulthandler.context.set, "inner")
-        copy.run(faulthandler.sigsegv)
-    """) == [["inner"], []]
-    assert crash_with("""
-        import contextvars
-        faulthandler.context.set("outer")
-        copy = contextvars.copy_context()
-        copy.run(faulthandler.context.set, "inner")
-        faulthandler.sigsegv()
-    """) == [["outer"], []]
-
-
-@pytest.mark.skipif(sys.version_info < (3, 14),
-                    reason="tokens are no context managers")
-def test_with():
-    """From 3.14 on the token of set() is a context manager."""
-    assert crash_with("""
+    """, [["other"], [], ["main"]]),
+    "the task's that runs": (
+        TASKS % "faulthandler.sigsegv()", [["task 1"], []]),
+    "the caller's of asyncio.to_thread()": (
+        TASKS % "await asyncio.to_thread(faulthandler.sigsegv)",
+        [["task 1"]], (3, 9)),
+    "a copy's in Context.run()": (
+        COPY + "        copy.run(faulthandler.sigsegv)", [["inner"], []]),
+    "the old one after Context.run()": (
+        COPY + "        faulthandler.sigsegv()", [["outer"], []]),
+    "a token's in its with statement": ("""
+        with faulthandler.context.set("inner"):
+            faulthandler.sigsegv()
+    """, [["inner"], []], (3, 14)),
+    "the old one after the with statement": ("""
         faulthandler.context.set("outer")
         with faulthandler.context.set("inner"):
             pass
         faulthandler.sigsegv()
-    """) == [["outer"], []]
-    assert crash_with("""
-        with faulthandler.context.set("inner"):
-            faulthandler.sigsegv()
-    """) == [["inner"], []]
+    """, [["outer"], []], (3, 14)),
+    "a forked child's is that of the thread that forked": ("""
+        import os, warnings
+        warnings.simplefilter("ignore")
+        def run():
+            faulthandler.context.set("parent's")
+            ready.release()
+            never.acquire()
+        start(run)
+        ready.acquire()
+        faulthandler.context.set("forked")
+        child = os.fork()
+        if child:
+            assert os.waitpid(child, 0)[1] == 11
+            faulthandler.disable()
+        faulthandler.sigsegv()
+    """, [["forked"], []]),
+}
+
+
+@pytest.mark.parametrize("case", WHERE.values(), ids=WHERE)
+def test_where(case):
+    """Of all contexts, the report has this thread's, or task's."""
+    code, expected, *needs = case
+    if needs and sys.version_info < needs[0]:
+        pytest.skip("needs Python %d.%d" % needs[0])
+    assert crash_with(code, before=THREADS)[:len(expected)] == expected
 
 
 def test_greenlets():
@@ -298,56 +296,26 @@ def test_damage(where, what):
                              [["<object>"], []])
 
 
-def test_damaged_text():
-    """A str that is longer than it can be is ???."""
-    assert crash_with("""
-        import damage
-        value = "x" * 100
-        faulthandler.context.set(value)
-        damage.words(id(value))[object.__basicsize__ // damage.WORD] = 2**40
-        faulthandler.sigsegv()
-    """) == [["???"], []]
-
-
 def test_busy_thread():
     """A context that changes all the time is whole, or ???."""
-    child = python(THREADS + block("""
-        import faulthandler, itertools, time
+    child = python("""
+        import faulthandler, itertools, os, tempfile, threading, time
         def run():
             for text in itertools.cycle(["a" * 200, "\\U0001f600" * 200]):
                 faulthandler.context.set(text + "")
-                ready.release()
-        start(run)
-        for _ in range(50):
-            ready.acquire()
-            faulthandler.dump_traceback_later(0.01, details=True)
-            time.sleep(0.015)
-    """))
-    assert child.status == 0
-    found = {text for block in contexts(child.err) for text in block}
-    assert found <= {"a" * 200, "\\U0001f600" * 200, "???"}
-    assert len(found) > 1
-
-
-def test_fork():
-    """A child has the context of the thread that forked."""
-    assert crash_with("""
-        import os, warnings
-        warnings.simplefilter("ignore")
-        def run():
-            faulthandler.context.set("parent's")
-            ready.release()
-            never.acquire()
-        start(run)
-        ready.acquire()
-        faulthandler.context.set("forked")
-        child = os.fork()
-        if child:
-            assert os.waitpid(child, 0)[1] == 11
-            faulthandler.disable()
-            faulthandler.sigsegv()
-        faulthandler.sigsegv()
-    """, before=THREADS) == [["forked"], []]
+        threading.Thread(target=run, daemon=True).start()
+        file = tempfile.TemporaryFile("w+")
+        faulthandler.dump_traceback_later(0.001, True, file, details=True)
+        while os.fstat(file.fileno()).st_size < 200000:
+            time.sleep(0.001)
+        faulthandler.cancel_dump_traceback_later()
+        file.seek(0)
+        print(file.read())
+    """)
+    assert (child.status, child.err) == (0, "")
+    found = {text for block in contexts(child.out) for text in block}
+    assert "a" * 200 in found
+    assert found <= {"a" * 200, r"\U0001f600" * 200, "???"}
 
 
 def test_subinterpreter():
