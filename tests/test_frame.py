@@ -28,46 +28,51 @@ FRAMES = {
             (lambda: f())()
         outer()
     """,
-    "unpacked arguments, through partial objects": """
+    "what runs while classes are made": """
         import functools
-        def f(*a, **k):
+        def decorate(f, *a, **k):
             die(*a, **k)
-        def g(*a, **k):
-            functools.partial(f, *a)(**k)
-        g(*[], **{})
-    """,
-    "a decorator of several": """
-        def decorate(f):
-            die()
-        def plain(f):
-            return f
-        @plain
-        @decorate
-        @plain
-        def f():
-            pass
+        class Meta(type):
+            def __call__(cls, *arguments):
+                return super().__call__(*arguments)
+        class C(metaclass=Meta):
+            def __new__(cls, *a, **k):
+                @property
+                @functools.partial(decorate, *a, **k)
+                @property
+                def f(self):
+                    pass
+        class Base:
+            def __init_subclass__(cls):
+                C(*[], **{})
+        class Outer:
+            class Inner(Base):
+                pass
     """,
     "comprehensions": """
         def f():
             return [{x: {y for y in [x] if die()} for x in "a"} for z in "b"]
         f()
     """,
-    "a generator expression, driven by C": """
-        list(
-            die() for x in "a")
-    """,
     "generators that are resumed, sent to, and delegate": """
         def leaf():
             yield 1
             x = yield 2
-            die()
+            list(
+                die() for x in "a")
         def tree():
             yield from leaf()
-        def drive():
-            g = tree()
-            next(g), next(g)
-            g.send(3)
-        drive()
+        class Wait:
+            def __await__(self):
+                yield
+                g = tree()
+                next(g), next(g)
+                g.send(3)
+        async def f():
+            await Wait()
+        c = f()
+        c.send(None)
+        c.send(None)
     """,
     "a suspended generator is in nobody's stack": """
         def g():
@@ -88,38 +93,6 @@ FRAMES = {
         async def outer():
             await inner()
         asyncio.run(outer())
-    """,
-    "a coroutine that is driven by send()": """
-        class Wait:
-            def __await__(self):
-                yield
-                die()
-        async def f():
-            await Wait()
-        c = f()
-        c.send(None)
-        c.send(None)
-    """,
-    "class bodies bear the class's name": """
-        class Outer:
-            class Inner:
-                die()
-    """,
-    "a metaclass's own methods": """
-        class Meta(type):
-            def __call__(cls, *arguments):
-                return super().__call__(*arguments)
-        class C(metaclass=Meta):
-            def __new__(cls):
-                die()
-        C()
-    """,
-    "hooks that run while a class is made": """
-        class Base:
-            def __init_subclass__(cls):
-                die()
-        class Derived(Base):
-            pass
     """,
     "code from strings, with files of their own": """
         code = compile("\\n\\neval('die()')", "file one", "exec")
@@ -190,13 +163,6 @@ FRAMES = {
                 pass
         loop()
     """,
-    "__del__ on the last reference": """
-        class C:
-            def __del__(self):
-                die()
-        x = C()
-        del x
-    """,
     "the collector has ended": """
         import gc
         class C:
@@ -208,41 +174,33 @@ FRAMES = {
         gc.collect()
         die()
     """,
-    "a callback of a weak reference": """
-        import weakref
+    "what the interpreter calls, on top of what it interrupts": """
+        import signal, weakref
+        def on_alarm(signum, frame):
+            try:
+                1 / 0
+            except ZeroDivisionError:
+                try:
+                    raise
+                finally:
+                    die()
         class C:
+            def __del__(self):
+                signal.raise_signal(signal.SIGALRM)
+        class D:
             pass
-        x = C()
-        reference = weakref.ref(x, lambda r: die())
-        x = None
+        def dead(reference):
+            c.clear()
+        signal.signal(signal.SIGALRM, on_alarm)
+        c, d = [C()], D()
+        reference = weakref.ref(d, dead)
+        d = None
     """,
     "a function that runs at exit has nothing below it": """
         import atexit
         @atexit.register
         def last():
             die()
-    """,
-    "a signal handler, on top of what it interrupted": """
-        import signal
-        def on_alarm(signum, frame):
-            die()
-        def work():
-            signal.raise_signal(signal.SIGALRM)
-        signal.signal(signal.SIGALRM, on_alarm)
-        work()
-    """,
-    "except and finally blocks": """
-        def f():
-            try:
-                1 / 0
-            except ZeroDivisionError:
-                g()
-        def g():
-            try:
-                raise
-            finally:
-                die()
-        f()
     """,
     "a trace function, on top of what it traces": """
         import sys
