@@ -214,10 +214,10 @@ mem_choose_indirect(struct mem_session *s)
     return pipe2(s->pipe, O_CLOEXEC | O_NONBLOCK) == 0 ? MEM_PIPE : MEM_NONE;
 }
 
-/* What a report needs of the alternate stack (tools/callgraph measures it), and
-   a signal frame, twice: the second one is of a fault inside the report.  Other
-   runtimes give their threads 8 KiB.  The kernel tells the size of a frame:
-   more than 4 KiB with large vector registers. */
+/* What a report needs of the alternate stack (tools/callgraph measures it),
+   and two signal frames: the second one is of a fault inside the report.
+   Other runtimes give their threads 8 KiB.  The kernel tells the size of a
+   frame: more than 4 KiB with large vector registers. */
 #define MEM_STACK_NEED (20 * 1024)
 #define MEM_FRAME_USUAL 4096
 

@@ -1,10 +1,12 @@
 """The comparison with the interpreter's own words, made at import."""
 
+import sys
+
 from signal import SIGFPE
 
 import pytest
 
-from helpers import FREE_THREADED, check, python, report, special_build
+from helpers import FREE_THREADED, block, check, python, report, special_build
 
 
 def test_failed_self_test():
@@ -18,6 +20,46 @@ def test_failed_self_test():
     check(child, SIGFPE, report(
         '  <Python frames cannot be read on this build>\n',
         "Floating point exception"))
+
+
+def test_import_beside_another_thread():
+    """The stack of a thread that is there is read at import."""
+    child = python("""
+        import _thread
+        begun, never = _thread.allocate_lock(), _thread.allocate_lock()
+        begun.acquire(), never.acquire()
+        def wait():
+            begun.release(); never.acquire()
+        _thread.start_new_thread(wait, ())
+        begun.acquire()
+        import faulthandler
+        faulthandler.sigfpe()
+    """)
+    check(child, SIGFPE, block("""
+        Fatal Python error: Floating point exception
+
+        Traceback (most recent call first):
+          File "<string>", line 9 in <module>
+
+        Thread 0x… (most recent call first):
+          File "<string>", line 5 in wait
+    """))
+
+
+@pytest.mark.skipif(sys.version_info < (3, 13),
+                    reason="no threads that can be joined")
+def test_started_thread():
+    """A thread that is started for the self-test ends with it."""
+    child = python("""
+        import os, sys
+        import injected, faulthandler
+        print(len(os.listdir("/proc/self/task")), injected.__name__,
+              flush=True)
+        faulthandler.sigfpe()
+    """, special_build("SELFTEST_STARTS_THREAD=1"))
+    assert child.out == "1 injected\n"
+    check(child, SIGFPE, report(
+        '  File "<string>", line 5 in <module>\n', "Floating point exception"))
 
 
 @pytest.mark.skipif(not FREE_THREADED, reason="needs a free-threaded Python")
