@@ -913,19 +913,15 @@ module_exec(PyObject *module)
     return stack_wrap_starters();
 }
 
-/* 3.8 calls these before there is a state. */
+/* The state is nothing but objects.  3.8 calls these before there is one. */
+#define MODULE_OBJECTS (sizeof(struct module_state) / sizeof(PyObject *))
+
 static int
 module_traverse(PyObject *module, visitproc visit, void *arg)
 {
-    struct module_state *state = PyModule_GetState(module);
-    if (state == NULL) {
-        return 0;
-    }
-    Py_VISIT(state->fatal_file);
-    Py_VISIT(state->fatal_copy);
-    Py_VISIT(state->later_file);
-    for (int i = 0; i < NSIG; i++) {
-        Py_VISIT(state->user_files[i]);
+    PyObject **objects = PyModule_GetState(module);
+    for (size_t i = 0; objects != NULL && i < MODULE_OBJECTS; i++) {
+        Py_VISIT(objects[i]);
     }
     return 0;
 }
@@ -933,15 +929,9 @@ module_traverse(PyObject *module, visitproc visit, void *arg)
 static int
 module_clear(PyObject *module)
 {
-    struct module_state *state = PyModule_GetState(module);
-    if (state == NULL) {
-        return 0;
-    }
-    Py_CLEAR(state->fatal_file);
-    Py_CLEAR(state->fatal_copy);
-    Py_CLEAR(state->later_file);
-    for (int i = 0; i < NSIG; i++) {
-        Py_CLEAR(state->user_files[i]);
+    PyObject **objects = PyModule_GetState(module);
+    for (size_t i = 0; objects != NULL && i < MODULE_OBJECTS; i++) {
+        Py_CLEAR(objects[i]);
     }
     return 0;
 }
