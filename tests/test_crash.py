@@ -15,51 +15,31 @@ import pytest
 
 from helpers import (
     Child, FOLDER, PATIENCE, PYTHON, SIGNALS, block, check, crash,
-    environment, python, report, run, strip, write_file)
+    environment, python, report, run, write_file)
 
 
 @pytest.mark.parametrize("signum, title, call", SIGNALS)
-def test_dash_c(signum, title, call):
-    """python -c."""
-    crash("import faulthandler; " + call, """
-        Fatal Python error: %s
-
-        Traceback (most recent call first):
-          File "<string>", line 1 in <module>
-    """ % title, signum)
-
-
-@pytest.mark.parametrize("signum, title, call", SIGNALS)
-def test_stdin(signum, title, call):
-    """A program on standard input."""
-    child = run(PYTHON, stdin=b"import faulthandler; "
-                + call.encode())
-    check(child, signum, block("""
-        Fatal Python error: %s
-
-        Traceback (most recent call first):
-          File "<stdin>", line 1 in <module>
-    """ % title))
-
-
-@pytest.mark.parametrize("signum, title, call", SIGNALS)
-def test_script(signum, title, call):
-    """A script, with a function."""
-    write_file("script.py", block("""
+@pytest.mark.parametrize("name", ["<string>", "<stdin>", "script.py"])
+def test_ways_to_run(name, signum, title, call):
+    """A program on the command line, on standard input, in a file."""
+    code = block("""
         import faulthandler
 
         def crash():
             %s
 
         crash()
-    """ % call))
-    check(run(PYTHON, "script.py"), signum, block("""
+    """ % call)
+    write_file("script.py", code)
+    arguments = {"<string>": ["-c", code], "<stdin>": []}.get(name, [name])
+    child = run(PYTHON, *arguments, stdin=code.encode())
+    check(child, signum, block("""
         Fatal Python error: %s
 
         Traceback (most recent call first):
-          File "script.py", line 4 in crash
-          File "script.py", line 6 in <module>
-    """ % title))
+          File "%s", line 4 in crash
+          File "%s", line 6 in <module>
+    """ % (title, name, name)))
 
 
 def test_module():
@@ -172,32 +152,6 @@ def test_enable_and_disable():
     """)
     assert child.out == ("True None True True False False False "
                      "None None None True True False False ")
-
-
-@pytest.mark.parametrize("calls, armed", [
-    ("ed", 0), ("de", 1), ("ddde", 1), ("eeed", 0),
-    ("dede", 1), ("eded", 0), ("ede" * 50, 1)])
-def test_enabled_again(calls, armed):
-    """What counts is the last call, however many came before.
-
-    A second call in a row gives the library's report, here and after.
-    """
-    child = python("""
-        import faulthandler
-        for call in %r:
-            if call == "e":
-                faulthandler.enable()
-            else:
-                faulthandler.disable()
-        print(faulthandler.isenabled(), flush=True)
-        faulthandler.sigsegv()
-    """ % calls)
-    assert child.out == "%s\n" % bool(armed)
-    child.err = strip(child.err)
-    expected = report('  File "<string>", line 8 in <module>\n')
-    if "ee" in calls or calls[0] == "e":
-        expected = expected.replace("Traceback (", "Current thread 0x… (")
-    check(child, SIGSEGV, armed * expected)
 
 
 def test_no_garbage_on_normal_exit():

@@ -94,27 +94,6 @@ def test_deep_stack():
         + '  File "<string>", line 5 in <module>\n'))
 
 
-def test_enable_again():
-    """The last call's file is the one that counts."""
-    child = python("""
-        import faulthandler, sys
-        faulthandler.enable(1, c_stack=False)
-        faulthandler.enable(sys.__stderr__, c_stack=False)
-        faulthandler.sigsegv()
-    """)
-    assert child.out == ""
-    assert child.err.count("Fatal Python error") == 1
-    child = python("""
-        import faulthandler
-        faulthandler.enable(1, c_stack=False)
-        faulthandler.enable()
-        faulthandler.sigsegv()
-    """)
-    assert child.out == ""
-    check_library(child, SIGSEGV, library_report(
-        '  File "<string>", line 4 in <module>\n'))
-
-
 FRAME = '  File "<string>", line 3 in <module>\n'
 PLAIN, LIBRARY = report(FRAME), library_report(FRAME)
 
@@ -126,18 +105,25 @@ PLAIN, LIBRARY = report(FRAME), library_report(FRAME)
     ("enable()", LIBRARY),
     ("enable() disable() enable()", LIBRARY),
     ("disable() enable() enable()", LIBRARY),
+    ("enable(1) enable()", LIBRARY),
+    ("enable(1) enable(2)", LIBRARY),
     ("enable(1) enable() disable() enable()", LIBRARY),
     ("enable(2) disable() enable()", LIBRARY),
     ("enable(2,all_threads=False) disable() enable()", LIBRARY),
+    ("enable() disable() enable() " * 50, LIBRARY),
+    ("disable() enable() " * 2, PLAIN),
+    ("enable() disable() " * 2, ""),
+    ("enable() enable() enable() disable()", ""),
 ])
 def test_which_report(calls, expected):
     """enable() on an armed module gives the library's report; after disable()
-    it brings back what was taken away."""
+    it brings back what was taken away.  The last call's file counts."""
     child = python("""
         import faulthandler
         for call in %r: eval("faulthandler." + call)
         faulthandler.sigsegv()
     """ % calls.split())
+    assert child.out == ""
     check_library(child, SIGSEGV, expected)
 
 

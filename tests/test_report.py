@@ -1,134 +1,16 @@
-"""Faults while a report is written, by test builds of the C file."""
+"""What comes in the way of a report."""
 
-import concurrent.futures
 import re
 import resource
-import sys
 
-from signal import SIGABRT, SIGFPE, SIGSEGV
+from signal import SIGABRT, SIGSEGV
 
 import pytest
 
 from helpers import (
-    FULL_PIPE, HANG_LIMIT, LIMIT, block, check, compile_library,
-    environment, few_versions, python, report, special_build, status_name,
-    stuck, with_held_poll)
+    FULL_PIPE, LIMIT, block, check, compile_library, few_versions, python,
+    report, status_name, stuck, with_held_poll)
 
-
-def inject(step, how, arm=""):
-    """Crash with a fault in this step of the report."""
-    return python("""
-        import injected, faulthandler
-        %s
-        def crash():
-            faulthandler.sigfpe()
-        crash()
-    """ % arm, special_build("FAULTHANDLER_TEST"), env=environment(
-        FAULTHANDLER_TEST_STEP=step, FAULTHANDLER_TEST_HOW=how))
-
-
-STEPS = {
-    "title": """
-          <fault in the title>
-        Traceback (most recent call first):
-          File "<string>", line 4 in crash
-          File "<string>", line 5 in <module>
-    """,
-    "list of threads": """
-        Fatal Python error: Floating point exception
-
-          <fault in the list of threads>
-        Traceback (most recent call first):
-          File "<string>", line 4 in crash
-          File "<string>", line 5 in <module>
-          <the rest of the threads cannot be read>
-    """,
-    "search for the thread": """
-        Fatal Python error: Floating point exception
-
-          <fault in the search for the thread>
-        Traceback (most recent call first):
-          <no Python frame>
-
-        Thread 0x… (most recent call first):
-          File "<string>", line 4 in crash
-          File "<string>", line 5 in <module>
-    """,
-    "traceback": """
-        Fatal Python error: Floating point exception
-
-          <fault in the traceback>
-    """,
-    "threads": """
-        Fatal Python error: Floating point exception
-
-        Traceback (most recent call first):
-          File "<string>", line 4 in crash
-          File "<string>", line 5 in <module>
-          <fault in the threads>
-    """,
-    "output": """
-        Fatal Python error: Floating point exception
-
-        Traceback (most recent call first):
-          File "<string>", line 4 in crash
-          File "<string>", line 5 in <module>
-          <fault in the output>
-    """,
-}
-
-
-@pytest.mark.parametrize("step, expected", STEPS.items())
-@pytest.mark.parametrize("how", ["read", "divide", "illegal", "abort"])
-def test_fault_in_each_step(step, expected, how):
-    """The step is marked, the rest follows, the first signal kills."""
-    child = inject(step, how)
-    assert status_name(child.status) == "-SIGFPE"
-    assert child.err == block(expected)
-    assert child.seconds < LIMIT
-
-
-@pytest.mark.parametrize("step", ["extension modules", "C stack"])
-@pytest.mark.parametrize("how", ["read", "abort"])
-def test_fault_in_extras(step, how):
-    """Faults in the parts of the standard library's report."""
-    arm = "faulthandler.enable(2, c_stack=True)"
-    child = inject(step, how, arm)
-    assert status_name(child.status) == "-SIGFPE"
-    if step == "C stack" or sys.version_info >= (3, 10):
-        assert "\n  <fault in the %s>\n" % step in child.err
-    assert (' in crash\n  File "<string>", line 5 in '
-            '<module>\n') in child.err
-    assert child.err.count("C stack trace") == (step != "C stack")
-
-
-@pytest.mark.slow
-def test_hang_in_each_step():
-    """A step that hangs is given up, and the process dies in time."""
-    special_build("FAULTHANDLER_TEST")      # before the threads begin
-    jobs = [(step, how) for step in ("threads", "output", "traceback")
-            for how in ("hang", "sleep")]
-    with concurrent.futures.ThreadPoolExecutor(len(jobs)) as pool:
-        children = list(pool.map(lambda job: inject(*job), jobs))
-    # One of them may be late on a busy machine, hardly all.
-    assert min(child.seconds for child in children) < LIMIT
-    for (step, how), child in zip(jobs, children):
-        expected = block(STEPS[step])
-        expected = expected.replace("fault in", "out of time in")
-        check(child, SIGFPE, expected, HANG_LIMIT)
-
-
-def test_no_faults_without_a_test_build():
-    """The module that is installed does not look at the variables."""
-    child = python("import faulthandler; faulthandler.sigfpe()",
-                   env=environment(FAULTHANDLER_TEST_STEP="traceback",
-                                   FAULTHANDLER_TEST_HOW="read"))
-    check(child, SIGFPE, report(
-        '  File "<string>", line 1 in <module>\n',
-        "Floating point exception"))
-
-
-# ---- what shows only where a guard is missing ------------------------------
 
 @pytest.mark.slow
 @few_versions

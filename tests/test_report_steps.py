@@ -2,17 +2,18 @@
 
 import concurrent.futures
 import re
+import sys
+
+from signal import SIGFPE
 
 import pytest
 
 from helpers import (
-    HANG_LIMIT, LIMIT, block, c_sources, environment, python,
+    HANG_LIMIT, LIMIT, block, c_sources, check, environment, python, report,
     special_build, status_name)
 
 
 KINDS = ("read", "divide", "illegal", "abort")
-DETAILS = ("cause", "origin", "context", "exceptions", "activities",
-           "registers")
 
 
 def inject(step, how, code):
@@ -23,52 +24,79 @@ def inject(step, how, code):
 
 
 THREADS = """
-    import threading
-    ready, never = threading.Event(), threading.Lock()
-    never.acquire()
+    import _thread
+    ready, never = _thread.allocate_lock(), _thread.allocate_lock()
+    ready.acquire(), never.acquire()
     def other():
-        ready.set()
-        never.acquire()
-    threading.Thread(target=other, daemon=True).start()
-    ready.wait()
+        ready.release(); never.acquire()
+    _thread.start_new_thread(other, ())
+    ready.acquire()
     def crash():
         faulthandler.sigbus()
     crash()
 """
 
+STEPS = {
+    "title": """
+          <fault in the title>
+        Traceback (most recent call first):
+          File "<string>", line 10 in crash
+          File "<string>", line 11 in <module>
 
-ALL_STEPS = [
-    "C stack", "activities", "cause", "context", "exceptions",
-    "extension modules", "list of shared objects", "list of threads",
-    "origin", "output", "registers", "search for the thread", "threads",
-    "title", "traceback"]
+        Thread 0x… (most recent call first):
+          File "<string>", line 6 in other
+    """,
+    "list of threads": """
+        Fatal Python error: Bus error
 
+          <fault in the list of threads>
+        Traceback (most recent call first):
+          File "<string>", line 10 in crash
+          File "<string>", line 11 in <module>
+          <the rest of the threads cannot be read>
+    """,
+    "search for the thread": """
+        Fatal Python error: Bus error
 
-def test_all_steps_are_known():
-    """A new step needs a line in the tests that inject faults."""
-    assert ALL_STEPS == sorted(set(re.findall(
-        r'\breport_\w+, "([^"]+)"[})]', c_sources()["src/report.h"])))
+          <fault in the search for the thread>
+        Traceback (most recent call first):
+          <no Python frame>
 
+        Thread 0x… (most recent call first):
+          File "<string>", line 6 in other
 
-@pytest.mark.parametrize("step", [
-    step for step in ALL_STEPS
-    if step not in ("C stack", "extension modules",
-                    "list of shared objects")])
-@pytest.mark.parametrize("how", KINDS)
-def test_two_threads(step, how):
-    """A fault in one step leaves the blocks of the other steps."""
-    code = block(THREADS)
-    if step in DETAILS:
-        code = "faulthandler.enable(details=True, c_stack=False)\n" + code
-    child = inject(step, how, code)
-    assert status_name(child.status) == "-SIGBUS"
-    assert child.seconds < LIMIT
-    assert child.err.count("  <fault in the %s>\n" % step) == 1
-    assert child.err.count("Fatal Python error") == (step != "title")
-    assert child.err.count(" in crash\n") == (step != "traceback")
-    if step not in ("threads", "list of threads"):
-        assert child.err.count(" in other\n") == 1
+        Thread 0x… (most recent call first):
+          File "<string>", line 10 in crash
+          File "<string>", line 11 in <module>
+    """,
+    "traceback": """
+        Fatal Python error: Bus error
 
+          <fault in the traceback>
+
+        Thread 0x… (most recent call first):
+          File "<string>", line 6 in other
+    """,
+    "threads": """
+        Fatal Python error: Bus error
+
+        Traceback (most recent call first):
+          File "<string>", line 10 in crash
+          File "<string>", line 11 in <module>
+          <fault in the threads>
+    """,
+    "output": """
+        Fatal Python error: Bus error
+
+        Traceback (most recent call first):
+          File "<string>", line 10 in crash
+          File "<string>", line 11 in <module>
+
+        Thread 0x… (most recent call first):
+          File "<string>", line 6 in other
+          <fault in the output>
+    """,
+}
 
 LINES = {
     "cause": r"  sent by this process with raise\(\) or "
@@ -78,9 +106,42 @@ LINES = {
     "exceptions": r"  handling ValueError: it is wrong\n",
     "activities": r"  the garbage collector is at work\n",
 }
+EXTRAS = ["C stack", "extension modules"]
 
 
-@pytest.mark.parametrize("step", LINES)
+def test_all_steps_are_known():
+    """A new step needs a line in the tests that inject faults."""
+    found = set(re.findall(r'\breport_\w+, "([^"]+)"[})]',
+                           c_sources()["src/report.h"]))
+    assert found == {*STEPS, *LINES, *EXTRAS, "registers",
+                     "list of shared objects"}
+
+
+@pytest.mark.parametrize("step, expected", STEPS.items(), ids=STEPS)
+@pytest.mark.parametrize("how", KINDS)
+def test_fault_in_each_step(step, expected, how):
+    """The step is marked, the rest follows, the first signal kills."""
+    child = inject(step, how, THREADS)
+    assert status_name(child.status) == "-SIGBUS"
+    assert child.err == block(expected)
+    assert child.seconds < LIMIT
+
+
+@pytest.mark.parametrize("step", EXTRAS)
+@pytest.mark.parametrize("how", ["read", "abort"])
+def test_fault_in_extras(step, how):
+    """Faults in the parts of the standard library's report."""
+    child = inject(step, how, "faulthandler.enable(2, c_stack=True)\n"
+                   + block(THREADS))
+    assert status_name(child.status) == "-SIGBUS"
+    if step == "C stack" or sys.version_info >= (3, 10):
+        assert "\n  <fault in the %s>\n" % step in child.err
+    assert (' in crash\n  File "<string>", line 12 in '
+            '<module>\n') in child.err
+    assert child.err.count("C stack trace") == (step != "C stack")
+
+
+@pytest.mark.parametrize("step", [*LINES, "registers"])
 @pytest.mark.parametrize("how", KINDS)
 def test_details(step, how):
     """A fault among the details leaves the other lines, and the stack."""
@@ -96,15 +157,17 @@ def test_details(step, how):
         gc.callbacks.append(crash)
         gc.collect()
     """)
-    marked = dict(LINES)
-    marked[step] = "  <fault in the %s>\n" % step
+    fault = "  <fault in the %s>\n" % step
+    marked = {name: fault if name == step else line
+              for name, line in LINES.items()}
     assert status_name(child.status) == "-SIGBUS"
     assert re.search(r"\AFatal Python error: Bus error\n%s\n"
                      r"Current thread 0x… .*:\n"
                      r"(  Garbage-collecting\n)?"
                      r'  File "<string>", line 9 in crash\n'
-                     r'  File "<string>", line 11 in <module>\n\nRegisters:\n'
-                     % "".join(marked.values()), child.err)
+                     r'  File "<string>", line 11 in <module>\n%s'
+                     % ("".join(marked.values()), fault + r"\Z" if step
+                        == "registers" else "\nRegisters:\n"), child.err)
 
 
 @pytest.mark.parametrize("step", [
@@ -157,8 +220,8 @@ def test_user_signal_and_watchdog_survive(step, how):
 def test_hang():
     """A step that hangs or sleeps is given up; the first signal kills."""
     special_build("FAULTHANDLER_TEST")      # before the threads begin
-    jobs = [("list of threads", "hang"), ("threads", "sleep"),
-            ("output", "hang")]
+    jobs = [(step, how) for step in ("threads", "output", "traceback")
+            for how in ("hang", "sleep")] + [("list of threads", "hang")]
     with concurrent.futures.ThreadPoolExecutor(len(jobs)) as pool:
         children = list(pool.map(
             lambda job: inject(*job, THREADS), jobs))
@@ -172,3 +235,13 @@ def test_hang():
             r"\AFatal Python error: Bus error\n\n"
             r"((?!  <).*\n)*  <out of time in the %s>\n\Z" % step,
             child.err)
+
+
+def test_no_faults_without_a_test_build():
+    """The module that is installed does not look at the variables."""
+    child = python("import faulthandler; faulthandler.sigfpe()",
+                   env=environment(FAULTHANDLER_TEST_STEP="traceback",
+                                   FAULTHANDLER_TEST_HOW="read"))
+    check(child, SIGFPE, report(
+        '  File "<string>", line 1 in <module>\n',
+        "Floating point exception"))

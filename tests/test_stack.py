@@ -40,14 +40,6 @@ RECURSIONS = {
             list(map(f, "a"))
         f(1)
     """),
-    "through ctypes": ((3, 12), 5, """
-        import ctypes, faulthandler, gc, sys; gc.disable()
-        sys.setrecursionlimit(10**9)
-        @ctypes.CFUNCTYPE(None)
-        def f():
-            f()
-        f()
-    """),
     "in Python": ((3, 11), 4, """
         import faulthandler, gc, sys; gc.disable()
         sys.setrecursionlimit(10**9)
