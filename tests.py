@@ -36,7 +36,7 @@ def environment(**changes):
 def run(*command, **changes):
     """Run a command; (its status, its standard output and error)."""
     child = subprocess.run(
-        command, env=environment(**changes), cwd=os.sep, timeout=600,
+        command, env=environment(**changes), cwd=os.sep,
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT, universal_newlines=True)
     return child.returncode, child.stdout
