@@ -435,7 +435,7 @@ def special_build(macro):
     child = run(compiler(), "-std=gnu11", "-O1", "-fPIC", "-shared",
                 "-D" + macro, "-I", sysconfig.get_path("include"), C_FILE,
                 "-o", path, env=environment(LD_PRELOAD=""),
-                limit=4 * PATIENCE)
+                limit=10 * PATIENCE)
     assert child.status == 0
     return path
 

@@ -348,7 +348,7 @@ def test_subprocesses_that_crash():
                 {"preexec_fn": faulthandler.cancel_dump_traceback_later},
                 {"env": dict(os.environ, PYTHONFAULTHANDLER="1")}):
             child = subprocess.run(arguments, stderr=subprocess.PIPE,
-                                   timeout=20, **options)
+                                   timeout=50, **options)
             print(child.returncode, child.stderr.count(b"Fatal"))
         pid = os.posix_spawn(sys.executable, arguments, os.environ)
         print(os.waitpid(pid, 0)[1] & 127)

@@ -13,7 +13,7 @@ import sysconfig
 
 import pytest
 
-from helpers import C_FILE, HERE, PYTHON, compiler, environment, run
+from helpers import C_FILE, HERE, PATIENCE, PYTHON, compiler, environment, run
 from helpers import what_is_missing
 
 pytest.importorskip("setuptools")
@@ -46,7 +46,8 @@ def setup(checkout, *arguments, before="", **variables):
                "sys.argv = ['setup.py'] + %r\n%s\n"
                "runpy.run_path('setup.py', run_name='__main__')" % (
                    list(arguments), before),
-               cwd=str(checkout), env=environment(**variables), limit=120)
+               cwd=str(checkout), env=environment(**variables),
+               limit=10 * PATIENCE)
 
 
 def refuses(sentence, checkout, *arguments, **options):

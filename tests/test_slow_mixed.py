@@ -19,8 +19,8 @@ import sysconfig
 import pytest
 
 from helpers import (
-    CHILDREN, DEBUG, FOLDER, PYTHON, SANITIZED, child_source, environment,
-    run, what_is_missing, write_file)
+    CHILDREN, DEBUG, FOLDER, PATIENCE, PYTHON, SANITIZED, child_source,
+    environment, run, what_is_missing, write_file)
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(
     sys.version_info < (3, 11) or SANITIZED or bool(what_is_missing())
@@ -116,7 +116,7 @@ def run_under_gdb(name):
         "source %s.ingdb.py" % stem, "continue"]
     child = run("gdb", "-batch", "-nx",
                 *[word for command in commands for word in ("-ex", command)],
-                PYTHON, limit=120, env=environment(
+                PYTHON, limit=4 * PATIENCE, env=environment(
                     PYTHONHASHSEED="0",
                     PYTHON_JIT="1" if name in ("loop", "jit") else "0"))
     if "RecursionError: Stack overflow" in child.err + child.out:

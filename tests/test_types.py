@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from helpers import HERE, PYTHON, environment, run
+from helpers import HERE, PATIENCE, PYTHON, environment, run
 
 TYPINGS = os.path.join(HERE, "typings")
 
@@ -38,7 +38,7 @@ def check(tool, *arguments, **options):
     """Run a type checker."""
     if importlib.util.find_spec(tool.partition(".")[0]) is None:
         pytest.skip(tool + " is not installed")
-    return run(PYTHON, "-m", tool, *arguments, limit=120,
+    return run(PYTHON, "-m", tool, *arguments, limit=10 * PATIENCE,
                env=environment(MYPYPATH=TYPINGS), **options)
 
 
