@@ -9,7 +9,7 @@ import pytest
 
 from details import START, split_registers
 from helpers import (
-    HERE, PYTHON, X86_64, block, compiler, python, run,
+    HERE, PATIENCE, PYTHON, X86_64, block, compiler, python, run,
     status_name)
 
 pytestmark = pytest.mark.skipif(
@@ -297,5 +297,5 @@ def test_every_line_of_many_crashes(option):
     if compiler() is None:
         pytest.skip("needs a compiler")
     child = run(PYTHON, os.path.join(HERE, "tools", "check_registers.py"),
-                *option.split(), "60", limit=300)
+                *option.split(), "60", limit=10 * PATIENCE)
     assert (child.status, child.err) == (0, ""), child

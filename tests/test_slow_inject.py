@@ -4,7 +4,8 @@ import os
 
 import pytest
 
-from helpers import HERE, PYTHON, SANITIZED, run, what_is_missing
+from helpers import (
+    HERE, PATIENCE, PYTHON, SANITIZED, run, what_is_missing)
 
 TOOL = os.path.join(HERE, "tools", "inject")
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(
@@ -15,6 +16,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(
 @pytest.mark.parametrize("options", [[], ["--library"]])
 def test_1000_trials(options):
     """No report loses or invents a frame without saying so."""
-    child = run(PYTHON, TOOL, "--trials", "1000", *options, limit=300)
+    child = run(PYTHON, TOOL, "--trials", "1000", *options,
+                limit=10 * PATIENCE)
     print(child.raw_out)
     assert "\n1000 passed, 0 failed" in child.raw_out, child

@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(
     bool(os.environ.get("CI")) and sys.version_info[:2] == (3, 11),
     reason="setuptools differs little from that of 3.13")]
 
-LIMIT = 300                 # seconds for one command
+LIMIT = 600                 # seconds for one command
 CRASH = """
 import faulthandler
 print(faulthandler.__file__, hex(faulthandler.version), faulthandler.__spec__

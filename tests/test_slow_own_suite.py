@@ -3,7 +3,7 @@
 
 import pytest
 
-from helpers import PYTHON, python
+from helpers import PATIENCE, PYTHON, python
 
 pytestmark = pytest.mark.slow
 
@@ -60,7 +60,7 @@ def test_own_suite():
     """It passes, but for two tests whose subject is not to be armed."""
     if python("import test.test_faulthandler").status != 0:
         pytest.skip("%s has no test.test_faulthandler" % PYTHON)
-    child = python(SUITE, "-B", limit=300)
+    child = python(SUITE, "-B", limit=10 * PATIENCE)
     print(child.raw_out)
     assert child.status == 0, child
     count, _, armed, _ = child.out.splitlines()[-1].split()
