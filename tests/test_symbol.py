@@ -21,8 +21,8 @@ import pytest
 
 from details import split_registers
 from helpers import (
-    FOLDER, LIBRARY, PATIENCE, PYTHON, SANITIZED, X86_64, block, check,
-    child_source, compiler, copy_checkout, environment, python, run,
+    FOLDER, FREE_THREADED, LIBRARY, PATIENCE, PYTHON, SANITIZED, X86_64, block,
+    check, child_source, compiler, copy_checkout, environment, python, run,
     special_build, write_file)
 
 
@@ -293,6 +293,8 @@ def test_cxx_name_when_heap_is_locked(stuck_heap):
 
 
 @pytest.mark.skipif(not shutil.which("proot"), reason="needs proot")
+@pytest.mark.skipif(FREE_THREADED, reason="proot tells the end of the thread"
+                                          " that tests us at import")
 @pytest.mark.parametrize("c_stack", ["False", '"mixed"'])
 def test_proot(c_stack):
     """proot's exit status is the same with a child as without."""
