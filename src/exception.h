@@ -37,7 +37,6 @@ exception_may_be_str(uintptr_t at)
     uintptr_t type;
     return at != 0
            && (mem_word(at + offsetof(PyObject, ob_type), &type) < 0
-               || type == (uintptr_t)&PyUnicode_Type
                || str_is_subclass(type));
 }
 

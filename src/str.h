@@ -18,7 +18,7 @@ struct str {
     size_t width;
 };
 
-/* Return whether a type is a subclass of str. */
+/* Return whether a type is str, or a subclass of it. */
 static bool
 str_is_subclass(uintptr_t type)
 {

@@ -132,7 +132,7 @@ task_write_value(struct out *o, uintptr_t value)
     if (mem_word(value + offsetof(PyObject, ob_type), &type) < 0) {
         return -1;
     }
-    if (type == (uintptr_t)&PyUnicode_Type || str_is_subclass(type)) {
+    if (str_is_subclass(type)) {
         return str_write_start(o, value, TASK_VALUE_MAX);
     }
     out_char(o, '<');
