@@ -3,7 +3,7 @@
 from signal import SIGSEGV
 
 from helpers import (
-    check, check_library, crash, library_report, python, report, status_name)
+    check_library, crash, library_report, python, report, status_name)
 
 
 def test_watchdogs_armed_at_once():
