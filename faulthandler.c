@@ -30,8 +30,7 @@
    It uses only what stands above it, and signal handlers are called on_*.
 
    src/platform.h   what the kernel and the C library offer
-   src/cpu.h        the registers at a fault; cpu_types.h, and cpu_x86_64.h,
-                    cpu_aarch64.h or cpu_other.h
+   src/cpu.h        the registers at a fault: cpu_x86_64.h or cpu_aarch64.h
    src/unwind.h     the C stack of the calling thread
    src/cpython.h    the questions asked of CPython, and the answers of each
                     version, cpython/3.8.h to cpython/3.15.h

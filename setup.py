@@ -9,6 +9,7 @@ import sys
 import sysconfig
 
 
+PROCESSORS = ('x86_64', 'aarch64')
 NEWEST = (3, 15)            # the newest CPython that the module was tested on
 UNTESTED = os.environ.get('FAULTHANDLER_UNTESTED', '') not in ('', '0')
 
@@ -17,8 +18,13 @@ def check_python():
     """Exit with one sentence on an unsupported Python or system."""
     implementation = platform.python_implementation()
     version = platform.python_version()
+    processor = sysconfig.get_platform().rsplit('-')[-1]
     if not sys.platform.startswith('linux'):
         needs, found = 'Linux', platform.system()
+    elif processor not in PROCESSORS or sys.maxsize < 2 ** 32:
+        needs = 'a Python of 64 bits on x86-64 or aarch64'
+        found = '%s with %d bits' % (processor,
+                                     64 if sys.maxsize > 2 ** 32 else 32)
     elif implementation != 'CPython':
         needs, found = 'CPython', implementation
     elif sys.version_info < (3, 8):

@@ -3,11 +3,9 @@
 #ifndef FAULTHANDLER_CPU_AARCH64_H
 #define FAULTHANDLER_CPU_AARCH64_H
 
-#include "cpu_types.h"
+#include "platform.h"
 
-#define CPU_FP_NUMBER 29
 #define CPU_CODE_BYTES 4
-#define CPU_FRAME_RECORDS true
 #define CPU_HANDLER
 
 /* The kernel does not tell the exception: the signal and its code say all. */
@@ -23,9 +21,7 @@ static const char *const cpu_registers[] = {
     "x22", "x23", "x24", "x25", "x26", "x27", "x28", "x29", "x30", "sp", "pc",
     "pstate",
 };
-#define CPU_REGISTERS (sizeof cpu_registers / sizeof *cpu_registers)
-#define CPU_GENERAL (CPU_REGISTERS - 1)
-#define CPU_FP 29               /* x29, the frame pointer */
+#define CPU_GENERAL (sizeof cpu_registers / sizeof *cpu_registers - 1)
 #define CPU_LINK 30             /* x30, where the last call returns to */
 
 static const char *
@@ -38,10 +34,10 @@ static uintptr_t
 cpu_register(const void *context, size_t i)
 {
     const mcontext_t *m = &((const ucontext_t *)context)->uc_mcontext;
-    switch (CPU_REGISTERS - i) {
-    case 1: return (uintptr_t)m->pstate;
-    case 2: return (uintptr_t)m->pc;
-    case 3: return (uintptr_t)m->sp;
+    switch (CPU_GENERAL - i) {
+    case 0: return (uintptr_t)m->pstate;
+    case 1: return (uintptr_t)m->pc;
+    case 2: return (uintptr_t)m->sp;
     default: return (uintptr_t)m->regs[i];
     }
 }
@@ -53,7 +49,6 @@ cpu_get_place(const void *context)
     return (struct cpu_place) {
         .pc = (uintptr_t)m->pc,
         .sp = (uintptr_t)m->sp,
-        .fp = (uintptr_t)m->regs[CPU_FP],
     };
 }
 
@@ -65,7 +60,6 @@ cpu_set_place(void *context, struct cpu_place place)
     mcontext_t *m = &((ucontext_t *)context)->uc_mcontext;
     m->pc = place.pc;
     m->sp = place.sp;
-    m->regs[CPU_FP] = place.fp;
 }
 
 /* The syndrome of the last fault, which the kernel puts among the records
@@ -94,40 +88,22 @@ cpu_syndrome(const mcontext_t *m)
 /* Classes of exceptions: a fetched instruction, a misaligned pc, data. */
 enum { CPU_CLASS_FETCH = 0x20, CPU_CLASS_PC = 0x22, CPU_CLASS_DATA = 0x24 };
 
-static unsigned
-cpu_syndrome_class(uint64_t syndrome)
-{
-    return (unsigned)(syndrome >> 26) & 0x3f;
-}
-
-/* What was tried, by the class of the exception.  A cache maintenance
-   instruction sets the write bit, too, whatever it does. */
-static enum cpu_access
-cpu_syndrome_access(uint64_t syndrome)
-{
-    const uint64_t is_write = 1 << 6, is_cache = 1 << 8;
-    switch (cpu_syndrome_class(syndrome)) {
-    case CPU_CLASS_FETCH:
-    case CPU_CLASS_PC:
-        return CPU_EXECUTE;
-    case CPU_CLASS_DATA:
-        return syndrome & is_cache ? CPU_UNKNOWN
-               : syndrome & is_write ? CPU_WRITE : CPU_READ;
-    default:
-        return CPU_UNKNOWN;
-    }
-}
-
+/* What was tried is told by the class of the exception. */
 static void
 cpu_get_fault(const void *context, struct cpu_fault *fault)
 {
     const mcontext_t *m = &((const ucontext_t *)context)->uc_mcontext;
+    const uint64_t syndrome = cpu_syndrome(m), is_write = 1 << 6;
+    const unsigned class = (unsigned)(syndrome >> 26) & 0x3f;
     fault->trap = -1;
-    fault->error = cpu_syndrome(m);
-    fault->access = cpu_syndrome_access(fault->error);
+    fault->error = syndrome;
+    fault->access = class == CPU_CLASS_FETCH || class == CPU_CLASS_PC
+                    ? CPU_EXECUTE
+                    : class != CPU_CLASS_DATA ? CPU_UNKNOWN
+                    : syndrome & is_write ? CPU_WRITE : CPU_READ;
     /* Of a misaligned pc the kernel tells no address. */
-    fault->address = cpu_syndrome_class(fault->error) == CPU_CLASS_PC
-                     ? (uintptr_t)m->pc : (uintptr_t)m->fault_address;
+    fault->address = class == CPU_CLASS_PC ? (uintptr_t)m->pc
+                                           : (uintptr_t)m->fault_address;
 }
 
 /* The name of the instruction that is defined to be undefined, if the code
@@ -201,10 +177,9 @@ cpu_clear_flags(void)
 {
 }
 
-/* Call a function on another stack, which ends at `top`.  Returns false where
-   that is not possible.  It keeps a frame pointer: the unwinder needs one to
-   get back to the first stack. */
-__attribute__((noinline)) static bool
+/* Call a function on another stack, which ends at `top`.  It keeps a frame
+   pointer: the unwinder needs one to get back to the first stack. */
+__attribute__((noinline)) static void
 cpu_call_on(char *top, void (*function)(void *), void *argument)
 {
     register void *first __asm__("x0") = argument;
@@ -222,7 +197,6 @@ cpu_call_on(char *top, void (*function)(void *), void *argument)
           "v8", "v9", "v10", "v11", "v12", "v13", "v14", "v15", "v16", "v17",
           "v18", "v19", "v20", "v21", "v22", "v23", "v24", "v25", "v26",
           "v27", "v28", "v29", "v30", "v31");
-    return true;
 }
 
 #endif

@@ -3,11 +3,9 @@
 #ifndef FAULTHANDLER_CPU_X86_64_H
 #define FAULTHANDLER_CPU_X86_64_H
 
-#include "cpu_types.h"
+#include "platform.h"
 
-#define CPU_FP_NUMBER 6
 #define CPU_CODE_BYTES 15
-#define CPU_FRAME_RECORDS false
 /* qemu-user 7.2 enters handlers with a stack that is not aligned to 16 bytes:
    each handler aligns its own. */
 #define CPU_HANDLER __attribute__((force_align_arg_pointer))
@@ -29,8 +27,7 @@ static const struct {
     {"r12", REG_R12}, {"r13", REG_R13}, {"r14", REG_R14}, {"r15", REG_R15},
     {"rip", REG_RIP}, {"eflags", REG_EFL},
 };
-#define CPU_REGISTERS (sizeof cpu_registers / sizeof *cpu_registers)
-#define CPU_GENERAL (CPU_REGISTERS - 1)
+#define CPU_GENERAL (sizeof cpu_registers / sizeof *cpu_registers - 1)
 
 static const char *
 cpu_register_name(size_t i)
@@ -52,7 +49,6 @@ cpu_get_place(const void *context)
     return (struct cpu_place) {
         .pc = (uintptr_t)gregs[REG_RIP],
         .sp = (uintptr_t)gregs[REG_RSP],
-        .fp = (uintptr_t)gregs[REG_RBP],
     };
 }
 
@@ -64,13 +60,10 @@ cpu_set_place(void *context, struct cpu_place place)
     greg_t *gregs = ((ucontext_t *)context)->uc_mcontext.gregs;
     gregs[REG_RIP] = (greg_t)place.pc;
     gregs[REG_RSP] = (greg_t)place.sp;
-    gregs[REG_RBP] = (greg_t)place.fp;
 }
 
-/* Bits of the error code of a page fault: it was a write, an instruction
-   fetch. */
-#define CPU_ERROR_WRITE 2
-#define CPU_ERROR_FETCH 16
+/* Bits of a page fault's error code: a write, the fetch of an instruction. */
+enum { CPU_ERROR_WRITE = 2, CPU_ERROR_FETCH = 16 };
 
 static void
 cpu_get_fault(const void *context, struct cpu_fault *fault)
@@ -185,10 +178,9 @@ cpu_clear_flags(void)
                                    & ~alignment_check);
 }
 
-/* Call a function on another stack, which ends at `top`.  Returns false where
-   that is not possible.  It keeps a frame pointer: the unwinder needs one to
-   get back to the first stack. */
-__attribute__((noinline)) static bool
+/* Call a function on another stack, which ends at `top`.  It keeps a frame
+   pointer: the unwinder needs one to get back to the first stack. */
+__attribute__((noinline)) static void
 cpu_call_on(char *top, void (*function)(void *), void *argument)
 {
     __asm__ volatile (
@@ -202,7 +194,6 @@ cpu_call_on(char *top, void (*function)(void *), void *argument)
           "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7",
           "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14",
           "xmm15");
-    return true;
 }
 
 #endif

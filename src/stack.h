@@ -261,8 +261,8 @@ stack_on_spare(void *argument)
 }
 
 /* May run inside a handler, with little stack.  Call a function on the spare
-   stack.  Returns false, and has not called it, if that cannot be had: another
-   thread uses it, or this processor's way is not known. */
+   stack.  Returns false, and has not called it, if that cannot be had, or if
+   another thread uses it. */
 static bool
 stack_call_on_spare(void (*function)(void *), void *argument)
 {
@@ -272,10 +272,9 @@ stack_call_on_spare(void (*function)(void *), void *argument)
     if (stack_spare == NULL || atomic_exchange(&stack_spare_used, true)) {
         return false;
     }
-    bool called = cpu_call_on(stack_spare + stack_size / 16 * 16,
-                              stack_on_spare, &call);
+    cpu_call_on(stack_spare + stack_size / 16 * 16, stack_on_spare, &call);
     atomic_store(&stack_spare_used, false);
-    return called;
+    return true;
 }
 
 /* ---- The start functions of _thread ---- */

@@ -71,6 +71,13 @@ UNTESTED = ("faulthandler was never tested on Python %s.0, only up to 3.15: "
      "faulthandler needs CPython: this is PyPy."),
     ("sys.platform = 'win32'\nplatform.system = lambda: 'Windows'",
      "faulthandler needs Linux: this is Windows."),
+    ("sysconfig.get_platform = lambda: 'linux-riscv64'",
+     "faulthandler needs a Python of 64 bits on x86-64 or aarch64: this is "
+     "riscv64 with 64 bits."),
+    ("sys.maxsize = 2 ** 31 - 1\n"
+     "sysconfig.get_platform = lambda: 'linux-x86_64'",
+     "faulthandler needs a Python of 64 bits on x86-64 or aarch64: this is "
+     "x86_64 with 32 bits."),
     (VERSION % ((3, 7), 3, 7),
      "faulthandler needs Python 3.8 or newer: this is Python 3.7.0."),
     (VERSION % ((3, 13), 3, 13) + FREE_THREADED,
@@ -83,8 +90,8 @@ UNTESTED = ("faulthandler was never tested on Python %s.0, only up to 3.15: "
     ("sys.modules['setuptools'] = None",
      'setup.py needs setuptools: run "pip install setuptools", or '
      '"pip install ." here, which brings its own.'),
-], ids=["PyPy", "Windows", "3.7", "3.13t", "3.16", "4.0", "3.16, 0",
-        "no setuptools"])
+], ids=["PyPy", "Windows", "riscv64", "32 bits", "3.7", "3.13t", "3.16", "4.0",
+        "3.16, 0", "no setuptools"])
 def test_unsupported(checkout, before, sentence):
     """An unsupported Python or system, or no setuptools, gets a sentence."""
     child = setup(checkout, "--name", before=before)
