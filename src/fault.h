@@ -144,7 +144,6 @@ static const struct fault_code {
     {SIGBUS, 2, "BUS_ADRERR", "there is no memory behind it"},
     {SIGBUS, 4, "BUS_MCEERR_AR", "the machine's memory is broken there"},
     {SIGFPE, 1, "FPE_INTDIV", "integer division by zero or overflow"},
-    {SIGFPE, 2, "FPE_INTOVF", "integer overflow"},
     {SIGFPE, 3, "FPE_FLTDIV", "floating point division by zero"},
     {SIGFPE, 4, "FPE_FLTOVF", "floating point overflow"},
     {SIGFPE, 5, "FPE_FLTUND", "floating point underflow"},
@@ -162,9 +161,13 @@ static const struct fault_code {
     {0, -6, "SI_TKILL", " with tgkill()"},
 };
 
+/* Return the row of a signal's code, one without a name if there is none. */
 static const struct fault_code *
 fault_find_code(const siginfo_t *info)
 {
+    static const struct fault_code unknown = {
+        .words = "the kernel says no more",
+    };
     for (size_t i = 0; i < sizeof fault_codes / sizeof *fault_codes; i++) {
         const struct fault_code *c = &fault_codes[i];
         if (c->code == info->si_code
@@ -172,15 +175,7 @@ fault_find_code(const siginfo_t *info)
             return c;
         }
     }
-    return NULL;
-}
-
-/* Return the words for the code of a signal. */
-static const char *
-fault_code_words(const siginfo_t *info)
-{
-    const struct fault_code *code = fault_find_code(info);
-    return code != NULL ? code->words : "the kernel says no more";
+    return &unknown;
 }
 
 static void
@@ -194,10 +189,10 @@ fault_write_signed(struct out *o, int value)
 static void
 fault_end(struct out *o, const siginfo_t *info)
 {
-    const struct fault_code *code = fault_find_code(info);
-    out_text(o, code != NULL ? " (" : " (si_code ");
-    if (code != NULL) {
-        out_text(o, code->name);
+    const char *name = fault_find_code(info)->name;
+    out_text(o, name != NULL ? " (" : " (si_code ");
+    if (name != NULL) {
+        out_text(o, name);
     }
     else {
         fault_write_signed(o, info->si_code);
@@ -241,26 +236,16 @@ fault_find_pattern(uintptr_t value, int *offset)
     return NULL;
 }
 
-/* Write a line that says which pattern register i holds, if it is one of
-   CPython's. */
+/* Write what a value that allocators fill memory with means. */
 static void
-fault_write_pattern(struct out *o, size_t i, uintptr_t value)
+fault_write_pattern(struct out *o, const struct fault_pattern *p, int offset)
 {
-    int offset;
-    const struct fault_pattern *p = fault_find_pattern(value, &offset);
-    if (p == NULL || p->likely == NULL) {
-        return;
+    out_text(o, p->holds != NULL ? p->holds : "a fill pattern");
+    out_text(o, p->holds != NULL ? " (CPython's debug allocator)" : "");
+    if (offset != 0) {
+        out_text(o, offset < 0 ? " minus " : " plus ");
+        out_decimal(o, (uint64_t)(offset < 0 ? -offset : offset));
     }
-    out_text(o, "  register ");
-    out_text(o, cpu_register_name(i));
-    out_text(o, " is ");
-    out_address(o, value);
-    out_text(o, offset == 0 ? ", with which CPython fills "
-                            : ", near that with which CPython fills ");
-    out_text(o, p->holds);
-    out_text(o, ": likely ");
-    out_text(o, p->likely);
-    out_char(o, '\n');
 }
 
 /* ---- A fault whose address is known ------------------------------------- */
@@ -269,40 +254,9 @@ fault_write_pattern(struct out *o, size_t i, uintptr_t value)
 struct fault_place {
     uintptr_t address, sp;
     enum cpu_access access;
-    struct map_entry at;        /* the mapping that holds the address */
-    uintptr_t next;             /* the next one above that may be a stack */
+    struct map_entry at[2];     /* the mappings that hold these */
     struct map_stack stack;     /* this thread's */
-    bool sp_elsewhere;          /* sp is in another one that may be a stack */
 };
-
-/* Look the address up, and the stack, in one pass.  The map is read now and
-   not noted when a thread starts: that would cost every thread of a healthy
-   process, and would miss threads that others start. */
-static void
-fault_read_map(struct fault_place *p)
-{
-    struct map map;
-    struct map_entry m;
-    uintptr_t sp_start = 0;     /* of the mapping that holds sp */
-    if (map_open(&map) < 0) {
-        return;
-    }
-    while (map_next(&map, &m)) {
-        bool like_stack = map_is_like_stack(&m);
-        if (map_holds(&m, p->address)) {
-            p->at = m;
-        }
-        if (p->next == 0 && m.start > p->address && like_stack) {
-            p->next = m.start;
-        }
-        if (map_holds(&m, p->sp) && like_stack) {
-            sp_start = m.start;
-        }
-        map_note_stack(&p->stack, &m, p->sp);
-    }
-    map_close(&map);
-    p->sp_elsewhere = sp_start != 0 && sp_start != p->stack.low;
-}
 
 /* Functions use memory at most this far below the stack pointer. */
 #define FAULT_RED_ZONE 256
@@ -319,12 +273,14 @@ fault_overflowed(const struct fault_place *p)
         return false;
     }
     if (p->address < low) {
-        return p->next == low && !p->sp_elsewhere;
+        bool sp_elsewhere = p->at[1].end != 0 && map_is_like_stack(&p->at[1])
+                            && p->at[1].start != low;
+        return p->address >= p->stack.below && !sp_elsewhere;
     }
     /* glibc 2.42 and newer make the guard by madvise(): it is inside the
        stack's mapping, and the map says that the access is allowed. */
-    return map_holds(&p->at, low)
-           && p->at.can[p->access == CPU_UNKNOWN ? CPU_WRITE : p->access];
+    return map_holds(&p->at[0], low)
+           && p->at[0].can[p->access == CPU_UNKNOWN ? CPU_WRITE : p->access];
 }
 
 /* Return how large the stack was, without its guard.  The main thread's grows
@@ -347,14 +303,9 @@ fault_stack_size(const struct fault_place *p)
     return high - first;
 }
 
-static const char *
-fault_access_word(enum cpu_access access)
-{
-    static const char *const words[] = {
-        "accessing", "reading", "writing", "executing",
-    };
-    return words[access];
-}
+static const char *const fault_access_words[] = {
+    "accessing", "reading", "writing", "executing",
+};
 
 /* No program may map memory below 64 KiB.  Addresses this near to 0 are NULL
    and something added or taken off. */
@@ -364,8 +315,7 @@ fault_access_word(enum cpu_access access)
 static void
 fault_write_address(struct out *o, enum cpu_access access, uintptr_t address)
 {
-    out_text(o, "  ");
-    out_text(o, fault_access_word(access));
+    out_text(o, fault_access_words[access]);
     out_text(o, " address ");
     out_address(o, address);
     if (address + FAULT_NULL_MAX < 2 * FAULT_NULL_MAX) {
@@ -382,54 +332,27 @@ fault_write_address(struct out *o, enum cpu_access access, uintptr_t address)
     }
 }
 
-/* Write what is wrong with a mapped file.  The kernel gives the same code for
-   an address past its end and for memory that is used up. */
-static void
-fault_write_file(struct out *o, const struct fault_place *p)
-{
-    const struct map_entry *m = &p->at;
-    uint64_t size, offset = m->offset + (p->address - m->start);
-    int known = platform_file_size(m->path, m->inode, &size);
-    out_text(o, known == 0 && offset < size ? "inside" : "past the end of");
-    out_text(o, " the mapped file ");
-    map_write_path(o, m);
-    if (known < 0) {
-        out_text(o, ", or no memory for it is left");
-    }
-    else if (offset < size) {
-        out_text(o, ", no memory for it is left, or it cannot be read");
-    }
-}
-
-/* Write what is wrong with an address. */
+/* Write what is wrong with an address.  The kernel gives the same code for one
+   past the end of a mapped file and for memory that is used up. */
 static void
 fault_write_reason(struct out *o, const siginfo_t *info,
                    const struct fault_place *p)
 {
+    const struct map_entry *at = &p->at[0];
     bool segv = info->si_signo == SIGSEGV;
-    if (p->at.end != 0 && segv && info->si_code <= 2) {
+    if (at->end != 0 && segv && info->si_code <= 2) {
         out_text(o, "that is ");
-        map_write_memory(o, &p->at);
-        out_text(o, p->at.can[p->access] ? ", but not this page" : "");
+        map_write_memory(o, at);
+        out_text(o, at->can[p->access] ? ", but not this page" : "");
     }
-    else if (!segv && info->si_code == 2 && p->at.path[0] == '/') {
-        fault_write_file(o, p);
+    else if (!segv && info->si_code == 2 && at->path[0] == '/') {
+        out_text(o, "past the end of the mapped file ");
+        map_write_path(o, at);
+        out_text(o, ", or there is no room for it left");
     }
     else {
-        out_text(o, fault_code_words(info));
+        out_text(o, fault_find_code(info)->words);
     }
-}
-
-static void
-fault_write_overflow(struct out *o, const struct fault_place *p)
-{
-    out_text(o, "  The stack of this thread overflowed (");
-    out_decimal(o, fault_stack_size(p) / 1024);
-    out_text(o, " KiB, address ");
-    out_address(o, p->address);
-    out_text(o, "): ");
-    out_text(o, fault_access_word(p->access));
-    out_text(o, " below its end");
 }
 
 /* Write the cause of a fault at an address that the kernel gave. */
@@ -442,21 +365,25 @@ fault_write_memory(struct out *o, const siginfo_t *info, const void *context,
     p.address = (uintptr_t)info->si_addr;
     p.sp = cpu_get_place(context).sp;
     p.access = f->address == p.address ? f->access : CPU_UNKNOWN;
-    fault_read_map(&p);
+    map_find((const uintptr_t[]) {p.address, p.sp}, p.at, 2, p.sp, &p.stack);
     bool segv = info->si_signo == SIGSEGV;
     if (segv && info->si_code <= 2 && fault_overflowed(&p)) {
-        fault_write_overflow(o, &p);
+        out_text(o, "The stack of this thread overflowed (");
+        out_decimal(o, fault_stack_size(&p) / 1024);
+        out_text(o, " KiB, address ");
+        out_address(o, p.address);
+        out_text(o, "): ");
+        out_text(o, fault_access_words[p.access]);
+        out_text(o, " below its end");
     }
     else if (segv && info->si_code > 2 && p.address == 0) {
-        out_text(o, "  ");              /* the kernel gave no address */
-        out_text(o, fault_code_words(info));
+        out_text(o, fault_find_code(info)->words);    /* there is no address */
     }
     else {
         fault_write_address(o, p.access, p.address);
         out_text(o, ": ");
         fault_write_reason(o, info, &p);
     }
-    fault_end(o, info);
 }
 
 /* ---- An instruction that the processor refused -------------------------- */
@@ -466,13 +393,12 @@ fault_write_memory(struct out *o, const siginfo_t *info, const void *context,
 static bool
 fault_is_refused(const siginfo_t *info, const struct cpu_fault *f)
 {
-    if (info->si_signo != SIGSEGV && info->si_signo != SIGBUS) {
-        return false;
-    }
-    return info->si_code == SI_KERNEL
-           ? f->trap == CPU_TRAP_STACK || f->trap == CPU_TRAP_PROTECTION
-           : info->si_code > 0 && info->si_addr == NULL
-             && f->trap == CPU_TRAP_ALIGNMENT;
+    bool memory = info->si_signo == SIGSEGV || info->si_signo == SIGBUS;
+    return memory && (
+        info->si_code == SI_KERNEL
+        ? f->trap == CPU_TRAP_STACK || f->trap == CPU_TRAP_PROTECTION
+        : info->si_code > 0 && info->si_addr == NULL
+          && f->trap == CPU_TRAP_ALIGNMENT);
 }
 
 /* Read the bytes of the instruction at pc, as many as can be read. */
@@ -480,26 +406,18 @@ static size_t
 fault_read_code(uint8_t code[CPU_CODE_BYTES], uintptr_t pc)
 {
     size_t n = 0;
-    if (mem_read(code, pc, CPU_CODE_BYTES) == 0) {
-        return CPU_CODE_BYTES;
-    }
     while (n < CPU_CODE_BYTES && mem_read(code + n, pc + n, 1) == 0) {
         n++;
     }
     return n;
 }
 
-/* The registers that an address was made of, -1: none. */
-struct fault_operand {
-    int base, index;
-};
-
-/* Find the registers that the instruction at the fault makes its address of.
-   None if it was not the instruction's access to its operand that failed. */
-static struct fault_operand
-fault_find_operand(const siginfo_t *info, const void *context)
+/* Find the registers that the instruction at the fault makes its address of,
+   base and index.  -1 for none, and if it was not the instruction's access to
+   its operand that failed. */
+static void
+fault_find_operand(const siginfo_t *info, const void *context, int found[2])
 {
-    struct fault_operand x = {-1, -1};
     struct cpu_place place = cpu_get_place(context);
     struct cpu_fault f;
     uint8_t code[CPU_CODE_BYTES];
@@ -509,11 +427,11 @@ fault_find_operand(const siginfo_t *info, const void *context)
                    && info->si_addr == (void *)f.address;
     /* Instructions that also push may have failed there. */
     bool is_push = is_page && place.sp - f.address <= sizeof place.sp;
+    found[0] = found[1] = -1;
     if ((is_page || fault_is_refused(info, &f)) && !is_push) {
         size_t n = fault_read_code(code, place.pc);
-        cpu_operand_registers(code, n, &x.base, &x.index);
+        cpu_operand_registers(code, n, &found[0], &found[1]);
     }
-    return x;
 }
 
 /* What the processor's exception means. */
@@ -533,43 +451,45 @@ fault_exception_words(const struct cpu_fault *f)
 /* Write the cause where the processor refused an instruction.  A register of
    its operand that holds no address tells more than the exception. */
 static void
-fault_write_refused(struct out *o, const siginfo_t *info, const void *context,
-                    const struct cpu_fault *f)
+fault_write_refused(struct out *o, const void *context,
+                    const struct cpu_fault *f, const int registers[2])
 {
-    struct fault_operand x = fault_find_operand(info, context);
-    const int candidates[] = {x.base, x.index};
     for (size_t i = 0; i < 2; i++) {
-        size_t number = (size_t)candidates[i];
-        if (candidates[i] >= 0 && f->trap != CPU_TRAP_ALIGNMENT
+        size_t number = (size_t)registers[i];
+        if (registers[i] >= 0 && f->trap != CPU_TRAP_ALIGNMENT
             && !cpu_is_canonical(cpu_register(context, number))) {
-            uintptr_t value = cpu_register(context, number);
-            out_text(o, "  accessing memory through register ");
+            out_text(o, "accessing memory through register ");
             out_text(o, cpu_register_name(number));
             out_text(o, ", ");
-            out_address(o, value);
+            out_address(o, cpu_register(context, number));
             out_text(o, ": a non-canonical address, no memory can be there");
-            fault_end(o, info);
             return;
         }
     }
-    out_text(o, "  ");
     out_text(o, fault_exception_words(f));
-    fault_end(o, info);
 }
 
-/* Write a line for each register that the address came from and that holds one
-   of CPython's patterns. */
+/* Write a line for each of these registers, of which the address was made, if
+   it holds one of CPython's patterns. */
 static void
-fault_write_patterns(struct out *o, const siginfo_t *info,
-                     const void *context, const struct cpu_fault *f)
+fault_write_patterns(struct out *o, const void *context,
+                     const int registers[3])
 {
-    struct fault_operand x = fault_find_operand(info, context);
-    const int pc = f->access == CPU_EXECUTE ? (int)CPU_GENERAL - 1 : -1;
-    const int candidates[] = {x.base, x.index, pc};
+    int offset;
     for (size_t i = 0; i < 3; i++) {
-        if (candidates[i] >= 0) {
-            size_t number = (size_t)candidates[i];
-            fault_write_pattern(o, number, cpu_register(context, number));
+        size_t number = (size_t)registers[i];
+        uintptr_t value = registers[i] < 0 ? 0 : cpu_register(context, number);
+        const struct fault_pattern *p = fault_find_pattern(value, &offset);
+        if (p != NULL && p->likely != NULL) {
+            out_text(o, "  register ");
+            out_text(o, cpu_register_name(number));
+            out_text(o, " is ");
+            out_address(o, value);
+            out_text(o, ", ");
+            fault_write_pattern(o, p, offset);
+            out_text(o, ": likely ");
+            out_text(o, p->likely);
+            out_char(o, '\n');
         }
     }
 }
@@ -582,9 +502,8 @@ fault_write_illegal(struct out *o, const siginfo_t *info,
     uintptr_t pc = (uintptr_t)info->si_addr;
     uint8_t code[CPU_CODE_BYTES];
     const char *name = cpu_undefined_name(code, fault_read_code(code, pc));
-    out_text(o, "  ");
     out_text(o, f->trap == CPU_TRAP_OPCODE ? "illegal opcode"
-                                           : fault_code_words(info));
+                                           : fault_find_code(info)->words);
     if (name != NULL) {
         out_text(o, " (");
         out_text(o, name);
@@ -592,7 +511,6 @@ fault_write_illegal(struct out *o, const siginfo_t *info,
     }
     out_text(o, " at address ");
     out_address(o, pc);
-    fault_end(o, info);
 }
 
 /* ---- A signal that was sent --------------------------------------------- */
@@ -624,52 +542,52 @@ fault_write_sender(struct out *o, const siginfo_t *info, const void *context)
 {
     const struct fault_code *code = fault_find_code(info);
     bool own_tkill = info->si_code == SI_TKILL && info->si_pid == getpid();
-    out_text(o, "  ");
     if (own_tkill && info->si_signo == SIGABRT
         && fault_is_inside(context, &fault_abort, 1)) {
         out_text(o, "abort() was called");
         out_text(o, fault_was_reported(context) ? " by Py_FatalError()" : "");
-        fault_end(o, info);
         return;
     }
     if (info->si_code != SI_TIMER && info->si_code != SI_SIGIO) {
         fault_write_process(o, info);
     }
     out_text(o, own_tkill ? " with raise() or pthread_kill()"
-                : code != NULL ? code->words : "");
+                : code->name != NULL ? code->words : "");
     if (info->si_code == SI_QUEUE) {
         out_text(o, ", value ");
         fault_write_signed(o, info->si_value.sival_int);
     }
-    fault_end(o, info);
 }
 
-/* Write why the signal came: a line, or two. */
+/* Write why the signal came: a line, or more. */
 static void
 fault_write_cause(struct out *o, const siginfo_t *info, const void *context)
 {
+    bool memory = info->si_signo == SIGSEGV || info->si_signo == SIGBUS;
     struct cpu_fault f;
+    int registers[3];
     cpu_get_fault(context, &f);
-    bool from_kernel = info->si_code == SI_KERNEL;
+    fault_find_operand(info, context, registers);
+    registers[2] = f.access == CPU_EXECUTE ? (int)CPU_GENERAL - 1 : -1;
+    out_text(o, "  ");
     if (info->si_code <= 0) {
         fault_write_sender(o, info, context);
     }
     else if (fault_is_refused(info, &f)) {
-        fault_write_refused(o, info, context, &f);
-        fault_write_patterns(o, info, context, &f);
+        fault_write_refused(o, context, &f, registers);
     }
-    else if (!from_kernel && (info->si_signo == SIGSEGV
-                              || info->si_signo == SIGBUS)) {
+    else if (memory && info->si_code != SI_KERNEL) {
         fault_write_memory(o, info, context, &f);
-        fault_write_patterns(o, info, context, &f);
     }
-    else if (!from_kernel && info->si_signo == SIGILL) {
+    else if (info->si_signo == SIGILL && info->si_code != SI_KERNEL) {
         fault_write_illegal(o, info, &f);
     }
     else {
-        out_text(o, "  ");
-        out_text(o, fault_code_words(info));
-        fault_end(o, info);
+        out_text(o, fault_find_code(info)->words);
+    }
+    fault_end(o, info);
+    if (memory && info->si_code > 0) {
+        fault_write_patterns(o, context, registers);
     }
 }
 

@@ -19,7 +19,6 @@
 struct map_entry {
     uintptr_t start, end;       /* end 0: there is none */
     bool can[CPU_EXECUTE + 1];
-    uint64_t offset, inode;
     char path[MAP_PATH_MAX + 2];        /* one more: it is cut */
 };
 
@@ -29,22 +28,6 @@ struct map {
     size_t at, size;
     char text[4096];
 };
-
-/* Begin to read the map.  Returns -1 where there is no /proc.  Not /proc/self:
-   that has no memory once the main thread has ended. */
-static int
-map_open(struct map *map)
-{
-    map->at = map->size = 0;
-    map->fd = platform_open("/proc/thread-self/maps");
-    return map->fd < 0 ? -1 : 0;
-}
-
-static void
-map_close(struct map *map)
-{
-    close(map->fd);
-}
 
 /* Return the next character, or -1 at the end. */
 static int
@@ -61,18 +44,18 @@ map_char(struct map *map)
     return (unsigned char)map->text[map->at++];
 }
 
-/* Read a number and the character after it, which *end gets. */
-static uint64_t
-map_number(struct map *map, unsigned base, int *end)
+/* Read a hexadecimal number and the character after it. */
+static uintptr_t
+map_number(struct map *map)
 {
-    uint64_t value = 0;
+    uintptr_t value = 0;
     for (;;) {
-        int c = *end = map_char(map);
+        int c = map_char(map);
         if (c >= '0' && c <= '9') {
-            value = value * base + (uint64_t)(c - '0');
+            value = value * 16 + (uintptr_t)(c - '0');
         }
-        else if (base == 16 && c >= 'a' && c <= 'f') {
-            value = value * base + (uint64_t)(c - 'a' + 10);
+        else if (c >= 'a' && c <= 'f') {
+            value = value * 16 + (uintptr_t)(c - 'a' + 10);
         }
         else {
             return value;
@@ -85,23 +68,19 @@ map_number(struct map *map, unsigned base, int *end)
 static bool
 map_next(struct map *map, struct map_entry *m)
 {
-    int c;
+    int c = ' ', spaces = 0;
     size_t n = 0;
-    m->start = (uintptr_t)map_number(map, 16, &c);
-    m->end = (uintptr_t)map_number(map, 16, &c);
+    m->start = map_number(map);
+    m->end = map_number(map);
     m->can[CPU_UNKNOWN] = false;
     m->can[CPU_READ] = map_char(map) == 'r';
     m->can[CPU_WRITE] = map_char(map) == 'w';
     m->can[CPU_EXECUTE] = map_char(map) == 'x';
-    map_char(map);              /* private or shared */
-    map_char(map);
-    m->offset = map_number(map, 16, &c);
-    map_number(map, 16, &c);    /* the device: two numbers */
-    map_number(map, 16, &c);
-    m->inode = map_number(map, 10, &c);
     while (c >= 0 && c != '\n') {
         c = map_char(map);
-        if (c > '\n' && (c != ' ' || n > 0) && n <= MAP_PATH_MAX) {
+        spaces += c == ' ';     /* the path is behind the fourth */
+        if (spaces >= 4 && c > '\n' && (c != ' ' || n > 0)
+            && n <= MAP_PATH_MAX) {
             m->path[n++] = (char)c;
         }
     }
@@ -152,6 +131,8 @@ map_write_memory(struct out *o, const struct map_entry *m)
 /* The calling thread's stack: high is 0 while it is not known. */
 struct map_stack {
     uintptr_t low, high;
+    uintptr_t below;            /* where the next mapping below begins that may
+                                   be a stack */
     bool is_main;               /* the kernel's: it grows when needed */
 };
 
@@ -166,22 +147,49 @@ struct map_stack {
    lie below its stack, which the kernel names. */
 static void
 map_note_stack(struct map_stack *stack, const struct map_entry *m,
-               uintptr_t sp)
+               uintptr_t sp, uintptr_t below)
 {
     uintptr_t self = (uintptr_t)pthread_self();
-    if (sp >= m->end || sp + MAP_FRAME_MAX < m->start) {
-        return;
+    uintptr_t end = self - self % MAP_THREAD_DATA + MAP_THREAD_DATA;
+    bool own = map_holds(m, self);
+    if (sp < m->end && sp + MAP_FRAME_MAX >= m->start
+        && (own || (stack->high == 0 && strcmp(m->path, "[stack]") == 0))) {
+        *stack = (struct map_stack) {
+            .low = m->start, .high = own && end < m->end ? end : m->end,
+            .below = below, .is_main = !own,
+        };
     }
-    if (map_holds(m, self)) {
-        uintptr_t end = self - self % MAP_THREAD_DATA + MAP_THREAD_DATA;
-        stack->low = m->start;
-        stack->high = end < m->end ? end : m->end;
+}
+
+/* Find the mappings that hold these addresses, and the calling thread's stack,
+   in one pass.  What is not found stays as it is.  Returns false where there
+   is no /proc.  The map is read now and not noted when a thread starts: that
+   would cost every thread of a healthy process, and would miss threads that
+   others start.  Not /proc/self: it has no memory once the main thread has
+   ended. */
+static bool
+map_find(const uintptr_t *addresses, struct map_entry *found, size_t count,
+         uintptr_t sp, struct map_stack *stack)
+{
+    struct map map;
+    struct map_entry m;
+    uintptr_t below = 0;
+    map.at = map.size = 0;
+    map.fd = platform_open("/proc/thread-self/maps");
+    if (map.fd < 0) {
+        return false;
     }
-    else if (stack->high == 0 && strcmp(m->path, "[stack]") == 0) {
-        stack->low = m->start;
-        stack->high = m->end;
-        stack->is_main = true;
+    while (map_next(&map, &m)) {
+        for (size_t i = 0; i < count; i++) {
+            if (map_holds(&m, addresses[i])) {
+                found[i] = m;
+            }
+        }
+        map_note_stack(stack, &m, sp, below);
+        below = map_is_like_stack(&m) ? m.start : below;
     }
+    close(map.fd);
+    return true;
 }
 
 #endif

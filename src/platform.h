@@ -70,17 +70,8 @@ int __real_dl_iterate_phdr(int (*)(struct dl_phdr_info *, size_t, void *),
 #ifndef AT_MINSIGSTKSZ
 #  define AT_MINSIGSTKSZ 51
 #endif
-#ifndef SYS_openat2
-#  define SYS_openat2 437
-#endif
 #ifndef SYS_close_range
 #  define SYS_close_range 436
-#endif
-/* The call whose seconds have 64 bits has this name on 32-bit processors. */
-#ifdef SYS_timer_settime64
-#  define PLATFORM_TIMER_SETTIME SYS_timer_settime64
-#else
-#  define PLATFORM_TIMER_SETTIME SYS_timer_settime
 #endif
 
 /* A variable of each thread.  The initial-exec model makes it a plain load:
@@ -306,7 +297,7 @@ platform_timer_start(timer_t *timer, int signum, int64_t first_ms,
         first_ms / 1000, first_ms % 1000 * 1000000,
     };
     memcpy(timer, &id, sizeof id);
-    return (int)syscall(PLATFORM_TIMER_SETTIME, id, 0, when, NULL);
+    return (int)syscall(SYS_timer_settime, id, 0, when, NULL);
 }
 
 static void
@@ -409,28 +400,6 @@ static int
 platform_open(const char *path)
 {
     return platform_open_lifted(platform_open_to_read, path);
-}
-
-/* The size of a file, if it can be had without waiting for a disk or a server,
-   and if it is still the file that is meant.  Returns 0, or -1. */
-static int
-platform_file_size(const char *path, uint64_t inode, uint64_t *size)
-{
-    const struct { uint64_t flags, mode, resolve; } how = {
-        O_PATH | O_CLOEXEC, 0, 0x20             /* only what is cached */
-    };
-    struct stat now;
-    int fd = (int)syscall(SYS_openat2, AT_FDCWD, path, &how, sizeof how);
-    if (fd < 0) {
-        return -1;
-    }
-    int result = fstat(fd, &now);
-    close(fd);
-    if (result < 0 || now.st_ino != inode) {
-        return -1;
-    }
-    *size = (uint64_t)now.st_size;
-    return 0;
 }
 
 /* Read a small file.  Returns how many bytes, or -1. */

@@ -21,29 +21,8 @@
 struct register_map {
     bool known;                 /* it could be read */
     struct map_stack stack;     /* of this thread */
-    struct map_entry at[CPU_GENERAL + 1];
+    struct map_entry at[CPU_GENERAL];
 };
-
-static void
-register_read_map(struct register_map *r, const void *context)
-{
-    struct map map;
-    struct map_entry m;
-    memset(r, 0, sizeof *r);
-    if (map_open(&map) < 0) {
-        return;
-    }
-    while (map_next(&map, &m)) {
-        r->known = true;
-        for (size_t i = 0; i < CPU_GENERAL; i++) {
-            if (map_holds(&m, cpu_register(context, i))) {
-                r->at[i] = m;
-            }
-        }
-        map_note_stack(&r->stack, &m, cpu_get_place(context).sp);
-    }
-    map_close(&map);
-}
 
 /* ---- Python objects ----------------------------------------------------- */
 
@@ -126,19 +105,6 @@ register_write_file(struct out *o, uintptr_t value)
     return true;
 }
 
-/* Write what a value that allocators fill memory with means. */
-static void
-register_write_pattern(struct out *o, const struct fault_pattern *p,
-                       int offset)
-{
-    out_text(o, p->holds != NULL ? p->holds : "a fill pattern");
-    out_text(o, p->holds != NULL ? " (CPython's debug allocator)" : "");
-    if (offset != 0) {
-        out_text(o, offset < 0 ? " minus " : " plus ");
-        out_decimal(o, (uint64_t)(offset < 0 ? -offset : offset));
-    }
-}
-
 /* Write what register i holds.  0 says it by itself. */
 static void
 register_write_meaning(struct out *o, const struct register_map *r, size_t i,
@@ -151,7 +117,7 @@ register_write_meaning(struct out *o, const struct register_map *r, size_t i,
         fault_write_signed(o, (int)(intptr_t)value);
     }
     else if (p != NULL) {
-        register_write_pattern(o, p, offset);
+        fault_write_pattern(o, p, offset);
     }
     else if (!cpu_is_canonical(value)) {
         out_text(o, "not canonical");
@@ -223,19 +189,25 @@ static void
 register_write(struct out *o, const siginfo_t *info, const void *context)
 {
     struct register_map r;
-    struct fault_operand x = fault_find_operand(info, context);
-    register_read_map(&r, context);
+    int operand[2];
+    uintptr_t values[CPU_GENERAL];
+    for (size_t i = 0; i < CPU_GENERAL; i++) {
+        values[i] = cpu_register(context, i);
+    }
+    fault_find_operand(info, context, operand);
+    memset(&r, 0, sizeof r);
+    r.known = map_find(values, r.at, CPU_GENERAL, cpu_get_place(context).sp,
+                       &r.stack);
     out_room(o, OUT_LINE_MAX);
     out_text(o, "\nRegisters:\n");
     for (size_t i = 0; i < CPU_GENERAL; i++) {
-        uintptr_t value = cpu_register(context, i);
         register_begin(o, cpu_register_name(i));
-        out_address(o, value);
-        if (value != 0) {
+        out_address(o, values[i]);
+        if (values[i] != 0) {
             out_text(o, "  ");
-            register_write_meaning(o, &r, i, value);
+            register_write_meaning(o, &r, i, values[i]);
         }
-        if ((int)i == x.base || (int)i == x.index) {
+        if ((int)i == operand[0] || (int)i == operand[1]) {
             out_text(o, "  <- the address");
         }
         out_char(o, '\n');

@@ -13,8 +13,7 @@ from helpers import LIMIT, SIGNALS, block, python, status_name
 NOWHERE = ": nothing is mapped there (SEGV_MAPERR)"
 NO_ADDRESS = ": a non-canonical address, no memory can be there (SI_KERNEL)"
 ODD = "0xdddddddddddddddd"
-FILL = ", with which CPython fills "
-FREED = FILL + "freed memory: likely a use after free"
+FREED = ", freed memory (CPython's debug allocator): likely a use after free"
 
 # In gdb's order, the flags last.
 REGISTERS = ("x0 x1 x2 x3 x4 x5 x6 x7 x8 x9 x10 x11 x12 x13 x14 x15 x16 x17 "

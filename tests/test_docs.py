@@ -215,7 +215,7 @@ def test_reading_explains_codes():
     explains(["``%s`` %s" % (code, words.strip(" ,"))
               for code, words in re.findall(
                   r'\{(?:SIG\w+|0), -?\w+, "(\w+)",\s*"([^"]*)"\}',
-                  c_sources()["src/fault.h"])], 26)
+                  c_sources()["src/fault.h"])], 25)
 
 
 # ---- Recipes ---------------------------------------------------------------

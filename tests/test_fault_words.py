@@ -1,6 +1,8 @@
 """The cause in words: what the line under the title says."""
 
+import os
 import re
+import signal
 import tempfile
 
 from signal import SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGSEGV
@@ -9,7 +11,8 @@ import pytest
 
 from details import NOWHERE, START, dies, expect
 from helpers import (
-    X86_64, block, check, environment, python, status_name, strip)
+    HERE, X86_64, block, check, compiler, environment, python, run,
+    status_name, strip, write_file)
 
 
 # The same for Python code; its last line dies.
@@ -62,16 +65,8 @@ CAUSES = [
         at = libc.mmap(None, word(1 << 17), 3, 1, file.fileno(), 0)
         file.truncate(1)
         ctypes.c_char.from_address(at + 70000).value
-     """, "reading address 0x…: past the end of the mapped file …/short "
-     "(BUS_ADRERR)"),
-    ("past the end of a deleted file", SIGBUS, """
-        file = open(os.path.join(folder, "gone"), "wb+")
-        file.truncate(8192)
-        at = libc.mmap(None, word(8192), 3, 1, file.fileno(), 0)
-        file.truncate(0), os.unlink(file.name)
-        libc.memset(ctypes.c_void_p(at), 1, 1)
-     """, "writing address 0x…: past the end of the mapped file …/gone "
-     "(deleted), or no memory for it is left (BUS_ADRERR)"),
+     """, "reading address 0x…: past the end of the mapped file …/short, or "
+     "there is no room for it left (BUS_ADRERR)"),
     ("os.abort()", SIGABRT, "os.abort()", "abort() was called (SI_TKILL)"),
     ("_sigabrt()", SIGABRT, "faulthandler._sigabrt()",
      "abort() was called (SI_TKILL)"),
@@ -90,49 +85,16 @@ CAUSES = [
 ]
 
 
-# What Linux delivers on these processors, by number: si_code, name, words.
+# The table of src/fault.h: signal (0 means any), si_code, name, words.
+with open(os.path.join(HERE, "src", "fault.h"), encoding="utf-8") as file:
+    TABLE = [(getattr(signal, row[0], SIGABRT), int(row[1], 0), *row[2:])
+             for row in re.findall(
+                 r'\{(SIG\w+|0), (-?\w+), "(\w+)",\s*"([^"]*)"\}', file.read())]
+
 # No process has the number 4711000: Linux's largest one is 4194304.
-CODES = {
-    SIGSEGV: [
-        (1, "SEGV_MAPERR", "nothing is mapped there"),
-        (2, "SEGV_ACCERR", "that is not allowed there"),
-        (4, "SEGV_PKUERR", "its protection key forbids it"),
-        (8, "SEGV_MTEAERR", "a wrong memory tag, noticed later"),
-        (9, "SEGV_MTESERR", "a wrong memory tag"),
-        (10, "SEGV_CPERR", "the return address or the jump's target was "
-                           "tampered with"),
-        (11, "si_code 11", "the kernel says no more")],
-    SIGBUS: [
-        (1, "BUS_ADRALN", "the address is not aligned"),
-        (2, "BUS_ADRERR", "there is no memory behind it"),
-        (4, "BUS_MCEERR_AR", "the machine's memory is broken there"),
-        (6, "si_code 6", "the kernel says no more")],
-    SIGFPE: [
-        (1, "FPE_INTDIV", "integer division by zero or overflow"),
-        (2, "FPE_INTOVF", "integer overflow"),
-        (3, "FPE_FLTDIV", "floating point division by zero"),
-        (4, "FPE_FLTOVF", "floating point overflow"),
-        (5, "FPE_FLTUND", "floating point underflow"),
-        (6, "FPE_FLTRES", "inexact floating point result"),
-        (7, "FPE_FLTINV", "invalid floating point operation"),
-        (14, "FPE_FLTUNK", "floating point exception, not told which"),
-        (16, "si_code 16", "the kernel says no more")],
-    SIGILL: [
-        (1, "ILL_ILLOPC", "illegal opcode"),
-        (2, "ILL_ILLOPN", "illegal operand"),
-        (5, "ILL_PRVOPC", "privileged opcode"),
-        (12, "si_code 12", "the kernel says no more")],
-    SIGABRT: [
-        (1, "si_code 1", "the kernel says no more"),
-        (0x80, "SI_KERNEL", "sent by the kernel"),
-        (0, "SI_USER", "sent by process 4711000 of user 1000 with kill()"),
-        (-1, "SI_QUEUE", "sent by process 4711000 of user 1000 with "
-                         "sigqueue(), value 0"),
-        (-2, "SI_TIMER", "a timer of this process has run out"),
-        (-5, "SI_SIGIO", "a file is ready for input or output"),
-        (-6, "SI_TKILL", "sent by process 4711000 of user 1000 with tgkill()"),
-        (-99, "si_code -99", "sent by process 4711000 of user 1000")],
-}
+SENDER = "sent by process 4711000 of user 1000"
+UNKNOWN = [(SIGSEGV, 11), (SIGBUS, 6), (SIGFPE, 16), (SIGILL, 12),
+           (SIGABRT, 1), (SIGABRT, -99)]
 
 
 @pytest.mark.parametrize(
@@ -164,13 +126,16 @@ def test_use_after_free():
         % cause, child.err)
 
 
-@pytest.mark.parametrize("signum, code, name, words", [
-    (signum, *row) for signum, rows in CODES.items() for row in rows])
+@pytest.mark.parametrize("signum, code, name, words", TABLE + [
+    (*row, "si_code %d" % row[1], "the kernel says no more")
+    for row in UNKNOWN])
 def test_all_codes(signum, code, name, words):
     """Every si_code of each signal, sent with it, has its words."""
-    if signum in (SIGSEGV, SIGBUS):
-        words = ("accessing address 0x0000700000000000: "
-                 + words)
+    if words[0] == " " or code < -9:
+        words = SENDER + (words if words[0] == " " else "")
+        words += ", value 0" * (name == "SI_QUEUE")
+    elif signum in (SIGSEGV, SIGBUS):
+        words = "accessing address 0x0000700000000000: " + words
     elif signum == SIGILL:
         words += " at address 0x0000700000000000"
     dies("""
@@ -186,6 +151,17 @@ def test_all_codes(signum, code, name, words):
         libc.syscall(number, *me, %d, info); os.kill(me[0], %d)
     """ % (signum, code, code, X86_64, signum, signum), signum,
          "%s (%s)" % (words, name))
+
+
+def test_numbers_of_codes():
+    """The codes have the numbers that the C library's header knows."""
+    if compiler() is None:
+        pytest.skip("needs a C compiler")
+    assert len(TABLE) > 20
+    path = write_file("codes.c", "#include <signal.h>\n" + "".join(
+        '#ifdef %s\n_Static_assert(%s == %d, "");\n#endif\n' % (
+            name, name, code) for _, code, name, _ in TABLE))
+    assert run(compiler(), "-fsyntax-only", "-D_GNU_SOURCE", path).status == 0
 
 
 def test_another_process():
