@@ -36,10 +36,8 @@ static char native_program[PATH_MAX];
 static void
 native_init(void)
 {
-    if (readlink("/proc/self/exe", native_program,
-                 sizeof native_program - 1) < 0) {
-        native_program[0] = '\0';
-    }
+    (void)!readlink("/proc/self/exe", native_program,
+                    sizeof native_program - 1);
 }
 
 struct native_object {
@@ -149,18 +147,17 @@ static int
 native_find_object(uintptr_t pc, struct native_object *object)
 {
     struct link_map map;
-    char first = '\0';
+    char first = '?';           /* of a name that cannot be read */
     memset(object, 0, sizeof *object);
     object->record = native_find_record(pc, &object->start);
     if (mem_read(&map, object->record, sizeof map) < 0) {
         return -1;
     }
-    bool known = mem_read(&first, (uintptr_t)map.l_name, 1) == 0;
+    mem_read(&first, (uintptr_t)map.l_name, 1);
     /* Two objects may have no name: the program, and the vdso with musl. */
-    object->is_program = known && first == '\0'
+    object->is_program = first == '\0'
                          && object->record == platform_program();
     object->path = object->is_program ? program_invocation_name
-                   : !known ? ""
                    : first != '\0' ? map.l_name : "linux-vdso.so.1";
     object->base = map.l_addr;
     native_read_dynamic(object, (uintptr_t)map.l_ld);
@@ -298,7 +295,6 @@ native_base_name(uintptr_t path)
 struct native_stack {
     struct unwind_frame *frames;        /* in a mapping, or NULL */
     size_t count;
-    bool full;                  /* there are more than were noted */
     const char *mark;           /* a line for its end; NULL: it is whole */
 };
 #define NATIVE_BYTES (NATIVE_MAX * sizeof(struct unwind_frame))
@@ -366,10 +362,9 @@ native_loader_is_held(void)
 static bool
 native_is_first(const struct unwind_frame *frame)
 {
-    uintptr_t start;
     return frame->is_return && unwind_function((void *)frame->pc) == NULL
-           && native_find_record(frame->pc, &start)
-              == native_find_record((uintptr_t)&sigaltstack, &start);
+           && native_record(frame->pc)
+              == native_record((uintptr_t)&sigaltstack);
 }
 
 /* Unwind, with a way back from a fault: a damaged stack may lead anywhere. */
@@ -419,8 +414,7 @@ native_add_frames(struct native_stack *s, uintptr_t pc, uintptr_t sp,
     s->mark = NATIVE_HELD;
     if (!native_loader_is_held()) {
         native_walk(&u);
-        s->full = u.count == u.max;
-        s->mark = u.whole || s->full ? NULL : NATIVE_CUT;
+        s->mark = u.whole ? NULL : NATIVE_CUT;
     }
     size_t end = first + u.count;
     while (first < end && frames[first].pc != pc) {
@@ -488,12 +482,11 @@ native_unwind(struct native_stack *s, void *context, uintptr_t from)
 
 /* Write how many frames of a stack, or lines of a mixed one, are left out. */
 static void
-native_write_hidden(struct out *o, const struct native_stack *s, size_t count)
+native_write_hidden(struct out *o, size_t count)
 {
     out_room(o, OUT_LINE_MAX);
     out_text(o, "  ... ");
     out_decimal(o, count);
-    out_text(o, s->full ? " or more" : "");
     out_text(o, " frames not shown ...\n");
 }
 
@@ -506,7 +499,7 @@ native_write_stack(struct out *o, const struct native_stack *s,
         native_write_frame(o, s->frames[i].pc, seen);
     }
     if (s->count > NATIVE_SHOWN) {
-        native_write_hidden(o, s, s->count - NATIVE_SHOWN);
+        native_write_hidden(o, s->count - NATIVE_SHOWN);
     }
     out_room(o, OUT_LINE_MAX);
     out_text(o, s->mark != NULL ? s->mark : "");

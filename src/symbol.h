@@ -68,15 +68,14 @@ symbol_write_line(struct out *o, uintptr_t file, int number,
 #define SYMBOL_LOOKUP_NS INT64_C(5000000000)
 #define SYMBOL_DEMANGLE_NS INT64_C(500000000)
 #define SYMBOL_CHILD_MEMORY (size_t)INT64_C(3000000000)
-#define SYMBOL_FRAMES NATIVE_SHOWN
 #define SYMBOL_LINES 1024
 #define SYMBOL_NAME_MAX 4000
 #define SYMBOL_TEXT (256 * 1024)
 
 /* The question.  The child has a copy of it. */
 static struct {
-    struct unwind_frame frames[SYMBOL_FRAMES];
-    struct native_object objects[SYMBOL_FRAMES];        /* of each frame */
+    struct unwind_frame frames[NATIVE_SHOWN];
+    struct native_object objects[NATIVE_SHOWN];        /* of each frame */
     size_t frame_count;
     pid_t parent, child;        /* 0: there is none */
 } symbol_question;
@@ -106,17 +105,16 @@ static char symbol_stack[512 * 1024] __attribute__((aligned(16)));
 
 /* ---- in the child ---- */
 
-/* The frame whose lines are being collected. */
-struct symbol_search {
-    struct symbol_found *found;
-    uint32_t frame;
-    size_t count;               /* of all lines, with this frame's */
-};
+/* The frame whose lines are being collected, and how many lines there are,
+   with its. */
+static uint32_t symbol_frame;
+static size_t symbol_count;
 
 /* Keep a string.  Returns where it is in the text, 0 if there is no room. */
 static uint32_t
-symbol_keep_text(struct symbol_found *found, const char *text)
+symbol_keep_text(const char *text)
 {
+    struct symbol_found *found = symbol_answer;
     size_t n = text == NULL ? 0 : strnlen(text, SYMBOL_NAME_MAX);
     size_t at = found->text_used;
     if (n == 0 || at > SYMBOL_TEXT - SYMBOL_NAME_MAX - 2) {
@@ -132,14 +130,11 @@ static int
 symbol_on_line(void *data, uintptr_t pc, const char *file, int number,
                const char *function)
 {
-    struct symbol_search *search = data;
-    (void)pc;
-    if ((file != NULL || function != NULL) && search->count < SYMBOL_LINES) {
-        search->found->lines[search->count++] = (struct symbol_line) {
-            .frame = search->frame,
-            .file = symbol_keep_text(search->found, file),
-            .function = symbol_keep_text(search->found, function),
-            .number = number,
+    (void)data, (void)pc;
+    if ((file != NULL || function != NULL) && symbol_count < SYMBOL_LINES) {
+        symbol_answer->lines[symbol_count++] = (struct symbol_line) {
+            .frame = symbol_frame, .file = symbol_keep_text(file),
+            .function = symbol_keep_text(function), .number = number,
         };
     }
     return 0;
@@ -150,14 +145,13 @@ static void
 symbol_on_symbol(void *data, uintptr_t pc, const char *name, uintptr_t value,
                  uintptr_t size)
 {
-    struct symbol_search *search = data;
+    struct symbol_line *lines = symbol_answer->lines;
     (void)value, (void)size;
-    if (search->count == atomic_load(&search->found->line_count)) {
+    if (symbol_count == atomic_load(&symbol_answer->line_count)) {
         symbol_on_line(data, pc, NULL, 0, name);
     }
-    else if (search->found->lines[search->count - 1].function == 0) {
-        search->found->lines[search->count - 1].function =
-            symbol_keep_text(search->found, name);
+    else if (lines[symbol_count - 1].function == 0) {
+        lines[symbol_count - 1].function = symbol_keep_text(name);
     }
 }
 
@@ -200,43 +194,40 @@ symbol_open(const struct native_object *object)
 
 /* Look up one frame. */
 static void
-symbol_search_frame(struct backtrace_state *state, struct symbol_found *found,
-                    size_t i)
+symbol_search_frame(struct backtrace_state *state, size_t i)
 {
     uintptr_t pc = symbol_address(&symbol_question.frames[i]);
-    struct symbol_search search = {
-        .found = found, .frame = (uint32_t)i,
-        .count = atomic_load(&found->line_count),
-    };
-    backtrace_pcinfo(state, pc, symbol_on_line, symbol_on_error, &search);
-    backtrace_syminfo(state, pc, symbol_on_symbol, symbol_on_error, &search);
-    atomic_store(&found->line_count, search.count);
+    symbol_frame = (uint32_t)i;
+    backtrace_pcinfo(state, pc, symbol_on_line, symbol_on_error, NULL);
+    backtrace_syminfo(state, pc, symbol_on_symbol, symbol_on_error, NULL);
+    atomic_store(&symbol_answer->line_count, symbol_count);
 }
 
-/* Look up all frames of this one's object. */
+/* Look up all frames of this one's object, and forget that it is theirs. */
 static void
-symbol_search_object(struct symbol_found *found, size_t first)
+symbol_search_object(size_t first)
 {
-    const struct native_object *objects = symbol_question.objects;
-    const struct native_object *object = &objects[first];
+    struct native_object *objects = symbol_question.objects;
+    const struct native_object object = objects[first];
     char path[PLATFORM_PROC_PATH];
-    int fd = symbol_open(object);
+    int fd = symbol_open(&object);
     if (fd < 0) {
         return;
     }
     platform_proc_path(path, "/proc/self/fd/", (unsigned)fd, "");
-    const ElfW(Ehdr) *head = (const ElfW(Ehdr) *)object->start;
+    const ElfW(Ehdr) *head = (const ElfW(Ehdr) *)object.start;
     symbol_object_info = (struct dl_phdr_info) {
-        .dlpi_addr = object->base, .dlpi_name = "",
-        .dlpi_phdr = (const ElfW(Phdr) *)(object->start + head->e_phoff),
+        .dlpi_addr = object.base, .dlpi_name = "",
+        .dlpi_phdr = (const ElfW(Phdr) *)(object.start + head->e_phoff),
         .dlpi_phnum = head->e_phnum,
     };
     struct backtrace_state *state = backtrace_create_state(
         path, 0, symbol_on_error, NULL);
     for (size_t i = first; state != NULL && i < symbol_question.frame_count;
          i++) {
-        if (objects[i].start == object->start) {
-            symbol_search_frame(state, found, i);
+        if (objects[i].start == object.start) {
+            symbol_search_frame(state, i);
+            objects[i].start = 0;
         }
     }
     close(fd);
@@ -260,13 +251,12 @@ symbol_find_demangler(void)
 
 /* Demangle the names of C++ functions.  What cannot be demangled stays. */
 static void
-symbol_demangle(struct symbol_found *found)
+symbol_demangle(void)
 {
     symbol_demangler *demangle = NULL;
-    size_t count = atomic_load(&found->line_count);
-    for (size_t i = 0; i < count; i++) {
-        struct symbol_line *line = &found->lines[i];
-        const char *name = found->text + line->function;
+    for (size_t i = 0; i < symbol_count; i++) {
+        struct symbol_line *line = &symbol_answer->lines[i];
+        const char *name = symbol_answer->text + line->function;
         if (name[0] != '_' || name[1] != 'Z') {
             continue;
         }
@@ -274,32 +264,26 @@ symbol_demangle(struct symbol_found *found)
             return;
         }
         int status;
-        uint32_t at = symbol_keep_text(found, demangle(name, NULL, NULL,
-                                                       &status));
+        uint32_t at = symbol_keep_text(demangle(name, NULL, NULL, &status));
         line->function = at != 0 ? at : line->function;
     }
 }
 
 /* What the child does. */
 static int
-symbol_search(void *argument)
+symbol_search(void *unused)
 {
-    struct symbol_found *found = argument;
-    const struct native_object *objects = symbol_question.objects;
+    (void)unused;
     mem_here = NULL;
     child_begin(symbol_question.parent, SYMBOL_LOOKUP_NS / 1000000000 + 1,
                 SYMBOL_CHILD_MEMORY);
     for (size_t i = 0; i < symbol_question.frame_count; i++) {
-        size_t first = 0;
-        while (objects[first].start != objects[i].start) {
-            first++;
-        }
-        if (first == i) {
-            symbol_search_object(found, i);
+        if (symbol_question.objects[i].start != 0) {
+            symbol_search_object(i);
         }
     }
-    atomic_store(&found->searched, true);
-    symbol_demangle(found);
+    atomic_store(&symbol_answer->searched, true);
+    symbol_demangle();
     return CHILD_STATUS;
 }
 
@@ -307,11 +291,11 @@ symbol_search(void *argument)
 
 /* Wait until the child has ended, or takes too long; then end it. */
 static void
-symbol_await_child(const struct symbol_found *found, int64_t until)
+symbol_await_child(int64_t until)
 {
     const pid_t child = symbol_question.child;
     bool ended = false;
-    while (!ended && !atomic_load(&found->searched)
+    while (!ended && !atomic_load(&symbol_answer->searched)
            && platform_now() < until) {
         ended = child_await(child, platform_now() + CHILD_POLL_NS);
     }
@@ -328,7 +312,7 @@ symbol_ask(const struct unwind_frame *frame)
 {
     const size_t n = symbol_question.frame_count;
     struct native_object *object = &symbol_question.objects[n];
-    if (n < SYMBOL_FRAMES
+    if (n < NATIVE_SHOWN
         && native_find_object(symbol_address(frame), object) == 0
         && object->start != 0) {
         symbol_question.frames[n] = *frame;
@@ -352,10 +336,10 @@ symbol_look_up(int64_t until)
     found->text_used = 1;       /* 0 means none */
     symbol_question.parent = getpid();
     pid_t child = child_start(symbol_search, symbol_stack,
-                              sizeof symbol_stack, found);
+                              sizeof symbol_stack, NULL);
     if (child > 0) {
         symbol_question.child = child;
-        symbol_await_child(found, until < limit ? until : limit);
+        symbol_await_child(until < limit ? until : limit);
     }
 }
 
@@ -418,7 +402,7 @@ symbol_write(struct out *o, const struct unwind_frame *frame,
              struct native_seen *seen)
 {
     struct native_object object;
-    uintptr_t start, name = 0, pc = symbol_address(frame);
+    uintptr_t start, pc = symbol_address(frame);
     bool known = native_find_object(pc, &object) == 0;
     if (known) {
         native_see(seen, &object, pc);
@@ -426,10 +410,9 @@ symbol_write(struct out *o, const struct unwind_frame *frame,
     if (symbol_write_found(o, frame, &object) > 0) {
         return;
     }
-    if (known) {
-        name = native_find_symbol(&object, pc, &start);
-    }
-    symbol_write_line(o, 0, 0, name, &object, frame->pc);
+    symbol_write_line(o, 0, 0,
+                      known ? native_find_symbol(&object, pc, &start) : 0,
+                      &object, frame->pc);
 }
 
 #endif

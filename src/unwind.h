@@ -61,13 +61,10 @@ unwind_on_frame(struct _Unwind_Context *context, void *argument)
 static void
 unwind_stack(struct unwind *u)
 {
-    u->count = 0;
-    u->whole = false;
     unwind_walk_function *walk = atomic_load(&unwind_walk);
-    if (walk == NULL) {
-        return;
+    if (walk != NULL) {
+        walk(unwind_on_frame, u);
     }
-    walk(unwind_on_frame, u);
 }
 
 /* Load the unwinder, and let it make its tables, which it does at its first

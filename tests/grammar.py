@@ -13,7 +13,7 @@ LINES = [
           r"first\):"),
     ("f", r'  File (?:"[ -~]*"|\?\?\?), line (?:\d+|\?\?\?) in [ -~]*'),
     ("n", r"  <no Python frame>"),
-    ("d", r"  \.\.\.(?: \d+(?: or more)? frames not shown \.\.\.)?"),
+    ("d", r"  \.\.\.(?: \d+ frames not shown \.\.\.)?"),
     ("x", r"  <the rest of the stack cannot be read>"),
     ("y", r"  <the rest of the threads cannot be read>"),
     ("z", r"  <(?:fault|out of time) in the [A-Za-z ]+>"),
