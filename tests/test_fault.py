@@ -1,6 +1,6 @@
 """Real crashes: every cause, with and without the GIL."""
 
-from signal import SIGABRT, SIGBUS, SIGFPE
+from signal import SIGFPE
 
 import pytest
 
@@ -45,56 +45,6 @@ def test_null_read_without_the_gil():
     """, report(
         '  File "<string>", line 3 in f\n'
         '  File "<string>", line 4 in <module>\n'))
-
-
-@pytest.mark.parametrize("address", [
-    "1", "4096", "2**47 - 4096", "2**63", "2**64 - 1",
-    "0xdddddddddddddddd"])
-def test_bad_addresses(address):
-    """Reads of addresses that are not NULL, and are no address."""
-    crash("""
-        import ctypes, faulthandler
-        ctypes.c_char.from_address(%s).value
-    """ % address, """
-        Fatal Python error: Segmentation fault
-
-        Traceback (most recent call first):
-          File "<string>", line 2 in <module>
-    """)
-
-
-def test_write_to_read_only_page():
-    """A write to a page that is only readable."""
-    crash("""
-        import ctypes, faulthandler
-        libc = ctypes.CDLL(None)
-        libc.mmap.restype = ctypes.c_size_t
-        page = libc.mmap(None, ctypes.c_size_t(4096), 1, 0x22, -1, 0)
-        ctypes.c_char.from_address(page).value
-        ctypes.c_char.from_address(page).value = b"x"
-    """, report('  File "<string>", line 6 in <module>\n'))
-
-
-def test_truncated_file():
-    """A mapping whose file was truncated meanwhile."""
-    crash("""
-        import faulthandler, mmap, tempfile
-        with tempfile.TemporaryFile() as file:
-            file.truncate(4096)
-            pages = mmap.mmap(file.fileno(), 4096)
-            pages[0]
-            file.truncate(0)
-            pages[0]
-    """, report(
-        '  File "<string>", line 7 in <module>\n', "Bus error"), SIGBUS)
-
-
-def test_abort():
-    """os.abort()."""
-    crash("""
-        import faulthandler, os
-        os.abort()
-    """, report('  File "<string>", line 2 in <module>\n', "Aborted"), SIGABRT)
 
 
 @pytest.mark.parametrize("signum, title, _", SIGNALS[:-1])

@@ -107,25 +107,6 @@ def test_report():
     assert child.err[len(plain.err):].startswith(TITLE)
 
 
-def test_frames():
-    """Python functions that call each other stand together."""
-    shows("""
-        def inner():
-            crash()
-        def outer():
-            inner()
-        outer()
-    """, """
-          C mixed_read
-          …
-          File "<string>", line 8 in crash
-          File "<string>", line 10 in inner
-          File "<string>", line 12 in outer
-          File "<string>", line 13 in <module>
-          …
-    """)
-
-
 def test_callbacks():
     """Each is at the loop that runs it, between the calls through C."""
     shows("""

@@ -1,9 +1,8 @@
 """c_stack="mixed" agrees with debuggers.
 
 Each scenario crashes once, under gdb. Where it stops, gdb writes down its own
-backtrace, CPython's script for gdb finds the Python frames of each evaluation
-loop, and pystack, where it is installed, reads a core of the same moment.
-Then the process goes on, and our handler writes its report.
+backtrace, and CPython's script for gdb finds the Python frames of each
+evaluation loop. Then the process goes on, and our handler writes its report.
 """
 
 import collections
@@ -12,7 +11,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 import sysconfig
 
@@ -28,7 +26,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(
 
 SCENARIOS = dict(re.findall(r"(?ms)^# ([\w-]+)\n(.*?)(?=^# [\w-]+$|\Z)",
                             child_source("scenarios.txt")))
-PYSTACK = shutil.which("pystack")
 SCRIPTS = [PYTHON + "-gdb.py", os.path.realpath(PYTHON) + "-gdb.py",
            "%s/python%d.%d-gdb.py" % (sysconfig.get_config_var("BINDIR"),
                                       *sys.version_info[:2])]
@@ -54,9 +51,8 @@ while frame is not None:
         frames.append([level, frame.pc(), frame.name() or "",
                        gdb.solib_name(frame.pc()) or ""])
     level, frame = level + 1, frame.older()
-thread = gdb.selected_thread().ptid
 with open(STEM + ".gdb", "w") as file:
-    json.dump({"frames": frames, "thread": thread[1] or thread[0]}, file)
+    json.dump(frames, file)
 text = ""
 if SCRIPT:
     try:
@@ -66,8 +62,6 @@ if SCRIPT:
         pass
 with open(STEM + ".pybt", "w") as file:
     file.write(text)
-if CORE:
-    gdb.execute("generate-core-file " + STEM + ".core")
 for name in ("SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL", "SIGABRT"):
     gdb.execute("handle %s nostop noprint pass" % name)
 """
@@ -103,9 +97,8 @@ def run_under_gdb(name):
     stem = os.path.join(FOLDER, "mixed-" + name)
     write_file("mixed-%s.py" % name, START.format(
         folder=FOLDER, stem=stem) + SCENARIOS[name])
-    write_file("mixed-%s.in" % name, "STEM, SCRIPT, CORE = %r, %r, %r\n%s" % (
-        stem, next(filter(os.path.exists, SCRIPTS), ""), bool(PYSTACK),
-        IN_GDB))
+    write_file("mixed-%s.in" % name, "STEM, SCRIPT = %r, %r\n%s" % (
+        stem, next(filter(os.path.exists, SCRIPTS), ""), IN_GDB))
     os.rename(stem + ".in", stem + ".ingdb.py")
     commands = [
         "set pagination off", "set confirm off", "set print thread-events off",
@@ -123,12 +116,6 @@ def run_under_gdb(name):
         pytest.skip("3.14 guards the stack against this one")
     if not os.path.exists(stem + ".gdb"):
         pytest.skip("gdb cannot run the interpreter here")
-    if PYSTACK:
-        with open(stem + ".pystack", "wb") as out:
-            subprocess.call([PYSTACK, "core", "--native-all", stem + ".core",
-                             PYTHON], stdout=out, stderr=out,
-                            env=environment(NO_COLOR="1"), timeout=120)
-        os.remove(stem + ".core")
     return stem
 
 
@@ -244,61 +231,18 @@ def same_as_py_bt(text, pairs, cut):
         assert a == b or b == [None]
 
 
-def pystack_names(text, thread):
-    """The names that pystack gives of a thread, the newest first."""
-    blocks = re.split(r"^Traceback for thread (\d+).*$", text, flags=re.M)
-    for number, block in zip(blocks[1::2], blocks[2::2]):
-        if int(number) == thread and "Unable to merge" not in block:
-            # It shows the trampoline of __init__.
-            block = block.replace('(Python) File "__init__", line 0, ', "")
-            names = re.findall(
-                r'^    \((C|Python)\) File ".*?", line \d+, in (.*?)'
-                r"( \(inlined\))?(?: \([^()]*\))?$", block, re.M)
-            return [(kind[0], name.split("@")[0])
-                    for kind, name, inlined in names if not inlined][::-1]
-    return []
-
-
-def is_same_name(theirs, ours):
-    """pystack gives C functions other names where it knows none."""
-    return theirs[0] == ours[0] and (
-        theirs[1] == ours[1] or theirs[0] == "C" and (
-            theirs[1] == "???" or not ours[1] or "_init" in theirs[1]
-            or theirs[1] in ours[1] or ours[1] in theirs[1]))
-
-
-def same_as_pystack(text, thread, pairs, cut):
-    """Its names are there in its order; it leaves out the interpreter's."""
-    theirs = pystack_names(text, thread)
-    if not any(kind == "P" for kind, _ in theirs):
-        return                      # it gave up
-    ours = []
-    for frame, found in pairs:
-        ours += [("P", line.name) for line in found] \
-            if found[0].kind == "P" else [("C", frame[2])]
-    left = iter(ours)
-    for name in theirs[:20] if cut else theirs:
-        for mine in left:
-            if is_same_name(name, mine):
-                break
-            assert mine[0] == "C", (mine, "before", name)
-        else:
-            raise AssertionError("%s %s is not there" % name)
-    assert cut or not any(kind == "P" for kind, _ in left)
-
-
 @pytest.mark.skipif(DEBUG, reason="a debug build asserts before it crashes")
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_scenario(name):
-    """The mixed stack is that of gdb, of the plain report, of CPython's
-    script for gdb, and of pystack."""
+    """The mixed stack is that of gdb, of the plain report, and of CPython's
+    script for gdb."""
     stem = run_under_gdb(name)
-    report, data = read(stem + ".report"), json.loads(read(stem + ".gdb"))
+    report = read(stem + ".report")
     assert MIXED in report
     plain, lines = parse(report)
     cut = any(line.kind == "?" for line in lines)
     # Frames of this module are shown only where it crashes on purpose.
-    frames = [frame for i, frame in enumerate(data["frames"])
+    frames = [frame for i, frame in enumerate(json.loads(read(stem + ".gdb")))
               if i == 0 or "/faulthandler." not in frame[3]]
     assert differs_from_gdb(frames, lines) == []
     ours = [line.text for line in lines[:100] if line.kind == "P"]
@@ -310,6 +254,3 @@ def test_scenario(name):
     py_bt = read(stem + ".pybt")
     if re.search(r"(?m)^#\d+ Frame 0x", py_bt):
         same_as_py_bt(py_bt, pairs, cut)
-    # It does not know interpreters within each other.
-    if PYSTACK and name != "subinterpreter":
-        same_as_pystack(read(stem + ".pystack"), data["thread"], pairs, cut)

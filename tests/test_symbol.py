@@ -372,40 +372,6 @@ def test_no_objects():
     assert "Shared objects" not in child.err
 
 
-@pytest.mark.parametrize("alignment, note", [(4, 4), (8, 4), (8, 8)])
-def test_aligned_build_id(alignment, note):
-    """A build-id in a segment of notes that are aligned to 8 bytes."""
-    name = "aligned_%d_%d" % (alignment, note)
-    source = write_file(name + ".s", block("""
-            .globl boom
-            .type boom, @function
-        boom:
-            %(read)s
-            ret
-            .size boom, .-boom
-            .section .note.all, "a", @note
-            .balign %(alignment)d
-            .long %(note)d, 6, 1
-            .zero %(note)d
-            .balign %(alignment)d
-            .zero 6
-            .balign %(alignment)d
-            .long 4, 8, 3
-            .asciz "GNU"
-            .quad 0x8877665544332211
-            .section .note.GNU-stack, "", @progbits
-    """ % {"alignment": alignment, "note": note,
-           "read": "movl 16, %eax" if X86_64 else "mov x0, 16; ldr w0, [x0]"}))
-    child = run(compiler(), "-shared", "-Wl,--build-id=none", source,
-                "-o", name + ".so", env=environment(LD_PRELOAD=""))
-    assert child.status == 0
-    child = python(program(name).replace(
-        '"mixed"', "True, details=True"))
-    assert child.status == -SIGSEGV
-    assert re.search(r'(?m)^  "\./%s\.so" at 0x\w+, '
-                     "build-id 1122334455667788$" % name, child.err)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("options", ["", ", details=True"])
 def test_old_loader(options):
