@@ -356,36 +356,6 @@ def test_evaluation_loop():
     """)
 
 
-def test_same_c_frames():
-    """The C frames are those of c_stack=True, but for the loops."""
-    code = """
-        def inner():
-            yield from map(lambda x: call(crash), [1])
-        def outer():
-            return sorted([1], key=lambda x: list(inner()))
-        call(outer)
-    """
-    child, lines = mixed(code)
-    other = python((block(START).replace('"mixed"', "True")
-                    % library()) + block(code))
-    places = re.findall(r"\[0x[0-9a-f]*([0-9a-f]{3})\]$", other.raw_err,
-                        re.M)
-    loops = [i for i, line in enumerate(re.findall(
-                 r"^  Binary file .*$", other.raw_err, re.M))
-             if "_PyEval_EvalFrameDefault+" in line]
-    found, ours = [], []
-    for before, line in zip([""] + lines, lines):
-        c = re.match(C_LINE, line)
-        if c:
-            ours.append(c.group(5)[-3:])
-        elif before.startswith("  C "):
-            found.append(len(ours) + len(found))
-    rest = [place for i, place in enumerate(places) if i not in found]
-    assert ours == rest, "%s\n%s" % (child, other.raw_err)
-    if loops:       # not where they are in a part without a name
-        assert set(loops) <= set(found)
-
-
 def test_deep():
     """Of a deep stack the two ends, and how many are between."""
     child, lines = mixed("""

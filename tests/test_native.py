@@ -94,21 +94,16 @@ def test_lost_stack_pointer(code):
     assert child.seconds < LIMIT
 
 
-def test_default():
+@pytest.mark.parametrize("c_stack, count", [
+    ("", sys.version_info >= (3, 14)), (", c_stack=False", 0)])
+def test_default(c_stack, count):
     """It is on from 3.14 on, where enable() has arguments."""
     child = python("""
         import faulthandler
-        faulthandler.enable(2)
+        faulthandler.enable(2%s)
         faulthandler.sigsegv()
-    """)
-    assert child.err.count("C stack trace") == (
-        1 if sys.version_info >= (3, 14) else 0)
-    child = python("""
-        import faulthandler
-        faulthandler.enable(2, c_stack=False)
-        faulthandler.sigsegv()
-    """)
-    assert "C stack trace" not in child.err
+    """ % c_stack)
+    assert child.err.count("C stack trace") == count
 
 
 def test_native_thread():
