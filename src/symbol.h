@@ -66,7 +66,7 @@ symbol_write_line(struct out *o, uintptr_t file, int number,
    Where there can be no child (a sandbox, no memory, too many processes), and
    for frames without an answer, the names are those of the dynamic symbols. */
 #define SYMBOL_LOOKUP_NS INT64_C(5000000000)
-#define SYMBOL_DEMANGLE_NS INT64_C(500000000)
+#define SYMBOL_DEMANGLE_NS INT64_C(2000000000)
 #define SYMBOL_CHILD_MEMORY (size_t)INT64_C(3000000000)
 #define SYMBOL_LINES 1024
 #define SYMBOL_NAME_MAX 4000

@@ -287,7 +287,7 @@ def stuck_heap():
 
 @pytest.mark.skipif(SANITIZED, reason="the sanitizer has its own heap")
 def test_cxx_name_when_heap_is_locked(stuck_heap):
-    """A demangler that waits for ever costs half a second, and no name."""
+    """A demangler that waits for ever costs 2 s, and no name."""
     crash_in_cxx("stuck_cxx", "_ZN4shop3addERVi", load_cxx() + "; " + STICK,
                  env=stuck_heap)
 
