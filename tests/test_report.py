@@ -8,8 +8,8 @@ from signal import SIGABRT, SIGSEGV
 import pytest
 
 from helpers import (
-    FULL_PIPE, LIMIT, block, check, compile_library, few_versions, python,
-    report, status_name, stuck, with_held_poll)
+    FULL_PIPE, HANG_LIMIT, LIMIT, block, check, compile_library, few_versions,
+    python, report, status_name, stuck, with_held_poll)
 
 
 @pytest.mark.slow

@@ -8,7 +8,6 @@ import glob
 import os
 import re
 import shutil
-import sys
 import sysconfig
 
 import pytest
