@@ -179,12 +179,17 @@ START_THREADS = """
         least = os.sysconf("SC_THREAD_STACK_MIN")
         threading.stack_size(max(size, least))
     os.close(2)         # threads say there that they have no memory
-    lock = threading.Lock()
+    lock, begun = threading.Lock(), threading.Semaphore(0)
     lock.acquire()
+    def wait():
+        begun.release(); lock.acquire()
     started = 0
     try:
         while started < count:
-            _thread.start_new_thread(lock.acquire, ())
+            _thread.start_new_thread(wait, ())
+            # One that waits for the GIL wakes up all the time.
+            if not begun.acquire(timeout=10):
+                break
             started += 1
     except (MemoryError, RuntimeError):
         pass
