@@ -144,7 +144,7 @@ THREAD_LOCAL struct chain_call *chain_here;
    Either the older handler calls ours, as the one before it: with the same
    context, and our frame lies below the call.  Or it was interrupted.  What
    a jump has left behind on the stack is overwritten by who comes next there,
-   which a sanitizer does not like to be looked at. */
+   which a sanitizer does not like to be looked at; or that stack is gone. */
 UNSANITIZED static struct chain_call *
 chain_inside(const void *context, const void *our_frame)
 {
@@ -152,7 +152,11 @@ chain_inside(const void *context, const void *our_frame)
     struct chain_call *call = chain_here;
     uintptr_t at = (uintptr_t)call, base = (uintptr_t)alternate->ss_sp;
     uintptr_t sp = cpu_get_place(context).sp;
-    if (call == NULL || call->self != call) {
+    struct chain_call copy;
+    if (call == NULL
+        || (platform_read_self(getpid(), &copy, call, sizeof copy) < 0
+            && errno == EFAULT)
+        || call->self != call) {
         return NULL;
     }
     bool same_stack = (sp - base < alternate->ss_size)
