@@ -141,8 +141,8 @@ AARCH64_CAUSES = [
     ("call of freed memory", SIGSEGV,
      "80bb9bd2a0bbbbf2a0bbdbf2a0bbfbf200003fd6",
      "executing address 0xdddddddddddddddc" + NOWHERE,
-     "register pc is 0xdddddddddddddddc, near that with which CPython fills "
-     "freed memory: likely a use after free"),
+     "register pc is 0xdddddddddddddddc"
+     + FREED.replace(")", ") minus 1")),
     ("misaligned jump", SIGBUS, "0000005000001fd6",
      "executing address 0x…" + ALIGNED),
     ("misaligned exclusive read", SIGBUS, "e007009101fc5fc8",
