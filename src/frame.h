@@ -114,6 +114,10 @@ frame_newest(uintptr_t tstate, uintptr_t *frame)
     return 0;
 }
 
+/* A short cycle is found before its frames are shown again, unless a slot is
+   taken by another frame; then, and if it is long, a few rounds later. */
+#define FRAME_SEEN 128
+
 /* A walk down a stack, from the newest frame to the oldest.  It hides what the
    traceback module hides.  A link that leads nowhere, or back, ends it: the
    report then marks that the rest is missing. */
@@ -123,6 +127,7 @@ struct frame_walk {
     struct code code;           /* code.at is 0 where there is none */
     struct mem_chain chain;
     int strangers;              /* frames in a row without a code object */
+    uintptr_t seen[FRAME_SEEN]; /* frames, each in a slot by its address */
 };
 
 enum frame_walk_result { FRAME_WALK_ON, FRAME_WALK_END, FRAME_WALK_CUT };
@@ -142,15 +147,17 @@ static enum frame_walk_result
 frame_walk_step(struct frame_walk *w, bool *shown)
 {
     struct frame *f = &w->frame;
+    uintptr_t *seen = &w->seen[w->next / 16 % FRAME_SEEN];
     if (w->next == 0) {
         return w->chain.steps == 0 || f->entry ? FRAME_WALK_END
                                                : FRAME_WALK_CUT;
     }
-    if (mem_chain_step(&w->chain, w->next) < 0
+    if (w->next == *seen || mem_chain_step(&w->chain, w->next) < 0
         || frame_read(w->next, f) < 0) {
         return FRAME_WALK_CUT;
     }
     w->next = f->previous;
+    *seen = f->at;
     *shown = !frame_is_shim(f);
     if (!*shown) {
         return FRAME_WALK_ON;

@@ -186,11 +186,14 @@ thread_is_shadow(const struct thread_list *list, size_t i,
 {
     struct frame_walk w;
     struct thread other;
-    if (t->ident == 0) {
-        return true;
+    enum frame_walk_result result = frame_walk_begin(&w, t->at);
+    if (result == FRAME_WALK_ON) {
+        result = frame_walk_next(&w);
     }
-    if (!cpython.frames_known || frame_walk_begin(&w, t->at) != FRAME_WALK_ON
-        || frame_walk_next(&w) != FRAME_WALK_END) {
+    if (t->ident == 0) {
+        return result != FRAME_WALK_ON || w.code.at == 0;
+    }
+    if (!cpython.frames_known || result != FRAME_WALK_END) {
         return false;
     }
     for (size_t j = 0; j < list->count; j++) {
