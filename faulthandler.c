@@ -406,7 +406,8 @@ fatal_handle(struct fatal_signal *came, struct chain_call *inside, bool own)
         return;
     }
     if (turn && (!stack_is_small(came->context)
-                 || !stack_call_on_spare(fatal_report_once, came))) {
+                 || !stack_call_on_spare(STACK_FATAL, fatal_report_once,
+                                         came))) {
         fatal_report_once(came);
     }
     fatal_hand_on(chain, came, inside, turn);
@@ -465,7 +466,7 @@ fatal_arm(struct request *request)
     struct request *slot = &fatal_requests[before == &fatal_requests[0]];
     sink_close_all(slot);
     *slot = *request;
-    int result = chain_arm();
+    int result = chain_arm(false);
     int error = errno;
     if (result == 0) {
         atomic_store(&fatal_request, slot);
@@ -807,6 +808,7 @@ faulthandler__fatal_error_c_thread(PyObject *module, PyObject *args)
 
 /* ==== The module ==== */
 
+static pthread_mutex_t module_lock = PTHREAD_MUTEX_INITIALIZER;
 static atomic_bool module_at_exit_set;
 
 /* A child of fork() has one thread, and none of the claims of the others. */
@@ -814,6 +816,7 @@ static void
 module_after_fork(void)
 {
     pthread_mutex_init(&state_lock, NULL);
+    pthread_mutex_init(&module_lock, NULL);
     later_forget();
     atomic_store(&report_door, 0);
     atomic_store(&fatal_turn, 0);
@@ -842,9 +845,11 @@ static void
 module_init_process(void)
 {
     static bool done;
-    /* Interpreters with GILs of their own may come at the same time. */
+    /* Interpreters with GILs of their own may come at the same time.  Not
+       state_lock, which is taken with the GIL held: here the GIL is taken with
+       the lock held. */
     Py_BEGIN_ALLOW_THREADS
-    pthread_mutex_lock(&state_lock);
+    pthread_mutex_lock(&module_lock);
     Py_END_ALLOW_THREADS
     if (!done) {
         platform_init();
@@ -860,7 +865,7 @@ module_init_process(void)
         native_init();
         done = true;
     }
-    pthread_mutex_unlock(&state_lock);
+    pthread_mutex_unlock(&module_lock);
 }
 
 /* The watchdog must not outlive the interpreter that it looks at.  A host that
@@ -903,7 +908,7 @@ module_exec(PyObject *module)
     }
     else {
         pthread_mutex_lock(&state_lock);
-        chain_arm();
+        chain_arm(true);
         pthread_mutex_unlock(&state_lock);
     }
     if (!cpython.frames_known) {

@@ -315,13 +315,16 @@ chain_arm_one(struct chain *chain)
     return 0;
 }
 
-/* Install the handlers that are not installed.  Returns -1 with errno where a
-   sandbox forbids it, which the first one tells. */
+/* Install the handlers that are not installed, or only those that were given
+   back at the end of an interpreter.  Returns -1 with errno where a sandbox
+   forbids it, which the first one tells. */
 static int
-chain_arm(void)
+chain_arm(bool given_back)
 {
     for (struct chain *chain = chain_states; chain < CHAIN_END; chain++) {
-        if (chain_is_due(chain) && chain_arm_one(chain) < 0) {
+        bool due = given_back ? !atomic_load(&chain->armed)
+                              : chain_is_due(chain);
+        if (due && chain_arm_one(chain) < 0) {
             return -1;
         }
     }

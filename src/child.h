@@ -120,7 +120,8 @@ child_open(const char *path, int flags)
     return fd;
 }
 
-/* Limit the child to this much memory beyond what it has. */
+/* Limit the child to this much memory beyond what it has.  Where memory is
+   short, the kernel ends the child before its parent. */
 static void
 child_limit_memory(size_t more)
 {
@@ -133,6 +134,9 @@ child_limit_memory(size_t more)
         limit.rlim_cur = bytes < limit.rlim_max ? bytes : limit.rlim_max;
         setrlimit(RLIMIT_AS, &limit);
     }
+    close(fd);
+    fd = child_open("/proc/self/oom_score_adj", O_WRONLY);
+    (void)!write(fd, "1000", 4);
     close(fd);
 }
 

@@ -94,12 +94,14 @@ cpu_get_fault(const void *context, struct cpu_fault *fault)
 {
     const mcontext_t *m = &((const ucontext_t *)context)->uc_mcontext;
     const uint64_t syndrome = cpu_syndrome(m), is_write = 1 << 6;
+    const uint64_t is_cache = 1 << 8;   /* maintenance, always a "write" */
     const unsigned class = (unsigned)(syndrome >> 26) & 0x3f;
     fault->trap = -1;
     fault->error = syndrome;
     fault->access = class == CPU_CLASS_FETCH || class == CPU_CLASS_PC
                     ? CPU_EXECUTE
-                    : class != CPU_CLASS_DATA ? CPU_UNKNOWN
+                    : class != CPU_CLASS_DATA || syndrome & is_cache
+                    ? CPU_UNKNOWN
                     : syndrome & is_write ? CPU_WRITE : CPU_READ;
     /* Of a misaligned pc the kernel tells no address. */
     fault->address = class == CPU_CLASS_PC ? (uintptr_t)m->pc

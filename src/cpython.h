@@ -6,8 +6,9 @@
 
    Public structs give their offsets at compile time.  A few internal ones are
    written down in the version's file.  From 3.13 on the interpreter publishes
-   offsets of its own, which come first.  Nothing here is trusted before the
-   self-test has compared whole stacks (src/selftest.h). */
+   offsets of its own, which come first: a micro release may move a field.
+   Nothing here is trusted before the self-test has compared whole stacks
+   (src/selftest.h). */
 
 #ifndef FAULTHANDLER_CPYTHON_H
 #define FAULTHANDLER_CPYTHON_H
@@ -60,7 +61,8 @@ static struct {
 } cpython;
 
 /* Return the reference count of an object whose head was copied, or -1 if no
-   live object can have it.  Immortal objects have more than INT32_MAX. */
+   live object can have it.  From 3.12 on immortal objects have more than
+   INT32_MAX. */
 static inline int64_t
 cpython_refcount(const PyObject *head)
 {
@@ -143,7 +145,8 @@ cpython_check_collector(void)
     uintptr_t interp = (uintptr_t)PyThreadState_Get()->interp;
     uintptr_t words[2];         /* the flag and the list */
     memcpy(words, (const void *)CPYTHON_COLLECTING(interp), sizeof words);
-    cpython.collecting_known = words[1] == (uintptr_t)garbage;
+    cpython.collecting_known = garbage != NULL
+                               && words[1] == (uintptr_t)garbage;
     PyErr_Clear();
     Py_XDECREF(garbage);
     Py_XDECREF(gc);
@@ -155,10 +158,19 @@ cpython_init(void)
 {
 #if CPYTHON_PUBLISHES
     (void)cpython_check_collector;
-    if (_PyRuntime != NULL) {
+    const size_t last = CPYTHON_FRAME_SIZE - sizeof(uintptr_t);
+    if (_PyRuntime != NULL && memcmp(_PyRuntime, "xdebugpy", 8) == 0) {
         memcpy(&cpython_published, _PyRuntime, sizeof cpython_published);
-        cpython.collecting_known =
-            memcmp(cpython_published.cookie, "xdebugpy", 8) == 0;
+        cpython.collecting_known = true;
+    }
+    /* Frames are read whole: an offset behind their end would be ours.  Where
+       all are 0 the self-test fails. */
+    if (cpython_published.version >> 16 != PY_VERSION_HEX >> 16
+        || CPYTHON_FRAME_CODE > last || CPYTHON_FRAME_PREVIOUS > last
+        || CPYTHON_FRAME_INSTR > last
+        || CPYTHON_FRAME_OWNER >= CPYTHON_FRAME_SIZE) {
+        memset(&cpython_published, 0, sizeof cpython_published);
+        cpython.collecting_known = false;
     }
 #else
     cpython_check_collector();

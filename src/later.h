@@ -25,7 +25,8 @@
 #define LATER_MAX_US (INT64_MAX / 4000)
 
 /* One watchdog.  Its thread owns it, and frees it at its end.  Filled in
-   before the thread starts; afterwards only cancelled changes. */
+   before the thread starts; afterwards others change cancelled, and only it
+   the memory. */
 struct later_job {
     atomic_bool cancelled;      /* set under later_lock; read without it */
     bool repeat, exit;
@@ -36,8 +37,9 @@ struct later_job {
     struct report_memory memory;
 };
 
-/* The watchdog that is armed, or NULL: it has ended.  Under later_lock, which
-   nobody holds for long. */
+/* The watchdog that is armed, or NULL.  One that is stuck in a write may still
+   run when the next one is armed.  Under later_lock, which nobody holds for
+   long. */
 static struct later_job *later_current;
 static pthread_mutex_t later_lock;
 static pthread_cond_t later_changed;    /* one was cancelled or has ended */

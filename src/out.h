@@ -123,12 +123,13 @@ out_is_file(int fd, const struct sink *sink, struct stat *now)
 }
 
 /* Is descriptor 2 standard error?  It may have been redirected since: that is
-   followed.  Or closed, and the next file that was opened got the number:
-   Python opens files close-on-exec, which standard error never is. */
+   followed.  Or closed, and the next file that was opened got the number, and
+   perhaps the inode of one that was deleted: Python opens files close-on-exec,
+   which standard error never is. */
 static bool
 out_is_standard_error(const struct sink *sink, struct stat *now)
 {
-    if (out_is_file(STDERR_FILENO, sink, now)) {
+    if (out_is_file(STDERR_FILENO, sink, now) && !S_ISREG(now->st_mode)) {
         return true;
     }
     int flags = fcntl(STDERR_FILENO, F_GETFD);
@@ -278,14 +279,14 @@ out_own(struct out_place *p, int fd)
 
 /* Choose the way.  A terminal or pipe is opened anew, so that O_NONBLOCK is
    ours alone; that fails where /proc is not there, and for a pipe of another
-   user.  A socket is duplicated: another thread may close the number
-   meanwhile, and open its own file. */
+   user.  That one and a socket are duplicated: another thread may close the
+   number meanwhile, and open its own file. */
 static void
 out_choose_way(struct out_place *p)
 {
     char path[PLATFORM_PROC_PATH];
     p->way = out_is_plain(&p->file) ? OUT_PLAIN : OUT_SMALL;
-    platform_proc_path(path, "/proc/self/fd/", (unsigned)p->fd, "");
+    platform_proc_path(path, "/proc/thread-self/fd/", (unsigned)p->fd, "");
     if (S_ISSOCK(p->file.st_mode)) {
         p->way = OUT_SOCKET;
         out_own(p, fcntl(p->fd, F_DUPFD_CLOEXEC, 3));
@@ -294,6 +295,9 @@ out_choose_way(struct out_place *p)
              && out_own(p, open(path, O_WRONLY | O_NONBLOCK | O_NOCTTY
                                       | O_CLOEXEC))) {
         p->way = OUT_PLAIN;
+    }
+    else if (S_ISFIFO(p->file.st_mode)) {
+        out_own(p, fcntl(p->fd, F_DUPFD_CLOEXEC, 3));
     }
 }
 
@@ -359,15 +363,25 @@ out_close(struct out *o)
     }
 }
 
-/* Write some of n bytes.  Returns what was taken, or -1 with errno. */
+/* Write some of n bytes.  Returns what was taken, or -1 with errno.  A pipe
+   that poll() called writable may have been filled by others since: from Linux
+   6.4 on the kernel takes what needs no waiting. */
 static ssize_t
 out_write_some(struct out_place *p, const char *text, size_t n)
 {
-    size_t free = S_ISFIFO(p->file.st_mode) ? PIPE_BUF : 512;
+    bool is_pipe = S_ISFIFO(p->file.st_mode);
+    size_t small = is_pipe ? PIPE_BUF : 512;
     if (p->way == OUT_SOCKET) {
         return send(p->fd, text, n, MSG_DONTWAIT);
     }
-    return write(p->fd, text, p->way == OUT_SMALL && n > free ? free : n);
+    if (p->way == OUT_SMALL && is_pipe) {
+        ssize_t put = platform_write_nowait(p->fd, text, n);
+        if (put >= 0 || errno == EAGAIN || errno == EINTR
+            || errno == EPIPE) {
+            return put;
+        }
+    }
+    return write(p->fd, text, p->way == OUT_SMALL && n > small ? small : n);
 }
 
 /* Was the report cancelled before anything of it was written here?  What has

@@ -73,6 +73,9 @@ int __real_dl_iterate_phdr(int (*)(struct dl_phdr_info *, size_t, void *),
 #ifndef SYS_close_range
 #  define SYS_close_range 436
 #endif
+#ifndef RWF_NOWAIT
+#  define RWF_NOWAIT 8
+#endif
 
 /* A variable of each thread.  The initial-exec model makes it a plain load:
    with the default model glibc allocates it when a thread first touches it,
@@ -308,13 +311,23 @@ platform_timer_stop(timer_t timer)
     syscall(SYS_timer_delete, id);
 }
 
-/* Are these the same file?  The number of a deleted one may be used again, so
-   a duplicate is kept of what is to be written to later. */
+/* Are these the same file?  The inode of a deleted one may be used again, but
+   not while we have a duplicate. */
 static bool
 platform_is_same(const struct stat *a, const struct stat *b)
 {
     return a->st_dev == b->st_dev && a->st_ino == b->st_ino
            && (a->st_mode & S_IFMT) == (b->st_mode & S_IFMT);
+}
+
+/* Write some of n bytes where that needs no waiting.  Returns what write()
+   does; EOPNOTSUPP, ENOSYS or what a sandbox says where the kernel cannot. */
+static ssize_t
+platform_write_nowait(int fd, const char *text, size_t n)
+{
+    struct iovec part = {.iov_base = (void *)(uintptr_t)text, .iov_len = n};
+    return (ssize_t)syscall(SYS_pwritev2, fd, &part, 1L, -1L, -1L,
+                            RWF_NOWAIT);
 }
 
 /* Is an open file on a file system that asks a server, which may be dead?  A

@@ -6,9 +6,9 @@
 #include "out.h"
 #include "platform.h"
 
-/* Held during the first import, and while what handlers of fatal signals read
-   is changed: requests, and which one is in use.  No handler takes it.  A
-   request is filled in completely, then published with one atomic store. */
+/* Held while what handlers of fatal signals read is changed: requests, and
+   which one is in use.  No handler takes it.  A request is filled in
+   completely, then published with one atomic store. */
 static pthread_mutex_t state_lock = PTHREAD_MUTEX_INITIALIZER;
 
 /* What a report shows, and where it goes.  Nobody writes it while it is

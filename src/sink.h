@@ -84,7 +84,7 @@ sink_note_servers(struct request *request)
 static int
 sink_parse_int(PyObject *number, int *value)
 {
-    Py_ssize_t wide = PyNumber_AsSsize_t(number, PyExc_OverflowError);
+    Py_ssize_t wide = PyNumber_AsSsize_t(number, NULL);
     if (wide == -1 && PyErr_Occurred()) {
         return -1;
     }

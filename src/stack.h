@@ -4,7 +4,7 @@
    thread that Python starts after the import gets it, by a wrapper around
    _thread's start functions; so does the thread that imports or enables.
 
-   The spare stack is used in handlers.  The rest is not. */
+   The spare stacks are used in handlers.  The rest is not. */
 
 #ifndef FAULTHANDLER_STACK_H
 #define FAULTHANDLER_STACK_H
@@ -15,7 +15,7 @@
 #include "thread.h"
 
 /* What the handlers need of their stack, beyond what the kernel puts there:
-   tools/callgraph bounds it at 12 KiB; the rest is for unwinding. */
+   tools/callgraph bounds it at 20 KiB; the rest is for unwinding. */
 #define STACK_NEED (64 * 1024)
 
 /* Forbidden memory above a slab: what is mapped first often lies right below a
@@ -146,9 +146,11 @@ stack_give(char *stack)
 /* ---- The stack of a thread ---- */
 
 /* For a handler that finds itself on another owner's stack, too small for a
-   report.  Mapped at the start, touched only then. */
-static char *stack_spare;
-static atomic_bool stack_spare_used;
+   report.  Mapped at the start, touched only then.  One for a crash, which may
+   come while a user's signal has the other. */
+enum stack_use { STACK_FATAL, STACK_USER, STACK_USES };
+static char *stack_spares[STACK_USES];
+static atomic_bool stack_spare_used[STACK_USES];
 
 /* A thread ends: take its alternate stack away, if it is still ours. */
 static void
@@ -164,7 +166,7 @@ stack_on_exit(void *note)
 
 /* Give the calling thread an alternate stack, unless it has one: another
    owner's is never replaced, the builtin module's small one neither.  On a
-   small one a report is written on the spare stack.  Without one, a stack
+   small one a report is written on a spare stack.  Without one, a stack
    overflow goes unreported; everything else works. */
 static void
 stack_install(void)
@@ -200,12 +202,13 @@ stack_init(void)
     stack_room = (need + stack_page - 1) / stack_page * stack_page;
     stack_step = stack_page + stack_room;
     stack_size = stack_room - sizeof(struct thread_note);
-    stack_spare = stack_take();
+    stack_spares[STACK_FATAL] = stack_take();
+    stack_spares[STACK_USER] = stack_take();
     thread_note_key_made = pthread_key_create(&thread_note_key,
                                               stack_on_exit) == 0;
 }
 
-/* In a forked child: its one thread has its stack, the spare one is free,
+/* In a forked child: its one thread has its stack, the spare ones are free,
    and so are those of the threads that it does not have. */
 static void
 stack_after_fork(void)
@@ -213,7 +216,8 @@ stack_after_fork(void)
     char *note = thread_note_key_made ? pthread_getspecific(thread_note_key)
                                       : NULL;
     char *own = note == NULL ? NULL : note - stack_size;
-    atomic_store(&stack_spare_used, false);
+    atomic_store(&stack_spare_used[STACK_FATAL], false);
+    atomic_store(&stack_spare_used[STACK_USER], false);
     for (size_t i = 0; i < STACK_SLABS; i++) {
         struct stack_slab *slab = &stack_slabs[i];
         if (atomic_load(&slab->base) == NULL) {
@@ -222,7 +226,8 @@ stack_after_fork(void)
         uint64_t free = UINT64_MAX;
         for (size_t n = 0; n < STACK_PER_SLAB; n++) {
             char *stack = stack_address(slab, n);
-            if (stack == stack_spare || stack == own) {
+            if (stack == stack_spares[STACK_FATAL]
+                || stack == stack_spares[STACK_USER] || stack == own) {
                 free &= ~(UINT64_C(1) << n);
             }
         }
@@ -260,20 +265,22 @@ stack_on_spare(void *argument)
     call->function(call->argument);
 }
 
-/* May run inside a handler, with little stack.  Call a function on the spare
+/* May run inside a handler, with little stack.  Call a function on a spare
    stack.  Returns false, and has not called it, if that cannot be had, or if
    another thread uses it. */
 static bool
-stack_call_on_spare(void (*function)(void *), void *argument)
+stack_call_on_spare(enum stack_use use, void (*function)(void *),
+                    void *argument)
 {
+    char *spare = stack_spares[use];
     struct stack_call call = {
-        function, argument, {.ss_sp = stack_spare, .ss_size = stack_size},
+        function, argument, {.ss_sp = spare, .ss_size = stack_size},
     };
-    if (stack_spare == NULL || atomic_exchange(&stack_spare_used, true)) {
+    if (spare == NULL || atomic_exchange(&stack_spare_used[use], true)) {
         return false;
     }
-    cpu_call_on(stack_spare + stack_size / 16 * 16, stack_on_spare, &call);
-    atomic_store(&stack_spare_used, false);
+    cpu_call_on(spare + stack_size / 16 * 16, stack_on_spare, &call);
+    atomic_store(&stack_spare_used[use], false);
     return true;
 }
 
@@ -393,16 +400,19 @@ stack_wrap_starter(PyMethodDef *def)
     PyCFunction joinable =
         (PyCFunction)(void (*)(void))stack_call_joinable;
     PyCFunction now = __atomic_load_n(&def->ml_meth, __ATOMIC_ACQUIRE);
+    PyCFunction known = atomic_load(&stack_start_plain);
     bool is_plain = strcmp(def->ml_name, "start_new_thread") == 0
                     || strcmp(def->ml_name, "start_new") == 0;
     bool is_joinable = strcmp(def->ml_name, "start_joinable_thread") == 0;
-    if (is_plain && def->ml_flags == METH_VARARGS
-        && now != stack_call_plain) {
+    /* Somebody who came after us may call ours: not to be called by it. */
+    if (is_plain && def->ml_flags == METH_VARARGS && now != stack_call_plain
+        && (known == NULL || known == now)) {
         atomic_store(&stack_start_plain, now);
         __atomic_store_n(&def->ml_meth, stack_call_plain, __ATOMIC_RELEASE);
     }
     else if (is_joinable && def->ml_flags == (METH_VARARGS | METH_KEYWORDS)
-             && now != joinable) {
+             && now != joinable
+             && atomic_load(&stack_start_joinable) == NULL) {
         atomic_store(&stack_start_joinable,
                      (PyCFunctionWithKeywords)(void (*)(void))now);
         __atomic_store_n(&def->ml_meth, joinable, __ATOMIC_RELEASE);

@@ -148,8 +148,10 @@ thread_is_mine(uintptr_t at, struct thread *t)
    not know.  CPython has two answers, and neither is enough: 3.8 to 3.11 say
    who holds the GIL, 3.12 and newer forget the thread's own state after a
    subinterpreter, and another thread may have freed the state.  So an answer
-   must be in the list.  Else a state in the list may be this thread's, or one
-   in each of several interpreters: one that has frames comes first. */
+   must be in the list.  A state that another thread made has that one's
+   identity: it counts where both answers agree.  Else a state in the list may
+   be this thread's, or one in each of several interpreters: one that has
+   frames comes first. */
 static bool
 thread_find_current(const struct thread_list *list, struct thread *t)
 {
@@ -163,6 +165,10 @@ thread_find_current(const struct thread_list *list, struct thread *t)
                 || thread_is_listed(list, answers[i]))) {
             return true;
         }
+    }
+    if (answers[0] == answers[1] && thread_is_listed(list, answers[0])
+        && thread_read(answers[0], t) == 0) {
+        return true;
     }
     bool found = false;
     for (size_t i = 0; i < list->count; i++) {

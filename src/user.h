@@ -20,7 +20,9 @@
 
 /* The signals that are registered.  Who has the door (src/request.h) reads and
    writes a request, so that no handler meets one that is half written, or
-   whose file was closed.  previous is set before the handler is installed. */
+   whose file was closed.  Only the line that says that there is no report is
+   written without the door.  previous is set before the handler is
+   installed. */
 static struct user_signal {
     atomic_bool registered;
     atomic_bool chain;          /* the older handler is called, too */
@@ -121,7 +123,8 @@ on_user_signal(int signum, siginfo_t *info, void *context)
     if (!stack_is_small(context)) {
         on_user_report(&user->request);
     }
-    else if (!stack_call_on_spare(on_user_report, &user->request)) {
+    else if (!stack_call_on_spare(STACK_USER, on_user_report,
+                                  &user->request)) {
         on_user_skip(&user->request);
     }
     errno = saved_errno;
@@ -195,6 +198,7 @@ user_arm(int signum, bool chain, const struct request *request)
         error = newer || chain_install(signum, on_user_signal, flags,
                                        NULL) == 0 ? 0 : errno;
         if (error == 0) {
+            atomic_store(&user->registered, false);
             sink_close(&user->request.sink);
             user->request = *request;
             atomic_store(&user->chain, chain);
@@ -216,9 +220,10 @@ user_disarm(int signum)
     sigset_t mask;
     mem_block_signals(&mask);
     bool mine = user_enter();
-    bool before = atomic_exchange(&user->registered, false);
+    bool before = atomic_load(&user->registered);
     if (before) {
         chain_restore(signum, on_user_signal, &user->previous);
+        atomic_store(&user->registered, false);
     }
     if (mine) {
         sink_close(&user->request.sink);

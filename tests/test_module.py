@@ -147,3 +147,24 @@ def test_all_calls_from_eight_threads(seconds):
     assert len(lines) > 100
     assert [line for line in lines if grammar.kind_of(line) not in KINDS
             and not OTHERS.fullmatch(line)] == []
+
+
+def test_import_beside_enable():
+    """One thread imports the module again, another arms and disarms."""
+    child = python("""
+        import faulthandler, importlib.util, os, threading
+        def imports():
+            for n in range(100):
+                spec = importlib.util.spec_from_file_location(
+                    "faulthandler", faulthandler.__file__)
+                module = importlib.util.module_from_spec(spec)
+                spec.loader.exec_module(module)
+        thread = threading.Thread(target=imports)
+        thread.start()
+        with open(os.devnull, "w") as file:
+            while thread.is_alive():
+                faulthandler.enable(file)
+                faulthandler.disable()
+        print("done")
+    """)
+    assert (child.status, child.out, child.err) == (0, "done\n", "")

@@ -14,26 +14,27 @@
 #define CPYTHON_INTERP_NEXT cpython_published.interpreter_state.next
 #define CPYTHON_INTERP_ID cpython_published.interpreter_state.id
 #define CPYTHON_INTERP_THREADS cpython_published.interpreter_state.threads_head
-#define CPYTHON_TSTATE_FRAME offsetof(PyThreadState, current_frame)
-#define CPYTHON_TSTATE_NATIVE offsetof(PyThreadState, native_thread_id)
+#define CPYTHON_TSTATE_FRAME cpython_published.thread_state.current_frame
+#define CPYTHON_TSTATE_NATIVE \
+    cpython_published.thread_state.native_thread_id
 #define CPYTHON_TSTATE_RAISED offsetof(PyThreadState, current_exception)
 #define CPYTHON_TSTATE_RAISED_TYPE CPYTHON_UNKNOWN
 #define CPYTHON_CFRAME_FRAME CPYTHON_UNKNOWN
 #define CPYTHON_CFRAME_PREVIOUS CPYTHON_UNKNOWN
 
-/* Frames: struct _PyInterpreterFrame, which is internal. */
+/* Frames: struct _PyInterpreterFrame, as published but for its size. */
 #define CPYTHON_FRAME_OBJECTS 0
 #define CPYTHON_FRAME_SIZE 72
-#define CPYTHON_FRAME_CODE 0
-#define CPYTHON_FRAME_PREVIOUS 8
-#define CPYTHON_FRAME_INSTR 56
+#define CPYTHON_FRAME_CODE cpython_published.interpreter_frame.executable
+#define CPYTHON_FRAME_PREVIOUS cpython_published.interpreter_frame.previous
+#define CPYTHON_FRAME_INSTR cpython_published.interpreter_frame.instr_ptr
 #define CPYTHON_FRAME_UNIT 1
 #define CPYTHON_FRAME_LINENO CPYTHON_UNKNOWN
 #define CPYTHON_FRAME_TRACE CPYTHON_UNKNOWN
 #define CPYTHON_FRAME_ENTRY CPYTHON_UNKNOWN
 #define CPYTHON_FRAME_TAGS 0
+#define CPYTHON_FRAME_OWNER cpython_published.interpreter_frame.owner
 #define CPYTHON_OWNER_MAX 3
-#define CPYTHON_FRAME_OWNER 70
 
 /* Code objects: the instructions follow the head. */
 #define CPYTHON_CODE_SIZE offsetof(PyCodeObject, co_code_adaptive)
@@ -79,11 +80,18 @@
 #define CPYTHON_PUBLISHES 1
 struct cpython_published {
     char cookie[8];
-    uint64_t version, skipped_1[4];
+    uint64_t version, free_threaded, skipped_1[3];
     struct {
-        uint64_t size, id, next, threads_head, gc;
+        uint64_t size, id, next, threads_head, gc, skipped[8];
     } interpreter_state;
-    uint64_t skipped_2[60];
+    struct {
+        uint64_t size, prev, next, interp, current_frame, thread_id;
+        uint64_t native_thread_id, skipped[2];
+    } thread_state;
+    struct {
+        uint64_t size, previous, executable, instr_ptr, localsplus, owner;
+    } interpreter_frame;
+    uint64_t skipped_2[37];
     struct { uint64_t size, collecting; } gc;
 };
 

@@ -11,30 +11,30 @@
 #define CPYTHON_INTERP_NEXT cpython_published.interpreter_state.next
 #define CPYTHON_INTERP_ID cpython_published.interpreter_state.id
 #define CPYTHON_INTERP_THREADS cpython_published.interpreter_state.threads_head
-#define CPYTHON_TSTATE_FRAME offsetof(PyThreadState, current_frame)
-#define CPYTHON_TSTATE_NATIVE offsetof(PyThreadState, native_thread_id)
+#define CPYTHON_TSTATE_FRAME cpython_published.thread_state.current_frame
+#define CPYTHON_TSTATE_NATIVE \
+    cpython_published.thread_state.native_thread_id
 #define CPYTHON_TSTATE_RAISED offsetof(PyThreadState, current_exception)
 #define CPYTHON_TSTATE_RAISED_TYPE CPYTHON_UNKNOWN
 #define CPYTHON_CFRAME_FRAME CPYTHON_UNKNOWN
 #define CPYTHON_CFRAME_PREVIOUS CPYTHON_UNKNOWN
 
-/* Frames: struct _PyInterpreterFrame, which is internal. */
+/* Frames: struct _PyInterpreterFrame, as published but for its size. */
 #define CPYTHON_FRAME_OBJECTS 0
 #define CPYTHON_FRAME_SIZE 80
-#define CPYTHON_FRAME_CODE 0
-#define CPYTHON_FRAME_PREVIOUS 8
-#define CPYTHON_FRAME_INSTR 56
+#define CPYTHON_FRAME_CODE cpython_published.interpreter_frame.executable
+#define CPYTHON_FRAME_PREVIOUS cpython_published.interpreter_frame.previous
+#define CPYTHON_FRAME_INSTR cpython_published.interpreter_frame.instr_ptr
 #define CPYTHON_FRAME_UNIT 1
 #define CPYTHON_FRAME_LINENO CPYTHON_UNKNOWN
 #define CPYTHON_FRAME_TRACE CPYTHON_UNKNOWN
 #define CPYTHON_FRAME_ENTRY CPYTHON_UNKNOWN
 #define CPYTHON_FRAME_TAGS 3
+#define CPYTHON_FRAME_OWNER cpython_published.interpreter_frame.owner
 #define CPYTHON_OWNER_MAX 4
 #ifdef Py_GIL_DISABLED
-#  define CPYTHON_FRAME_OWNER 78
 #  define CPYTHON_CODE_COPIES offsetof(PyCodeObject, co_tlbc)
 #else
-#  define CPYTHON_FRAME_OWNER 74
 #  define CPYTHON_CODE_COPIES CPYTHON_UNKNOWN
 #endif
 
@@ -90,11 +90,19 @@
 #define CPYTHON_PUBLISHES 1
 struct cpython_published {
     char cookie[8];
-    uint64_t version, skipped_1[4];
+    uint64_t version, free_threaded, skipped_1[3];
     struct {
-        uint64_t size, id, next, threads_head, threads_main, gc;
+        uint64_t size, id, next, threads_head, threads_main, gc, skipped[10];
     } interpreter_state;
-    uint64_t skipped_2[69];
+    struct {
+        uint64_t size, prev, next, interp, current_frame, thread_id;
+        uint64_t native_thread_id, skipped[2];
+    } thread_state;
+    struct {
+        uint64_t size, previous, executable, instr_ptr, localsplus, owner;
+        uint64_t skipped[2];
+    } interpreter_frame;
+    uint64_t skipped_2[42];
     struct { uint64_t size, collecting; } gc;
 };
 

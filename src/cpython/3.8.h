@@ -65,7 +65,8 @@
 #define CPYTHON_IS_FINALIZING() _Py_IsFinalizing()
 #define CPYTHON_WRITE_UNRAISABLE(function) \
     _PyErr_WriteUnraisableMsg("in thread started by", function)
-#define CPYTHON_REFCOUNT(head) (int64_t)(head)->ob_refcnt
+#define CPYTHON_REFCOUNT(head) \
+    ((head)->ob_refcnt > INT32_MAX ? -1 : (int64_t)(head)->ob_refcnt)
 
 /* It publishes nothing of itself. */
 #define CPYTHON_PUBLISHES 0
