@@ -268,6 +268,8 @@ struct frame_line {
 
 struct frame_memory {
     size_t flushes;
+    uintptr_t filename;         /* the last one, and where it stands */
+    size_t name, name_length;
     bool unknown;               /* a ??? was written in this stack */
     struct frame_line lines[FRAME_LINES];
 };
@@ -285,6 +287,7 @@ frame_memory_find(struct frame_memory *m, const struct out *o,
     };
     if (m->flushes != o->flushes) {
         memset(m->lines, 0, sizeof m->lines);
+        m->name_length = 0;
         m->flushes = o->flushes;
     }
     struct frame_line *line =
@@ -296,8 +299,8 @@ frame_memory_find(struct frame_memory *m, const struct out *o,
     return line;
 }
 
-/* Write a str object, in quotes, or ???. */
-static void
+/* Write a str object, in quotes, or ???.  Returns whether it could be read. */
+static bool
 frame_write_str(struct out *o, uintptr_t at, const char *quote,
                 struct frame_memory *m)
 {
@@ -307,9 +310,27 @@ frame_write_str(struct out *o, uintptr_t at, const char *quote,
         o->used = start;
         out_text(o, "???");
         m->unknown = true;
-        return;
+        return false;
     }
     out_text(o, quote);
+    return true;
+}
+
+/* Write a file's name.  Most frames are in the file of the one before: that
+   name is in the buffer. */
+static void
+frame_write_filename(struct out *o, uintptr_t filename,
+                     struct frame_memory *m)
+{
+    size_t start = o->used;
+    if (filename == m->filename && m->name_length > 0) {
+        out_bytes(o, o->text + m->name, m->name_length);
+        return;
+    }
+    bool known = frame_write_str(o, filename, "\"", m);
+    m->filename = filename;
+    m->name = start;
+    m->name_length = known ? o->used - start : 0;
 }
 
 /* Write one line of a traceback. */
@@ -330,7 +351,7 @@ frame_write(struct out *o, const struct frame *f, const struct code *c,
     }
     size_t start = o->used;
     out_text(o, "  File ");
-    frame_write_str(o, c->filename, "\"", m);
+    frame_write_filename(o, c->filename, m);
     out_text(o, ", line ");
     int line = frame_line(f, c);
     if (line >= 0) {
