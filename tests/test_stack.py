@@ -171,8 +171,10 @@ def test_alternate_stacks():
 START_THREADS = """
     import _thread, faulthandler, os, resource, sys, threading
     limit, count = int(sys.argv[1]), int(sys.argv[2])
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    room = bytearray(1 << 22)       # for what comes when no more is left
     if limit:
-        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+        resource.setrlimit(resource.RLIMIT_AS, (limit, before[1]))
         # A debug build takes no less than 100 KiB.
         debug = hasattr(sys, "gettotalrefcount")
         size = 131072 if debug else 65536
@@ -193,6 +195,8 @@ START_THREADS = """
             started += 1
     except (MemoryError, RuntimeError):
         pass
+    del room
+    resource.setrlimit(resource.RLIMIT_AS, before)
     lines = 0
     if not limit:
         with open("/proc/self/maps") as file:
