@@ -29,6 +29,8 @@ LINES = [
     ("C", r"Current thread's C stack trace \(most recent call first\):"),
     ("B", r"  Binary file .*"),
     ("k", r"  <the rest of the C stack cannot be read>"),
+    ("l", r"  <no more of the C stack: another thread holds the loader's "
+          r"lock>"),
     ("0", r""),
 ]
 LINE = re.compile("|".join("(%s)" % pattern for _, pattern in LINES))
@@ -36,7 +38,7 @@ LINE = re.compile("|".join("(%s)" % pattern for _, pattern in LINES))
 # A thread's frames, all threads, a whole report, a dump of one of its own.
 STACK = "g?(?:f+d?f*x?|n|x)z*"
 THREADS = "%s(?:0(?:i0?)?h%s)*(?:0e)?y?" % (STACK, STACK)
-FATAL = re.compile("T0(?:b|c|S)%s(?:0m)?(?:0C[Bdnz]*k?)?z*" % THREADS)
+FATAL = re.compile("T0(?:b|c|S)%s(?:0m)?(?:0C[Bdnz]*[kl]?)?z*" % THREADS)
 DUMP = re.compile(
     "t?(?:i0?)?[hc]%s(?:0(?:i0?)?[hc]%s)*(?:0e)?y?z*|t?y|t?s|t"
     % (STACK, STACK))

@@ -124,7 +124,7 @@ def test_no_leak():
 
 # The kinds of lines that a report of a healthy process can have, and those
 # that only details and mixed stacks have.
-KINDS = set("hcfndxgtsCB0")
+KINDS = set("hcfndxgtsCBl0")
 OTHERS = re.compile(r"  context: (call \d+|\?\?\?)|  C File .*|  thread \d+"
                     r"( \[.*\])? of process \d+, CPython .*, up [\d.]+ s")
 
