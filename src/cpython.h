@@ -2,7 +2,9 @@
 
    src/cpython/ has a file for each version.  All of them define the same
    names, CPYTHON_*: where a field is, how a table is read, what the version's
-   own faulthandler prints.  No other room asks for the version.
+   own faulthandler prints.  What holds from a version on, or up to one, is in
+   the files from_* and to_* that they include.  No other room asks for the
+   version.
 
    Public structs give their offsets at compile time.  A few internal ones are
    written down in the version's file.  From 3.13 on the interpreter publishes

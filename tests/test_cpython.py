@@ -90,11 +90,21 @@ def version_files():
             if os.path.dirname(path) == "src/cpython"}
 
 
+def questions(name):
+    """The names that a version's file and those that it includes define."""
+    text = version_files()[name]
+    names = set(re.findall(r"(?m)^# *define (CPYTHON_\w+)", text))
+    for other in re.findall(r'(?m)^#include "(\w+_.*)"', text):
+        assert names.isdisjoint(questions(other)), (name, other)
+        names |= questions(other)
+    return names
+
+
 @pytest.mark.skipif(not os.path.exists(C_FILE), reason="needs the C file")
 def test_versions_answer_the_same_questions():
-    """Each version's file defines the same names."""
-    names = {name: set(re.findall(r"(?m)^# *define (CPYTHON_\w+)", text))
-             for name, text in version_files().items()}
+    """Each version's file defines the same names, each in one place."""
+    names = {name: questions(name) for name in version_files()
+             if name.startswith("3.")}
     assert names == dict.fromkeys(
         ["3.%d.h" % n for n in range(8, 16)], names["3.15.h"])
 

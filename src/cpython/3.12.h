@@ -5,10 +5,10 @@
 #ifndef FAULTHANDLER_CPYTHON_3_12_H
 #define FAULTHANDLER_CPYTHON_3_12_H
 
-#include "../platform.h"
+#include "from_3.11.h"
+#include "to_3.12.h"
 
 /* Interpreters and threads. */
-#define CPYTHON_INTERP_NEXT 0
 #define CPYTHON_INTERP_ID 8
 #define CPYTHON_INTERP_THREADS 72
 #define CPYTHON_TSTATE_FRAME offsetof(PyThreadState, cframe)
@@ -18,57 +18,23 @@
 #define CPYTHON_CFRAME_FRAME offsetof(_PyCFrame, current_frame)
 #define CPYTHON_CFRAME_PREVIOUS CPYTHON_UNKNOWN
 
-/* Frames: struct _PyInterpreterFrame, which is internal. */
-#define CPYTHON_FRAME_OBJECTS 0
+/* Frames. */
 #define CPYTHON_FRAME_SIZE 72
 #define CPYTHON_FRAME_CODE 0
 #define CPYTHON_FRAME_PREVIOUS 8
 #define CPYTHON_FRAME_INSTR 56
-#define CPYTHON_FRAME_UNIT 1
-#define CPYTHON_FRAME_LINENO CPYTHON_UNKNOWN
-#define CPYTHON_FRAME_TRACE CPYTHON_UNKNOWN
 #define CPYTHON_FRAME_OWNER 70
 #define CPYTHON_FRAME_ENTRY CPYTHON_UNKNOWN
-#define CPYTHON_FRAME_TAGS 0
 #define CPYTHON_OWNER_MAX 3
-
-/* Code objects: the instructions follow the head. */
-#define CPYTHON_CODE_SIZE offsetof(PyCodeObject, co_code_adaptive)
-#define CPYTHON_CODE_COPIES CPYTHON_UNKNOWN
-#define CPYTHON_CODE_TRACEABLE offsetof(PyCodeObject, _co_firsttraceable)
-#define CPYTHON_LINES CPYTHON_LINES_311
-#define CPYTHON_LINE_TABLE offsetof(PyCodeObject, co_linetable)
-
-/* Dicts and modules. */
-#define CPYTHON_KEYS_LOG2 1
-#define CPYTHON_MODULE_DEF (sizeof(PyObject) + sizeof(PyObject *))
-#define CPYTHON_MODULE_DEF_FLAG CPYTHON_UNKNOWN
 
 /* The collector's flag, where the measured releases have it. */
 #define CPYTHON_COLLECTING(interp) ((interp) + 312)
-
-/* What its own faulthandler prints. */
-#define CPYTHON_FPE_TITLE "Floating point exception"
-#define CPYTHON_MARKS_DEEP true
-#define CPYTHON_LISTS_MODULES true
-#define CPYTHON_HIDES_SUBMODULES false
-#define CPYTHON_TELLS_COLLECTOR true
-#define CPYTHON_NAMES_THREADS false
-#define CPYTHON_C_STACK_DEFAULT_TEXT "False"
 
 /* Interpreters with a GIL of their own may import the module: its state is the
    process's, and guarded. */
 #define CPYTHON_MODULE_SLOTS \
     {Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED},
 
-/* Calls. */
-#define CPYTHON_ATTACHED_THREAD() _PyThreadState_UncheckedGet()
-#define CPYTHON_IS_FINALIZING() _Py_IsFinalizing()
-#define CPYTHON_WRITE_UNRAISABLE(function) \
-    _PyErr_WriteUnraisableMsg("in thread started by", function)
 #define CPYTHON_REFCOUNT(head) (int64_t)(head)->ob_refcnt
-
-/* It publishes nothing of itself. */
-#define CPYTHON_PUBLISHES 0
 
 #endif

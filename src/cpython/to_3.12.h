@@ -1,0 +1,30 @@
+/* What holds up to CPython 3.12: nothing is published. */
+
+#ifndef FAULTHANDLER_CPYTHON_TO_3_12_H
+#define FAULTHANDLER_CPYTHON_TO_3_12_H
+
+#include "../platform.h"
+
+#define CPYTHON_PUBLISHES 0
+
+/* Interpreters, frames, code objects, modules. */
+#define CPYTHON_INTERP_NEXT 0
+#define CPYTHON_FRAME_TAGS 0
+#define CPYTHON_CODE_COPIES CPYTHON_UNKNOWN
+#define CPYTHON_MODULE_DEF (sizeof(PyObject) + sizeof(PyObject *))
+#define CPYTHON_MODULE_DEF_FLAG CPYTHON_UNKNOWN
+
+/* What its own faulthandler prints. */
+#define CPYTHON_FPE_TITLE "Floating point exception"
+#define CPYTHON_MARKS_DEEP true
+#define CPYTHON_HIDES_SUBMODULES false
+#define CPYTHON_NAMES_THREADS false
+#define CPYTHON_C_STACK_DEFAULT_TEXT "False"
+
+/* Calls. */
+#define CPYTHON_ATTACHED_THREAD() _PyThreadState_UncheckedGet()
+#define CPYTHON_IS_FINALIZING() _Py_IsFinalizing()
+#define CPYTHON_WRITE_UNRAISABLE(function) \
+    _PyErr_WriteUnraisableMsg("in thread started by", function)
+
+#endif
