@@ -186,7 +186,7 @@ fatal_report(const struct request *request, enum report_kind kind,
         .title = request->original ? fault->title : fault->library_title,
         .info = info, .context = context,
     };
-    bool mine = report_enter();
+    r.has_door = report_enter();
     bool timed = fatal_timer_start(&timer, &before);
     report_write(&r);
     report_finish(&r);
@@ -195,9 +195,6 @@ fatal_report(const struct request *request, enum report_kind kind,
         sigaction(FATAL_SIGNAL, &before, NULL);
     }
     cpu_set_place(context, place);
-    if (mine) {
-        report_leave();
-    }
 }
 
 /* A signal that came. */

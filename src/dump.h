@@ -55,20 +55,14 @@ dump_report(const struct request *request, enum report_kind kind,
             uintptr_t from, struct report_memory *memory)
 {
     struct mem_session session;
-    struct report r;
-    memset(&r, 0, sizeof r);
-    r.memory = memory;
-    r.request = request;
-    r.kind = kind;
-    r.from = from;
+    struct report r = {
+        .memory = memory, .request = request, .kind = kind, .from = from,
+    };
     mem_begin(&session);
     report_write(&r);
     Py_BEGIN_ALLOW_THREADS
-    bool mine = report_enter();
+    r.has_door = report_enter();
     report_finish(&r);
-    if (mine) {
-        report_leave();
-    }
     Py_END_ALLOW_THREADS
     mem_end(&session);
     if (r.out.text != memory->text) {

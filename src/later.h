@@ -88,21 +88,15 @@ static void
 later_report(struct later_job *job)
 {
     struct mem_session session;
-    struct report r;
-    memset(&r, 0, sizeof r);
-    r.memory = &job->memory;
-    r.out.cancelled = &job->cancelled;
-    r.request = &job->request;
-    r.kind = REPORT_LATER;
-    r.title = job->title;
-    r.interp = job->interp;
+    struct report r = {
+        .memory = &job->memory, .request = &job->request,
+        .kind = REPORT_LATER, .title = job->title, .interp = job->interp,
+        .out.cancelled = &job->cancelled,
+    };
     mem_begin(&session);
-    bool mine = report_enter();
+    r.has_door = report_enter();
     report_write(&r);
     report_finish(&r);
-    if (mine) {
-        report_leave();
-    }
     mem_end(&session);
     if (job->exit && !job->cancelled) {
         _exit(1);

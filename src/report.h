@@ -47,6 +47,7 @@ struct report {
     struct report_memory *memory;
     const struct request *request;
     enum report_kind kind;
+    bool has_door;              /* it was entered for this report */
     const char *title;          /* a line of its own, or NULL */
     uintptr_t interp;           /* whose threads come first, 0: ours */
     bool has_current;
@@ -438,17 +439,6 @@ report_registers(struct report *r)
     register_write(&r->out, r->info, r->context);
 }
 
-/* Send what is left.  Where that failed in the middle, once more. */
-static void
-report_finish(struct report *r)
-{
-    report_step(r, report_flush, "output");
-    if (r->out.used > 0) {
-        report_step(r, report_flush, "output");
-    }
-    out_close(&r->out);
-}
-
 /* Begin a report: nothing is written, nothing is known.  Only the buffer of a
    dump, which is not made in a handler, may grow. */
 static void
@@ -554,6 +544,21 @@ report_leave(void)
 {
     int self = platform_thread_id();
     atomic_compare_exchange_strong(&report_door, &self, 0);
+}
+
+/* Send what is left, and let the next report in.  Where sending failed in the
+   middle, once more. */
+static void
+report_finish(struct report *r)
+{
+    report_step(r, report_flush, "output");
+    if (r->out.used > 0) {
+        report_step(r, report_flush, "output");
+    }
+    out_close(&r->out);
+    if (r->has_door) {
+        report_leave();
+    }
 }
 
 #endif

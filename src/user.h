@@ -58,19 +58,17 @@ on_user_report(void *argument)
 {
     const struct request *request = argument;
     struct mem_session session;
-    struct report r;
+    struct report r = {
+        .memory = &user_memory, .request = request, .kind = REPORT_USER,
+    };
     mem_begin(&session);
-    if (!report_enter()) {
-        on_user_skip(request);
-    }
-    else {
-        memset(&r, 0, sizeof r);
-        r.memory = &user_memory;
-        r.request = request;
-        r.kind = REPORT_USER;
+    r.has_door = report_enter();
+    if (r.has_door) {
         report_write(&r);
         report_finish(&r);
-        report_leave();
+    }
+    else {
+        on_user_skip(request);
     }
     mem_end(&session);
 }
