@@ -100,12 +100,10 @@ PyDoc_STRVAR(dump_traceback_doc,
 "\n"
 "Write the traceback of all threads, or of this one, to file.\n"
 "\n"
-"file is an object with fileno(), a descriptor, a path, or None for\n"
-"sys.stderr.  At most max_threads threads are shown (0: 100), this one\n"
-"always.  With details, the first line says which thread of which process\n"
-"it is, and when, and each thread has a line with its context, where one\n"
-"is set.  Returns None.  Raises what enable() raises for file, and\n"
-"MemoryError.");
+"file and max_threads: as for enable(); this thread is always shown.  With\n"
+"details, the first line says which thread of which process it is, and\n"
+"when, and each thread has a line with its context, where one is set.\n"
+"Returns None.  Raises what enable() raises for file, and MemoryError.");
 
 static PyObject *
 dump_traceback(PyObject *module, PyObject *args, PyObject *kwargs)
@@ -132,9 +130,8 @@ PyDoc_STRVAR(dump_c_stack_doc,
 "Write the C stack of this thread to file: 128 frames, then the count of\n"
 "the rest.\n"
 "\n"
-"file is an object with fileno(), a descriptor, a path, or None for\n"
-"sys.stderr.  Returns None.  Raises what enable() raises for file, and\n"
-"MemoryError.");
+"file: as for enable().  Returns None.  Raises what enable() raises for\n"
+"file, and MemoryError.");
 
 static PyObject *
 dump_c_stack(PyObject *module, PyObject *args, PyObject *kwargs)

@@ -259,10 +259,9 @@ PyDoc_STRVAR(later_dump_traceback_doc,
 "\n"
 "repeat: again every timeout seconds, until cancelled.  exit: leave with\n"
 "_exit(1) after the first report.  A call replaces the one before it.  file\n"
-"is an object with fileno(), a descriptor, a path, which each report opens\n"
-"anew, or None for sys.stderr.  At most max_threads threads are shown (0:\n"
-"100).  With details, a line under the title says which process it is, and\n"
-"when, and each thread has a line with its context, where one is set.\n"
+"and max_threads: as for enable(); each report opens a path anew.  With\n"
+"details, a line under the title says which process it is, and when, and\n"
+"each thread has a line with its context, where one is set.\n"
 "Returns None.  Raises ValueError if timeout is not positive, OverflowError\n"
 "if it is too large, RuntimeError if no thread can be started, and what\n"
 "enable() raises for file.");

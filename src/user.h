@@ -239,15 +239,14 @@ PyDoc_STRVAR(user_register_doc,
 "Write the traceback of all threads, or of the one that gets it, to file\n"
 "whenever the signal signum comes.\n"
 "\n"
-"file is an object with fileno(), a descriptor, a path, which each report\n"
-"opens anew, or None for sys.stderr.  At most max_threads threads are shown\n"
-"(0: 100).  With details, the first line says which thread of which process\n"
-"got the signal, and when, and each thread has a line with its context,\n"
-"where one is set.  chain: then call the handler that was there before.\n"
-"Where that is the default action, it happens: for most signals the process\n"
-"ends.  Returns None.  Raises RuntimeError for the signals that enable()\n"
-"arms, ValueError if signum is out of range, OSError if it cannot be\n"
-"handled, and what enable() raises for file.");
+"file and max_threads: as for enable(); each report opens a path anew.  With\n"
+"details, the first line says which thread of which process got the signal,\n"
+"and when, and each thread has a line with its context, where one is set.\n"
+"chain: then call the handler that was there before.  Where that is the\n"
+"default action, it happens: for most signals the process ends.  Returns\n"
+"None.  Raises RuntimeError for the signals that enable() arms, ValueError\n"
+"if signum is out of range, OSError if it cannot be handled, and what\n"
+"enable() raises for file.");
 
 static PyObject *
 user_register(PyObject *module, PyObject *args, PyObject *kwargs)
