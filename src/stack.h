@@ -369,15 +369,14 @@ stack_wrap_function(PyObject *args)
 /* The interpreter's start functions: start_new_thread() and its older name
    take no keywords, start_joinable_thread() of 3.13+ does.  Set before ours is
    in the table, which other threads may be reading. */
-static _Atomic(PyCFunction) stack_start_plain;
-static _Atomic(PyCFunctionWithKeywords) stack_start_joinable;
+static _Atomic(PyCFunction) stack_start_plain, stack_start_joinable;
 
 static PyObject *
 stack_call_plain(PyObject *module, PyObject *args)
 {
+    PyCFunction start = atomic_load(&stack_start_plain);
     PyObject *wrapped = stack_wrap_function(args);
-    PyObject *result = wrapped == NULL ? NULL
-                       : atomic_load(&stack_start_plain)(module, wrapped);
+    PyObject *result = wrapped == NULL ? NULL : start(module, wrapped);
     Py_XDECREF(wrapped);
     return result;
 }
@@ -385,37 +384,26 @@ stack_call_plain(PyObject *module, PyObject *args)
 static PyObject *
 stack_call_joinable(PyObject *module, PyObject *args, PyObject *kwargs)
 {
+    PyCFunctionWithKeywords start = (PyCFunctionWithKeywords)(void (*)(void))
+                                    atomic_load(&stack_start_joinable);
     PyObject *wrapped = stack_wrap_function(args);
-    PyObject *result = wrapped == NULL ? NULL
-                       : atomic_load(&stack_start_joinable)(module, wrapped,
-                                                            kwargs);
+    PyObject *result = wrapped == NULL ? NULL : start(module, wrapped, kwargs);
     Py_XDECREF(wrapped);
     return result;
 }
 
-/* Put ours in the place of one, if it is called as we know it. */
+/* Put ours in the place of one, if it is called as we know it.  Somebody who
+   came after us may call ours: not to be called by it. */
 static void
-stack_wrap_starter(PyMethodDef *def)
+stack_wrap_starter(PyMethodDef *def, const char *name, int flags,
+                   PyCFunction ours, _Atomic(PyCFunction) *theirs)
 {
-    PyCFunction joinable =
-        (PyCFunction)(void (*)(void))stack_call_joinable;
     PyCFunction now = __atomic_load_n(&def->ml_meth, __ATOMIC_ACQUIRE);
-    PyCFunction known = atomic_load(&stack_start_plain);
-    bool is_plain = strcmp(def->ml_name, "start_new_thread") == 0
-                    || strcmp(def->ml_name, "start_new") == 0;
-    bool is_joinable = strcmp(def->ml_name, "start_joinable_thread") == 0;
-    /* Somebody who came after us may call ours: not to be called by it. */
-    if (is_plain && def->ml_flags == METH_VARARGS && now != stack_call_plain
-        && (known == NULL || known == now)) {
-        atomic_store(&stack_start_plain, now);
-        __atomic_store_n(&def->ml_meth, stack_call_plain, __ATOMIC_RELEASE);
-    }
-    else if (is_joinable && def->ml_flags == (METH_VARARGS | METH_KEYWORDS)
-             && now != joinable
-             && atomic_load(&stack_start_joinable) == NULL) {
-        atomic_store(&stack_start_joinable,
-                     (PyCFunctionWithKeywords)(void (*)(void))now);
-        __atomic_store_n(&def->ml_meth, joinable, __ATOMIC_RELEASE);
+    PyCFunction known = atomic_load(theirs);
+    if (strcmp(def->ml_name, name) == 0 && def->ml_flags == flags
+        && now != ours && (known == NULL || known == now)) {
+        atomic_store(theirs, now);
+        __atomic_store_n(&def->ml_meth, ours, __ATOMIC_RELEASE);
     }
 }
 
@@ -432,8 +420,15 @@ stack_wrap_starters(void)
     PyModuleDef *module = PyModule_Check(thread) ? PyModule_GetDef(thread)
                                                  : NULL;
     PyMethodDef *def = module == NULL ? NULL : module->m_methods;
-    while (def != NULL && def->ml_name != NULL) {
-        stack_wrap_starter(def++);
+    for (; def != NULL && def->ml_name != NULL; def++) {
+        stack_wrap_starter(def, "start_new_thread", METH_VARARGS,
+                           stack_call_plain, &stack_start_plain);
+        stack_wrap_starter(def, "start_new", METH_VARARGS, stack_call_plain,
+                           &stack_start_plain);
+        stack_wrap_starter(def, "start_joinable_thread",
+                           METH_VARARGS | METH_KEYWORDS,
+                           (PyCFunction)(void (*)(void))stack_call_joinable,
+                           &stack_start_joinable);
     }
     PyErr_Clear();
     Py_DECREF(thread);
