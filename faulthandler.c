@@ -183,7 +183,8 @@ fatal_report(const struct request *request, enum report_kind kind,
     timer_t timer;
     struct report r = {
         .memory = &fatal_memory, .request = request, .kind = kind,
-        .title = request->original ? fault->title : fault->library_title,
+        .title = request->original || fault->library_title == NULL
+                 ? fault->title : fault->library_title,
         .info = info, .context = context,
     };
     r.has_door = report_enter();

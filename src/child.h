@@ -7,6 +7,7 @@
 #ifndef FAULTHANDLER_CHILD_H
 #define FAULTHANDLER_CHILD_H
 
+#include "mem.h"
 #include "platform.h"
 
 #define CHILD_POLL_NS 300000
@@ -145,12 +146,11 @@ child_limit_memory(size_t more)
 static void
 child_begin(pid_t parent, rlim_t cpu_seconds, size_t more_memory)
 {
-    static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT};
     struct sigaction action = {.sa_handler = on_child_fault};
     struct rlimit limit = {cpu_seconds, cpu_seconds};
     action.sa_flags = SA_ONSTACK;
-    for (size_t i = 0; i < sizeof faults / sizeof *faults; i++) {
-        sigaction(faults[i], &action, NULL);
+    for (size_t i = 0; i < sizeof mem_faults / sizeof *mem_faults; i++) {
+        sigaction(mem_faults[i], &action, NULL);
     }
     prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
     if (getppid() != parent) {

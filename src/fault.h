@@ -17,19 +17,15 @@
 /* The fatal signals, in the order in which they are armed. */
 static const struct fault_signal {
     int signum;
-    const char *title;          /* the report of 1.0 */
-    const char *library_title;  /* the running Python's */
+    const char *title;
+    const char *library_title;  /* the running Python's; NULL: the same */
 } fault_signals[] = {
-    {.signum = SIGBUS, .title = "Bus error",
-     .library_title = "Bus error"},
-    {.signum = SIGILL, .title = "Illegal instruction",
-     .library_title = "Illegal instruction"},
+    {.signum = SIGBUS, .title = "Bus error"},
+    {.signum = SIGILL, .title = "Illegal instruction"},
     {.signum = SIGFPE, .title = "Floating point exception",
      .library_title = CPYTHON_FPE_TITLE},
-    {.signum = SIGABRT, .title = "Aborted",
-     .library_title = "Aborted"},
-    {.signum = SIGSEGV, .title = "Segmentation fault",
-     .library_title = "Segmentation fault"},
+    {.signum = SIGABRT, .title = "Aborted"},
+    {.signum = SIGSEGV, .title = "Segmentation fault"},
 };
 #define FAULT_COUNT (sizeof fault_signals / sizeof *fault_signals)
 

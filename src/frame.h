@@ -381,10 +381,7 @@ frame_write_ring(struct out *o, const struct frame_ring *ring,
     size_t hidden = ring->count > FRAME_OLDEST ? ring->count - FRAME_OLDEST
                                                : 0;
     if (hidden > 0) {
-        out_room(o, OUT_LINE_MAX);
-        out_text(o, "  ... ");
-        out_decimal(o, hidden);
-        out_text(o, " frames not shown ...\n");
+        out_hidden(o, hidden);
     }
     for (size_t i = hidden; i < ring->count; i++) {
         const struct frame *f = &ring->frames[i % FRAME_OLDEST];

@@ -47,7 +47,7 @@ mixed_shows(struct mixed *m)
         return i < m->total;
     }
     if (i == MIXED_NEWEST && m->writes) {
-        native_write_hidden(m->o, m->total - NATIVE_SHOWN);
+        out_hidden(m->o, m->total - NATIVE_SHOWN);
     }
     return i < MIXED_NEWEST
            || (i >= m->total - MIXED_OLDEST && i < m->total);

@@ -480,16 +480,6 @@ native_unwind(struct native_stack *s, void *context, uintptr_t from)
     native_add_frames(s, place.pc, place.sp, left);
 }
 
-/* Write how many frames of a stack, or lines of a mixed one, are left out. */
-static void
-native_write_hidden(struct out *o, size_t count)
-{
-    out_room(o, OUT_LINE_MAX);
-    out_text(o, "  ... ");
-    out_decimal(o, count);
-    out_text(o, " frames not shown ...\n");
-}
-
 /* Write a C stack as the standard library's module does. */
 static void
 native_write_stack(struct out *o, const struct native_stack *s,
@@ -499,7 +489,7 @@ native_write_stack(struct out *o, const struct native_stack *s,
         native_write_frame(o, s->frames[i].pc, seen);
     }
     if (s->count > NATIVE_SHOWN) {
-        native_write_hidden(o, s->count - NATIVE_SHOWN);
+        out_hidden(o, s->count - NATIVE_SHOWN);
     }
     out_room(o, OUT_LINE_MAX);
     out_text(o, s->mark != NULL ? s->mark : "");

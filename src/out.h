@@ -612,6 +612,16 @@ out_room(struct out *o, size_t n)
     out_flush(o);
 }
 
+/* Write how many frames of a stack, or lines of a mixed one, are left out. */
+static void
+out_hidden(struct out *o, size_t count)
+{
+    out_room(o, OUT_LINE_MAX);
+    out_text(o, "  ... ");
+    out_decimal(o, count);
+    out_text(o, " frames not shown ...\n");
+}
+
 /* Two digits, and what comes before them. */
 static void
 out_two(struct out *o, const char *before, uint64_t value)
