@@ -64,30 +64,6 @@ option_get_options(void)
     return copy;
 }
 
-/* Remove the options that the call has as arguments, add its arguments by
-   name.  Returns -1 with an exception. */
-static int
-option_merge(PyObject *options, char **names, PyObject *args,
-             PyObject *kwargs)
-{
-    for (Py_ssize_t i = 0; names[i] != NULL && i < PyTuple_GET_SIZE(args);
-         i++) {
-        if (PyDict_GetItemString(options, names[i]) != NULL
-            && PyDict_DelItemString(options, names[i]) < 0) {
-            return -1;
-        }
-    }
-    return kwargs == NULL ? 0 : PyDict_Update(options, kwargs);
-}
-
-/* Is an argument, of those that option_merge() has collected, an option? */
-static bool
-option_is_used(PyObject *merged, PyObject *kwargs, const char *name)
-{
-    return PyDict_GetItemString(merged, name) != NULL
-           && (kwargs == NULL || PyDict_GetItemString(kwargs, name) == NULL);
-}
-
 /* Read c_stack: a truth, or "mixed". */
 static int
 option_c_stack(PyObject *value, void *argument)
@@ -147,32 +123,43 @@ option_find_places(struct option_call *call)
     return 0;
 }
 
-/* Read a whole call.  Returns 0, or -1 with an exception and nothing open. */
-static int
-option_read(struct option_call *call, PyObject *args, PyObject *kwargs)
+/* Read arguments.  What they do not say stays as it is.  Returns false with an
+   exception. */
+static bool
+option_parse(struct option_call *call, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"file", "all_threads", "c_stack", "max_threads",
                             "details", "copy", NULL};
     struct request *r = &call->request;
-    PyObject *options = option_get_options();
-    memset(call, 0, sizeof *call);
-    *r = (struct request)OPTION_DEFAULTS;
-    r->c_stack = CPYTHON_C_STACK_DEFAULT;
-    if (options == NULL) {
-        return -1;
+    return PyArg_ParseTupleAndKeywords(
+        args, kwargs, "|OO&O&$O&O&O:enable", names, &call->file, option_truth,
+        &r->all_threads, option_c_stack, r, option_max_threads,
+        &r->max_threads, option_truth, &r->details, &call->copy);
+}
+
+/* Read a whole call: the options, then the arguments.  Returns 0, or -1 with
+   an exception and nothing open. */
+static int
+option_read(struct option_call *call, PyObject *args, PyObject *kwargs)
+{
+    PyObject *options = option_get_options(), *none = PyTuple_New(0);
+    int result = -1;
+    *call = (struct option_call) {.request = OPTION_DEFAULTS};
+    call->request.c_stack = CPYTHON_C_STACK_DEFAULT;
+    if (options != NULL && none != NULL && option_parse(call, none, options)) {
+        PyObject *file = call->file, *copy = call->copy;
+        call->file = call->copy = NULL;
+        call->plain = PyTuple_GET_SIZE(args) + PyDict_Size(options) == 0
+                      && (kwargs == NULL || PyDict_Size(kwargs) == 0);
+        result = option_parse(call, args, kwargs) ? 0 : -1;
+        call->option_file = file != NULL && call->file == NULL;
+        call->option_copy = copy != NULL && call->copy == NULL;
+        call->file = call->option_file ? file : call->file;
+        call->copy = call->option_copy ? copy : call->copy;
+        result = result == 0 ? option_find_places(call) : -1;
     }
-    int result = option_merge(options, names, args, kwargs) == 0
-                 && PyArg_ParseTupleAndKeywords(
-                        args, options, "|OO&O&$O&O&O:enable", names,
-                        &call->file, option_truth, &r->all_threads,
-                        option_c_stack, r, option_max_threads,
-                        &r->max_threads, option_truth, &r->details,
-                        &call->copy) ? 0 : -1;
-    call->option_file = option_is_used(options, kwargs, "file");
-    call->option_copy = option_is_used(options, kwargs, "copy");
-    call->plain = PyTuple_GET_SIZE(args) + PyDict_Size(options) == 0;
-    result = result == 0 ? option_find_places(call) : -1;
-    Py_DECREF(options);
+    Py_XDECREF(options);
+    Py_XDECREF(none);
     return result;
 }
 

@@ -547,14 +547,6 @@ out_send_all(struct out *o, bool remote_too)
     o->flushes++;
 }
 
-/* Send what there is before something risky.  A place that may hang gets
-   all of the report at its end. */
-static void
-out_hurry(struct out *o)
-{
-    out_send_all(o, false);
-}
-
 /* Send the buffer to every place, and begin it anew. */
 static void
 out_flush(struct out *o)

@@ -68,10 +68,12 @@ report_flush(struct report *r)
     out_flush(&r->out);
 }
 
+/* Send what there is before something risky.  A place that may hang gets
+   all of the report at its end. */
 static void
 report_hurry(struct report *r)
 {
-    out_hurry(&r->out);
+    out_send_all(&r->out, false);
 }
 
 /* Run a step of a report, which has room for a line, with a way back: a fault

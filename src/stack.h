@@ -213,8 +213,7 @@ stack_init(void)
 static void
 stack_after_fork(void)
 {
-    char *note = thread_note_key_made ? pthread_getspecific(thread_note_key)
-                                      : NULL;
+    char *note = (char *)thread_own_note();
     char *own = note == NULL ? NULL : note - stack_size;
     atomic_store(&stack_spare_used[STACK_FATAL], false);
     atomic_store(&stack_spare_used[STACK_USER], false);
@@ -291,7 +290,7 @@ stack_call_on_spare(enum stack_use use, void (*function)(void *),
 static void
 stack_note_name(PyObject *function)
 {
-    struct thread_note *note = pthread_getspecific(thread_note_key);
+    struct thread_note *note = thread_own_note();
     if (note == NULL || !PyMethod_Check(function)
         || !PyFunction_Check(PyMethod_GET_FUNCTION(function))) {
         return;

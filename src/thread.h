@@ -252,15 +252,20 @@ struct thread_note {
 static pthread_key_t thread_note_key;
 static bool thread_note_key_made;
 
+/* Return the calling thread's note, or NULL. */
+static struct thread_note *
+thread_own_note(void)
+{
+    return thread_note_key_made ? pthread_getspecific(thread_note_key) : NULL;
+}
+
 /* Write the name of the calling thread, if it has one.  The whole name was
    noted when the thread started; the kernel keeps 15 bytes, and Python tells
    it from 3.14 on.  Where the kernel has another name, that one is newer. */
 static void
 thread_write_own_name(struct out *o)
 {
-    const struct thread_note *note = thread_note_key_made
-                                     ? pthread_getspecific(thread_note_key)
-                                     : NULL;
+    const struct thread_note *note = thread_own_note();
     const char *name = note != NULL ? note->name : "";
     char kernel[32], program[32];
     platform_thread_name(platform_thread_id(), kernel);
