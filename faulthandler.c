@@ -154,7 +154,7 @@ on_fatal_timer(int signum, siginfo_t *info, void *context)
    had.  It fires again and again, since it also breaks the flush that follows.
    Returns false where it cannot be had: the report has no such bound. */
 static bool
-fatal_timer_start(timer_t *timer, struct sigaction *before)
+fatal_timer_start(int *timer, struct sigaction *before)
 {
     sigset_t one;
     if (chain_install(FATAL_SIGNAL, on_fatal_timer, SA_ONSTACK | SA_NODEFER,
@@ -180,7 +180,7 @@ fatal_report(const struct request *request, enum report_kind kind,
     const struct fault_signal *fault = fault_find(info->si_signo);
     struct cpu_place place = cpu_get_place(context);
     struct sigaction before;
-    timer_t timer;
+    int timer;
     struct report r = {
         .memory = &fatal_memory, .request = request, .kind = kind,
         .title = request->original || fault->library_title == NULL

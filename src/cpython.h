@@ -62,16 +62,6 @@ static struct {
     bool frames_known;          /* the self-test agreed */
 } cpython;
 
-/* Return the reference count of an object whose head was copied, or -1 if no
-   live object can have it.  From 3.12 on immortal objects have more than
-   INT32_MAX. */
-static inline int64_t
-cpython_refcount(const PyObject *head)
-{
-    int64_t count = CPYTHON_REFCOUNT(head);
-    return count < 0 || count > 2 * (int64_t)UINT32_MAX ? -1 : count;
-}
-
 /* ---- Dicts ---- */
 
 /* The table behind a dict, up to its indices.  The word in the middle says how
@@ -128,16 +118,8 @@ extern char _PyRuntime[] __attribute__((weak));
 static struct cpython_published cpython_published;
 #endif
 
-/* Return the address of the flag that is 1 while the collector works, or 0
-   where it is not known. */
-static uintptr_t
-cpython_collecting_at(uintptr_t interp)
-{
-    return cpython.collecting_known ? CPYTHON_COLLECTING(interp) : 0;
-}
-
-/* Check the expected place of the flag where it is not published: the pointer
-   to gc.garbage must follow it. */
+/* Check the expected place of the flag that is 1 while the collector works,
+   where it is not published: the pointer to gc.garbage must follow it. */
 static void
 cpython_check_collector(void)
 {

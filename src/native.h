@@ -124,7 +124,7 @@ native_find_record(uintptr_t pc, uintptr_t *start)
     /* Another thread may change the list: then a name is missing. */
     struct mem_chain chain = {0};
     struct link_map map;
-    record = platform_program();
+    record = platform_loader.program;
     while (record != 0 && mem_chain_step(&chain, record) == 0
            && mem_read(&map, record, sizeof map) == 0) {
         if (native_holds(&map, pc, start)) {
@@ -156,7 +156,7 @@ native_find_object(uintptr_t pc, struct native_object *object)
     mem_read(&first, (uintptr_t)map.l_name, 1);
     /* Two objects may have no name: the program, and the vdso with musl. */
     object->is_program = first == '\0'
-                         && object->record == platform_program();
+                         && object->record == platform_loader.program;
     object->path = object->is_program ? program_invocation_name
                    : first != '\0' ? map.l_name : "linux-vdso.so.1";
     object->base = map.l_addr;

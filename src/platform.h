@@ -168,7 +168,7 @@ struct platform_found {
 /* What platform_init() looked up; constant after that. */
 static struct {
     int (*find)(void *, struct platform_found *);   /* NULL: older */
-    uintptr_t first;            /* the loader's first record, or 0 */
+    uintptr_t program;          /* the first record of its list, or 0 */
 } platform_loader;
 
 /* Look up what is not in every C library.  Called when the module is
@@ -179,7 +179,7 @@ platform_init(void)
     void *program = dlopen(NULL, RTLD_LAZY);
     struct link_map *map = NULL;
     if (program != NULL && dlinfo(program, RTLD_DI_LINKMAP, &map) == 0) {
-        platform_loader.first = (uintptr_t)map;
+        platform_loader.program = (uintptr_t)map;
     }
 #ifndef FAULTHANDLER_TEST_OLD_LOADER
     *(void **)&platform_loader.find = dlsym(RTLD_DEFAULT, "_dl_find_object");
@@ -210,13 +210,6 @@ static inline bool
 platform_unwinds_without_lock(void)
 {
     return platform_loader.find != NULL;
-}
-
-/* The first record of the loader's list, the program's; 0 if not known. */
-static uintptr_t
-platform_program(void)
-{
-    return platform_loader.first;
 }
 
 /* The code of an exported function, all 0 if it is not known. */
@@ -278,7 +271,7 @@ platform_timer_is_ours(const siginfo_t *info)
    needed: a child of fork() has none of its parent's timers.  Returns 0, or -1
    with errno. */
 static int
-platform_timer_start(timer_t *timer, int signum, int64_t first_ms,
+platform_timer_start(int *timer, int signum, int64_t first_ms,
                      int64_t every_ms)
 {
     struct sigevent event;
@@ -291,24 +284,20 @@ platform_timer_start(timer_t *timer, int signum, int64_t first_ms,
 #else
     event._sigev_un._tid = platform_thread_id();
 #endif
-    int id;
-    if (syscall(SYS_timer_create, CLOCK_MONOTONIC, &event, &id) < 0) {
+    if (syscall(SYS_timer_create, CLOCK_MONOTONIC, &event, timer) < 0) {
         return -1;
     }
     const int64_t when[] = {            /* seconds and nanoseconds */
         every_ms / 1000, every_ms % 1000 * 1000000,
         first_ms / 1000, first_ms % 1000 * 1000000,
     };
-    memcpy(timer, &id, sizeof id);
-    return (int)syscall(SYS_timer_settime, id, 0, when, NULL);
+    return (int)syscall(SYS_timer_settime, *timer, 0, when, NULL);
 }
 
 static void
-platform_timer_stop(timer_t timer)
+platform_timer_stop(int timer)
 {
-    int id;
-    memcpy(&id, &timer, sizeof id);
-    syscall(SYS_timer_delete, id);
+    syscall(SYS_timer_delete, timer);
 }
 
 /* Are these the same file?  The inode of a deleted one may be used again, but
@@ -454,14 +443,14 @@ platform_start_ticks(uint64_t *ticks)
     return at != NULL;
 }
 
-/* When this process started and what time it is: nanoseconds since the machine
-   started.  Asked each time: a forked child has its own.  Returns -1 where
-   /proc does not tell, or where it and the clock disagree, which a library
-   that fakes the time causes. */
+/* Return for how many nanoseconds this process has run.  Asked each time: a
+   forked child has an age of its own.  Returns less than 0 where /proc does
+   not tell, or where it and the clock disagree, which a library that fakes
+   the time causes. */
 #define PLATFORM_AGE_MAX (INT64_C(10) * 365 * 86400 * 1000000000)
 
-static int
-platform_age(int64_t *start, int64_t *now)
+static int64_t
+platform_age(void)
 {
     uint64_t ticks, hz = getauxval(AT_CLKTCK);
     struct timespec t;
@@ -470,10 +459,10 @@ platform_age(int64_t *start, int64_t *now)
         || clock_gettime(CLOCK_BOOTTIME, &t) < 0) {
         return -1;
     }
-    *start = (int64_t)(ticks / hz * 1000000000
-                       + ticks % hz * (1000000000 / hz));
-    *now = (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
-    return *start <= *now && *now - *start < PLATFORM_AGE_MAX ? 0 : -1;
+    int64_t start = (int64_t)(ticks / hz * 1000000000
+                              + ticks % hz * (1000000000 / hz));
+    int64_t age = (int64_t)t.tv_sec * 1000000000 + t.tv_nsec - start;
+    return age < PLATFORM_AGE_MAX ? age : -1;
 }
 
 /* The name of a thread of this process, "" when it cannot be had.  Not

@@ -60,9 +60,11 @@ register_write_object(struct out *o, uintptr_t at)
     if (at % sizeof at != 0 || mem_read(&head, at, sizeof head) < 0) {
         return false;
     }
-    int64_t count = cpython_refcount(&head);
-    /* A count that is an address is a link to the next free block. */
-    if (count < 0 || mem_read(&byte, (uintptr_t)count, 1) == 0
+    int64_t count = CPYTHON_REFCOUNT(&head);
+    /* From 3.12 on immortal objects have more than INT32_MAX.  A count that is
+       an address is a link to the next free block. */
+    if (count < 0 || count > 2 * (int64_t)UINT32_MAX
+        || mem_read(&byte, (uintptr_t)count, 1) == 0
         || !register_is_type((uintptr_t)Py_TYPE(&head))
         || str_write_type(o, (uintptr_t)Py_TYPE(&head)) < 0) {
         return false;

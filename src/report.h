@@ -173,7 +173,7 @@ static void
 report_origin(struct report *r)
 {
     struct out *o = &r->out;
-    int64_t start, now;
+    int64_t age = platform_age();
     struct timespec utc;
     out_text(o, "  ");
     if (r->kind != REPORT_LATER) {
@@ -189,8 +189,8 @@ report_origin(struct report *r)
     out_text(o, ", ");
     clock_gettime(CLOCK_REALTIME, &utc);
     out_utc(o, (uint64_t)utc.tv_sec);
-    if (platform_age(&start, &now) == 0) {
-        int64_t tenths = now > start ? (now - start) / 100000000 : 0;
+    if (age >= 0) {
+        int64_t tenths = age / 100000000;
         out_text(o, ", up ");
         out_decimal(o, (uint64_t)tenths / 10);
         out_char(o, '.');

@@ -216,8 +216,9 @@ static bool
 thread_is_collecting(const struct thread *t)
 {
     int collecting = 0;
-    uintptr_t at = cpython_collecting_at(t->interp);
-    return at != 0 && mem_read(&collecting, at, sizeof collecting) == 0
+    return cpython.collecting_known
+           && mem_read(&collecting, CPYTHON_COLLECTING(t->interp),
+                       sizeof collecting) == 0
            && collecting == 1;
 }
 
