@@ -231,45 +231,40 @@ fatal_report_once(void *argument)
 /* ---- Whose turn it is ---- */
 
 /* Of threads that crash together one reports, the others wait for the process
-   to die.  The thread whose turn it is, in the upper half; below it the
-   millisecond in which its handler returned for the process to die, 0 while
-   it is at work.  0: nobody.  Written by handlers. */
-static atomic_uint_fast64_t fatal_turn;
+   to die.  Read and written as one word, by handlers. */
+struct fatal_turn {
+    pid_t thread;               /* whose turn it is, 0: nobody's */
+    uint32_t left;              /* the millisecond in which its handler */
+};                              /* returned for the process to die, or 0 */
+static _Atomic(struct fatal_turn) fatal_turn;
+#define FATAL_NOBODY ((struct fatal_turn) {0, 0})
 
 /* A process that lives so long after it was to die will not die. */
 #define FATAL_DEATH_MS 1000
 
-static uint64_t
-fatal_turn_of(pid_t thread, bool left)
-{
-    uint32_t now = left ? (uint32_t)(platform_now() / 1000000) | 1 : 0;
-    return (uint64_t)(uint32_t)thread << 32 | now;
-}
-
 /* Is a turn over?  The thread is gone, or the process has survived. */
 static bool
-fatal_turn_is_over(uint64_t turn)
+fatal_turn_is_over(struct fatal_turn turn)
 {
-    uint32_t left = (uint32_t)turn;
-    uint32_t now = (uint32_t)(platform_now() / 1000000);
-    return turn == 0 || platform_thread_is_gone((pid_t)(turn >> 32))
-           || (left != 0 && now - left > FATAL_DEATH_MS
-               && now - left < UINT32_MAX / 2);
+    uint32_t waited = (uint32_t)(platform_now() / 1000000) - turn.left;
+    return turn.thread == 0 || platform_thread_is_gone(turn.thread)
+           || (turn.left != 0 && waited > FATAL_DEATH_MS
+               && waited < UINT32_MAX / 2);
 }
 
 static bool
 fatal_is_our_turn(void)
 {
-    return (pid_t)(atomic_load(&fatal_turn) >> 32) == platform_thread_id();
+    struct fatal_turn turn = atomic_load(&fatal_turn);
+    return turn.thread == platform_thread_id();
 }
 
 /* Is another thread's crash being reported, or about to end the process? */
 static bool
 fatal_others_turn(void)
 {
-    uint64_t turn = atomic_load(&fatal_turn);
-    return (pid_t)(turn >> 32) != platform_thread_id()
-           && !fatal_turn_is_over(turn);
+    struct fatal_turn turn = atomic_load(&fatal_turn);
+    return turn.thread != platform_thread_id() && !fatal_turn_is_over(turn);
 }
 
 /* Take the turn to report.  Returns false if this thread has it already, or
@@ -280,12 +275,11 @@ fatal_take_turn(void)
     pid_t self = platform_thread_id();
     int64_t until = platform_now() + FATAL_WAIT_NS;
     for (;;) {
-        uint_fast64_t turn = atomic_load(&fatal_turn);
-        bool survived = (uint32_t)turn != 0;
-        bool own = (pid_t)(turn >> 32) == self;
+        struct fatal_turn turn = atomic_load(&fatal_turn), ours = {self, 0};
+        bool survived = turn.left != 0;
+        bool own = turn.thread == self;
         if ((own && survived) || fatal_turn_is_over(turn)) {
-            if (!atomic_compare_exchange_strong(&fatal_turn, &turn,
-                                                fatal_turn_of(self, false))) {
+            if (!atomic_compare_exchange_strong(&fatal_turn, &turn, ours)) {
                 continue;
             }
             if (survived) {
@@ -312,7 +306,7 @@ on_fatal_survivor(int signum, siginfo_t *info, void *context)
     if (fatal_is_our_turn()) {
         sigaction(signum, &fatal_survivor_before, NULL);
         chain_revive();
-        atomic_store(&fatal_turn, 0);
+        atomic_store(&fatal_turn, FATAL_NOBODY);
     }
     errno = saved_errno;
 }
@@ -348,8 +342,10 @@ fatal_end(struct chain *chain, const struct fatal_signal *came, bool turn)
         atomic_store(&chain->dying, false);
     }
     if (turn) {
-        atomic_store(&fatal_turn, borrowed ? 0 : fatal_turn_of(
-                         platform_thread_id(), true));
+        struct fatal_turn left = {
+            platform_thread_id(), (uint32_t)(platform_now() / 1000000) | 1,
+        };
+        atomic_store(&fatal_turn, borrowed ? FATAL_NOBODY : left);
     }
     if (turn && sent && !borrowed) {
         fatal_send_survivor(came->context);
@@ -370,7 +366,7 @@ fatal_hand_on(struct chain *chain, const struct fatal_signal *came,
         inside->ended = true;
     }
     else if (turn && (handled || ignored)) {
-        atomic_store(&fatal_turn, 0);
+        atomic_store(&fatal_turn, FATAL_NOBODY);
     }
     if (handled) {
         chain_pass(chain, &older, inside, true, came->info, came->context);
@@ -398,7 +394,7 @@ fatal_handle(struct fatal_signal *came, struct chain_call *inside, bool own)
     if (!reported && inside == NULL && chain_asks_first(chain, came->info)) {
         struct sigaction older = chain_older(chain);
         if (turn) {
-            atomic_store(&fatal_turn, 0);
+            atomic_store(&fatal_turn, FATAL_NOBODY);
         }
         chain_pass(chain, &older, inside, false, came->info, came->context);
         return;
@@ -817,7 +813,7 @@ module_after_fork(void)
     pthread_mutex_init(&module_lock, NULL);
     later_forget();
     atomic_store(&report_door, 0);
-    atomic_store(&fatal_turn, 0);
+    atomic_store(&fatal_turn, FATAL_NOBODY);
     fatal_pid = getpid();
     mem_after_fork();
     atomic_store(&dump_memory_used, false);
