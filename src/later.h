@@ -17,10 +17,6 @@
 /* cancel_dump_traceback_later() waits this long for the thread to end. */
 #define LATER_JOIN_NS INT64_C(900000000)
 
-/* The least size of the watchdog's stack.  The usual one has room for the
-   thread-local variables of all libraries, which are on it too. */
-#define LATER_STACK_SIZE (256 * 1024)
-
 /* The longest interval, 73 years: the time of any clock plus it fits. */
 #define LATER_MAX_US (INT64_MAX / 4000)
 
@@ -196,28 +192,20 @@ later_new_job(const struct request *request, int64_t microseconds)
     return job;
 }
 
-/* Start the job's thread.  Returns an error number. */
+/* Start the job's thread, whose stack has the usual size: the thread-local
+   variables of all libraries are on it, too.  Returns an error number. */
 static int
 later_start(struct later_job *job)
 {
-    pthread_attr_t attributes;
     pthread_t thread;
     sigset_t all, mask;
-    size_t size = 0;
-    int error = pthread_attr_init(&attributes);
-    if (error != 0) {
-        return error;
-    }
-    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-    pthread_attr_getstacksize(&attributes, &size);
-    if (size < LATER_STACK_SIZE) {
-        pthread_attr_setstacksize(&attributes, LATER_STACK_SIZE);
-    }
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &mask);
-    error = pthread_create(&thread, &attributes, later_run, job);
+    int error = pthread_create(&thread, NULL, later_run, job);
     pthread_sigmask(SIG_SETMASK, &mask, NULL);
-    pthread_attr_destroy(&attributes);
+    if (error == 0) {
+        pthread_detach(thread);
+    }
     return error;
 }
 
