@@ -9,7 +9,6 @@
 #define FAULTHANDLER_MIXED_H
 
 #include "frame.h"
-#include "mem.h"
 #include "native.h"
 #include "out.h"
 #include "platform.h"

@@ -7,7 +7,6 @@
 #define FAULTHANDLER_OUT_H
 
 #include "child.h"
-#include "mem.h"
 #include "platform.h"
 
 /* A place that a report can go to.  A path is kept as text: a descriptor of

@@ -16,7 +16,6 @@
 #ifndef FAULTHANDLER_TASK_H
 #define FAULTHANDLER_TASK_H
 
-#include "cpython.h"
 #include "mem.h"
 #include "out.h"
 #include "platform.h"
