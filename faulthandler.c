@@ -234,8 +234,9 @@ fatal_report_once(void *argument)
    to die.  Read and written as one word, by handlers. */
 struct fatal_turn {
     pid_t thread;               /* whose turn it is, 0: nobody's */
-    uint32_t left;              /* the millisecond in which its handler */
-};                              /* returned for the process to die, or 0 */
+    uint32_t left;              /* when its handler returned for the process
+                                   to die, in milliseconds; 0: not yet */
+};
 static _Atomic(struct fatal_turn) fatal_turn;
 #define FATAL_NOBODY ((struct fatal_turn) {0, 0})
 
