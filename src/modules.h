@@ -120,9 +120,7 @@ modules_write(struct out *o)
             || modules_is_library(pair[0])) {
             continue;
         }
-        if (o->size - o->used < OUT_LINE_MAX) {
-            out_flush(o);       /* one long line: the exception */
-        }
+        out_room(o, OUT_LINE_MAX);      /* in one long line: the exception */
         out_text(o, count++ == 0 ? "\nExtension modules: " : ", ");
         if (str_write(o, pair[0]) < 0) {
             out_text(o, "???");
