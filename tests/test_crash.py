@@ -33,6 +33,7 @@ def test_ways_to_run(name, signum, title, call):
     write_file("script.py", code)
     arguments = {"<string>": ["-c", code], "<stdin>": []}.get(name, [name])
     child = run(PYTHON, *arguments, stdin=code.encode())
+    assert child.out == ""
     check(child, signum, block("""
         Fatal Python error: %s
 
@@ -138,22 +139,6 @@ def test_optimised_and_isolated(switches):
     check(child, SIGSEGV, report('  File "<string>", line 1 in <module>\n'))
 
 
-def test_enable_and_disable():
-    """In any order and number; the state is always told right."""
-    child = python("""
-        import faulthandler as f
-        state = lambda: print(f.isenabled(), end=" ")
-        state()
-        print(f.enable(), end=" "); state()
-        print(f.disable(), end=" "); state()
-        print(f.disable(), end=" "); state()
-        print(f.enable(), f.enable(), f.enable(), end=" "); state()
-        print(f.disable(), f.disable(), end=" "); state()
-    """)
-    assert child.out == ("True None True True False False False "
-                     "None None None True True False False ")
-
-
 def test_no_garbage_on_normal_exit():
     """A process that does not crash prints nothing."""
     for code in ("import faulthandler", "import faulthandler as f; "
@@ -187,22 +172,3 @@ def test_no_truth():
             print("raised")
     """)
     assert (child.status, child.out) == (0, "raised\n")
-
-
-def test_wrong_arguments():
-    """Wrong arguments are a TypeError that names the function."""
-    calls = ["sigsegv(1, 2)", "sigsegv(x=1)", "sigsegv(1, release_gil=1)",
-             "sigfpe(1)", "sigfpe(x=1)", "sigbus(1)", "sigbus(x=1)",
-             "sigill(1)", "sigill(x=1)", "disable(1)", "isenabled(1)",
-             "isenabled(x=1)", "disable(x=1)"]
-    child = python("""
-        import faulthandler
-        for call in %r:
-            try:
-                eval("faulthandler." + call)
-            except TypeError as error:
-                print(call, call.split("(")[0] + "()" in str(error))
-            else:
-                print(call, "was accepted")
-    """ % calls)
-    assert child.out.splitlines() == [call + " True" for call in calls]

@@ -34,17 +34,6 @@ def test_one_thread():
     """)
 
 
-def test_identity():
-    """The hexadecimal number is Thread.ident, and the name follows."""
-    child = python("""
-        import faulthandler, threading
-        print("0x%016x" % threading.main_thread().ident)
-        faulthandler.dump_traceback()
-    """)
-    assert re.search(r"\ACurrent thread %s " %
-                     child.raw_out.strip(), child.raw_err)
-
-
 def test_threads():
     """All threads, in the builtin's order, with its names."""
     child = agrees("""

@@ -1,6 +1,5 @@
 """enable(file): the standard library's report of a crash."""
 
-import os
 import sys
 
 from signal import SIGABRT, SIGFPE, SIGSEGV
@@ -8,7 +7,7 @@ from signal import SIGABRT, SIGFPE, SIGSEGV
 import pytest
 
 from helpers import (
-    FOLDER, FREE_THREADED, SIGNALS, as_builtin, block, check, check_library,
+    FREE_THREADED, SIGNALS, as_builtin, block, check, check_library,
     crash, library_report, python, report, strip)
 
 
@@ -125,35 +124,6 @@ def test_which_report(calls, expected):
     """ % calls.split())
     assert child.out == ""
     check_library(child, SIGSEGV, expected)
-
-
-def test_file_is_kept_alive():
-    """A file object that only enable() refers to stays open."""
-    child = python("""
-        import faulthandler, gc
-        faulthandler.enable(open("kept.txt", "w"), c_stack=False)
-        gc.collect()
-        faulthandler.sigsegv()
-    """)
-    check(child, SIGSEGV, "")
-    with open(os.path.join(FOLDER, "kept.txt")) as file:
-        assert file.readline() == "Fatal Python error: Segmentation fault\n"
-
-
-def test_closed_descriptor():
-    """disable() and os.close() at once, as pytest does."""
-    child = python("""
-        import faulthandler, os
-        number = os.dup(2)
-        faulthandler.enable(number)
-        faulthandler.disable()
-        os.close(number)
-        victim = os.open("victim", os.O_CREAT | os.O_RDWR | os.O_TRUNC)
-        assert victim == number, (victim, number)
-        faulthandler.sigsegv()
-    """)
-    check(child, SIGSEGV, "")
-    assert os.path.getsize(os.path.join(FOLDER, "victim")) == 0
 
 
 @pytest.mark.parametrize("call, signum", [

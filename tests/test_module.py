@@ -70,32 +70,6 @@ def test_import_in_thread():
     """, report('  File "<string>", line 7 in <module>\n'))
 
 
-def test_version():
-    """The major and the minor number."""
-    child = python("""
-        from faulthandler import version
-        print(version, version >> 8, version & 255)
-    """)
-    assert child.out == "256 1 0\n"
-
-
-def test_names_and_docstrings():
-    """Each function of 1.0 is there, and says what it does."""
-    child = python("""
-        import faulthandler
-        for name in ("enable disable isenabled sigsegv sigfpe sigbus "
-                     "sigill").split():
-            function = getattr(faulthandler, name)
-            assert function.__doc__ and function.__name__ == name
-            assert function.__module__ == "faulthandler", function
-        assert faulthandler.__doc__
-        assert faulthandler.__name__ == faulthandler.__spec__.name
-        faulthandler.enable = faulthandler.enable
-        faulthandler.other = 1
-    """)
-    assert (child.status, child.err) == (0, "")
-
-
 @pytest.mark.slow
 @pytest.mark.skipif(SANITIZED, reason="the sanitizer keeps what is freed")
 def test_no_leak():

@@ -51,12 +51,6 @@ def test_one_write(depth):
         + '  File "<string>", line 4 in <module>\n'))
 
 
-def test_nothing_on_standard_output():
-    """Standard output is not touched."""
-    child = python("import faulthandler; faulthandler.sigsegv()")
-    assert child.raw_out == ""
-
-
 def test_full_device():
     """A device that takes nothing costs nothing."""
     with open("/dev/full", "w") as full:

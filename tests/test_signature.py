@@ -31,13 +31,19 @@ SIGNATURES = {
 
 def test_signatures():
     """inspect.signature() gives the newest release's parameters; every
-    function says what it does."""
+    function says what it does and where it belongs, and so does the
+    module."""
     child = python("""
         import inspect, faulthandler
+        from faulthandler import version
+        assert (version, version >> 8, version & 255) == (256, 1, 0)
+        assert faulthandler.__doc__
+        assert faulthandler.__name__ == faulthandler.__spec__.name
         for name in %r:
             shown, star = [], False
             function = getattr(faulthandler, name)
-            assert function.__doc__, name
+            assert function.__doc__ and function.__name__ == name, name
+            assert function.__module__ == "faulthandler", name
             signature = inspect.signature(function)
             for p in signature.parameters.values():
                 if p.kind is p.KEYWORD_ONLY and not star:
@@ -221,7 +227,11 @@ def test_truth():
 def test_wrong_calls():
     """Too many, too few or unknown arguments name the function."""
     calls = ["enable(1, 1, 1, 1)", "enable(foo=1)", "disable(1)",
-             "is_enabled(1)", "dump_traceback(1, 1, 1)",
+             "disable(x=1)", "is_enabled(1)", "isenabled(1)",
+             "isenabled(x=1)", "sigsegv(1, 2)", "sigsegv(x=1)",
+             "sigsegv(1, release_gil=1)", "sigfpe(1)", "sigfpe(x=1)",
+             "sigbus(1)", "sigbus(x=1)", "sigill(1)", "sigill(x=1)",
+             "dump_traceback(1, 1, 1)",
              "dump_traceback(foo=1)", "dump_traceback_later()",
              "dump_traceback_later(1, 1, 1, 1, 1)", "register()",
              "register(10, 1, 1, 1, 1)", "unregister()",
@@ -236,7 +246,7 @@ def test_wrong_calls():
             try:
                 eval("faulthandler." + call)
             except TypeError as error:
-                print(call, call.split("(")[0] in str(error))
+                print(call, call.split("(")[0] + "()" in str(error))
             else:
                 print(call, "was accepted")
     """ % calls)
@@ -244,11 +254,15 @@ def test_wrong_calls():
 
 
 def test_returns():
-    """What each function returns."""
+    """What each function returns, in any order and number."""
     raises({
+        "isenabled()": "True", "enable()": "None", "isenabled() ": "True",
         "is_enabled()": "True", "disable()": "True",
-        "is_enabled() ": "False", "disable() ": "False",
-        "enable(1)": "None", "is_enabled()  ": "True",
+        "isenabled()  ": "False", "is_enabled() ": "False",
+        "disable() ": "False", "isenabled()   ": "False",
+        "enable(1)": "None", "enable(1) ": "None", "enable() ": "None",
+        "is_enabled()  ": "True", "disable()  ": "True",
+        "disable()   ": "False", "isenabled()    ": "False",
         "dump_traceback(os.open(os.devnull, os.O_WRONLY))": "None",
         "dump_c_stack(os.open(os.devnull, os.O_WRONLY))": "None",
         "cancel_dump_traceback_later()": "None",

@@ -193,16 +193,19 @@ def test_reused_pipe(make):
     assert child.out == "True b''\n"
 
 
-@pytest.mark.parametrize("argument", ["f", "f.fileno()"])
-def test_closed_file(argument):
-    """A regular file gets the report although the program closed it."""
+@pytest.mark.parametrize("argument, close", [
+    ("f", "f.close()"), ("f.fileno()", "f.close()"),
+    ("f", "del f; gc.collect()")])
+def test_closed_file(argument, close):
+    """A regular file gets the report although the program closed it, or
+    refers to it no more."""
     child = python("""
-        import faulthandler
+        import faulthandler, gc
         f = open("closed.txt", "w")
         faulthandler.enable(%s, c_stack=False)
-        f.close()
+        %s
         faulthandler.sigsegv()
-    """ % argument)
+    """ % (argument, close))
     check(child, SIGSEGV, "")
     with open(os.path.join(FOLDER, "closed.txt")) as file:
         assert file.readline() == "Fatal Python error: Segmentation fault\n"
