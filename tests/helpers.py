@@ -167,6 +167,17 @@ def write_file(name, text):
     return os.path.join(FOLDER, name)
 
 
+def take_file(name):
+    """The report in a file of that folder, which is removed; or None."""
+    path = os.path.join(FOLDER, name)
+    if not os.path.exists(path):
+        return None
+    with open(path, encoding="ascii") as file:
+        text = tidy(file.read())
+    os.unlink(path)
+    return text
+
+
 def preload(name):
     """The environment of a child that loads NAME.so first."""
     names = os.environ.get("LD_PRELOAD", "").split() + ["./%s.so" % name]
@@ -377,6 +388,7 @@ def raises(calls, before=""):
                 print(repr(eval("faulthandler." + call)))
             except BaseException as error:
                 print(type(error).__name__, error)
+        sys.stderr = sys.__stderr__     # which Python flushes
     """ % list(calls)))
     assert list(zip(calls, child.out.splitlines())) == (
         list(calls.items()))

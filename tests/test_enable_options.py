@@ -9,7 +9,7 @@ import pytest
 
 from helpers import (
     FOLDER, FREE_THREADED, PYTHON, block, check, check_library, environment,
-    library_report, run, run_pytest, status_name, tidy, unnamed, write_file)
+    library_report, run, status_name, take_file, unnamed, write_file)
 
 
 KILL = "import os; os.kill(os.getpid(), 11)"
@@ -23,14 +23,6 @@ def start(value, *arguments, code=KILL, **variables):
     """Start Python with these options."""
     return run(PYTHON, *arguments, "-c", code, env=environment(
         PYTHONFAULTHANDLER=value, **variables))
-
-
-def report_of(path):
-    """The report in a file, which is then removed."""
-    with open(path, encoding="ascii") as file:
-        text = tidy(file.read())
-    os.unlink(path)
-    return text
 
 
 @pytest.mark.parametrize("value", [
@@ -91,7 +83,7 @@ def test_file():
         child = start(value, code="import os; os.chdir('/'); "
                       + KILL)
         check(child, SIGSEGV, "")
-        assert report_of(path.replace("%%", "%")) == STACK % 1
+        assert take_file(path.replace("%%", "%")) == STACK % 1
 
 
 def test_copy():
@@ -100,9 +92,9 @@ def test_copy():
                        ("copy=copy.txt,file=file.txt", "")]:
         child = start("all_threads=0,c_stack=0," + value)
         check(child, SIGSEGV, err)
-        assert report_of(os.path.join(FOLDER, "copy.txt")) == STACK % 1
+        assert take_file("copy.txt") == STACK % 1
         if not err:
-            assert report_of(os.path.join(FOLDER, "file.txt")) == STACK % 1
+            assert take_file("file.txt") == STACK % 1
 
 
 @pytest.mark.parametrize("call, place, shown", [
@@ -125,7 +117,7 @@ def test_defaults_of_enable(call, place, shown):
         faulthandler.%s
         faulthandler.sigsegv()
     """) % call)
-    err = child.err if place == 2 else report_of(path)
+    err = child.err if place == 2 else take_file(path)
     assert status_name(child.status) == "-SIGSEGV"
     assert unnamed(err) == STACK.replace("Stack", shown) % 4
     assert not os.path.exists(path)
@@ -190,7 +182,7 @@ def test_no_stderr():
                     KILL, env=environment(PYTHONFAULTHANDLER=value))
         check(child, SIGSEGV, "")
         if written:
-            assert report_of(path) == STACK % 1
+            assert take_file(path) == STACK % 1
 
 
 @pytest.mark.parametrize("options", [["-E"], ["-I"]])
@@ -240,34 +232,11 @@ def test_children():
     assert (child.status, child.err) == (0, "")
     assert len(set(child.out.split())) == 4
     for number in child.out.split():
-        text = report_of(os.path.join(FOLDER,
-                                      "worker-%s.txt" % number))
+        text = take_file("worker-%s.txt" % number)
         assert text.startswith(
             "Fatal Python error: Segmentation fault\n\n"
             "Stack (most recent call first):\n"
             '  File "workers.py", line 4 in crash\n'), text
-
-
-def test_pytest():
-    """pytest's plugin gives a file; the other options hold."""
-    child = run_pytest("""
-        import ctypes
-        def test_crash():
-            ctypes.CDLL(None).strlen(None)
-    """, PYTHONFAULTHANDLER="all_threads=0,c_stack=0,file=options.txt")
-    assert child.status == -SIGSEGV
-    assert ("Fatal Python error: Segmentation fault\n\n"
-            "Stack (most recent call first):\n"
-            '  File "test_suite.py", line 3 in test_crash\n') in child.err
-    child = run_pytest("""
-        import ctypes
-        def test_crash():
-            ctypes.CDLL(None).strlen(None)
-    """, "-p", "no:faulthandler",
-        PYTHONFAULTHANDLER="all_threads=0,c_stack=0,file=options.txt")
-    assert child.status == -SIGSEGV
-    assert '  File "test_suite.py", line 3 in test_crash\n' in (
-        report_of(os.path.join(FOLDER, "options.txt")))
 
 
 def test_start_imports_nothing():

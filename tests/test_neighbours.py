@@ -10,9 +10,9 @@ from signal import SIGSEGV
 import pytest
 
 from helpers import (
-    FOLDER, LIMIT, PYTHON, SLOWER, as_builtin, block, check, check_library,
+    FOLDER, LIMIT, PYTHON, SLOWER, block, check, check_library,
     forks_beside_a_thread, library_report, python, report, run, run_pytest,
-    strip, tidy, write_file)
+    strip, take_file, unnamed, write_file)
 
 
 def test_wrappers():
@@ -115,36 +115,6 @@ def test_qutebrowser():
     assert not os.path.exists(log)
 
 
-def test_what_they_catch():
-    """The exceptions for a standard error without a descriptor."""
-    child = as_builtin("""
-        import faulthandler, io, sys
-        class NullWriter:
-            pass
-        class Closed(io.StringIO):
-            def fileno(self):
-                return -1
-        for stream in None, NullWriter(), io.StringIO(), Closed():
-            sys.stderr = stream
-            for call in (faulthandler.enable,
-                         lambda: faulthandler.enable(all_threads=False),
-                         lambda: faulthandler.enable(stream),
-                         faulthandler.dump_traceback,
-                         lambda: faulthandler.dump_traceback_later(60),
-                         lambda: faulthandler.register(10)):
-                try:
-                    print(call())
-                except Exception as error:
-                    print(type(error).__name__, error)
-        sys.stderr = sys.__stderr__
-        faulthandler.cancel_dump_traceback_later()
-    """)
-    assert "RuntimeError sys.stderr is None\n" in child.out
-    assert "UnsupportedOperation fileno\n" in child.out
-    assert ("AttributeError 'NullWriter' object has no attribute "
-            "'fileno'\n") in child.out
-
-
 def test_ray():
     """Armed for one thread unless it is armed; a refusal is ignored."""
     child = python("""
@@ -173,7 +143,51 @@ def test_ray():
     """))
 
 
-# ---- pytest: a suite that passes and one that crashes are in test_pytest.py
+# ---- pytest with its own plugin --------------------------------------------
+
+CRASH = """
+    import ctypes
+    def test_crash():
+        ctypes.CDLL(None).strlen(None)
+    def test_quick():
+        pass
+"""
+CRASHED = """\
+Fatal Python error: Segmentation fault
+
+%s (most recent call first):
+  File "test_suite.py", line 3 in test_crash
+"""
+THREAD, STACK = CRASHED % "Current thread 0x…", CRASHED % "Stack"
+OPTIONS = "all_threads=0,c_stack=0,file=options.txt"
+
+
+def test_pytest_passes():
+    """A suite passes, and the module is ours in it."""
+    child = run_pytest("""
+        def test_ours():
+            import faulthandler
+            assert faulthandler.version == 0x100
+            assert faulthandler.is_enabled()
+    """)
+    assert child.status == 0
+    assert "1 passed" in child.out
+
+
+@pytest.mark.parametrize("arguments, value, err, written", [
+    ([], "", THREAD, None), ([], OPTIONS, STACK, None),
+    (["-p", "no:faulthandler"], "", "", None),
+    (["-p", "no:faulthandler"], OPTIONS, "", STACK)])
+def test_pytest_crashes(arguments, value, err, written):
+    """A test that crashes is reported once, with its line: where the plugin
+    says, with the other options; without it where they say, or nowhere."""
+    child = run_pytest(CRASH, *arguments, PYTHONFAULTHANDLER=value)
+    assert child.status == -SIGSEGV
+    assert (child.out + child.err).count("Fatal Python error") == bool(err)
+    assert err in unnamed(child.err) if err else child.err == ""
+    text = take_file("options.txt")
+    assert text is None if written is None else text.startswith(written)
+
 
 # Each test has to begin in it, the quick one to end.
 TIMEOUT = 2.2 * SLOWER
@@ -200,16 +214,13 @@ def check_timeout(text):
 @pytest.mark.slow
 def test_pytest_timeout():
     """faulthandler_timeout dumps, and the suite goes on."""
-    path = os.path.join(FOLDER, "timeout.txt")
-    with open(path, "w+", encoding="ascii") as file:
+    with open(os.path.join(FOLDER, "timeout.txt"), "w") as file:
         child = run_pytest(
             SLOW % "not os.stat('timeout.txt').st_size",
             "-o", "faulthandler_timeout=%s" % TIMEOUT, stderr=file)
-        file.seek(0)
-        text = tidy(file.read())
     assert child.status == 0
     assert "2 passed" in child.out
-    check_timeout(text)
+    check_timeout(take_file("timeout.txt"))
 
 
 @pytest.mark.slow
@@ -230,21 +241,6 @@ def test_pytest_exit_on_timeout():
     check_timeout(child.err)
 
 
-CRASH = """
-    import ctypes
-    def test_crash():
-        ctypes.CDLL(None).strlen(None)
-    def test_quick():
-        pass
-"""
-
-
-def test_pytest_without_plugin():
-    """Without pytest's plugin nobody imports or arms the module."""
-    child = run_pytest(CRASH, "-p", "no:faulthandler")
-    check(child, SIGSEGV, "")
-
-
 def test_pytest_workers():
     """A worker of pytest-xdist that crashes is reported; the other goes on.
 
@@ -259,10 +255,7 @@ def test_pytest_workers():
     assert re.search(
         "worker '.*' crashed while running .*test_crash", child.out)
     assert child.err.count("Fatal Python error") == 1
-    assert re.search(
-        r'Fatal Python error: Segmentation fault\n\n'
-        r'Current thread 0x…(?: \[.*\])? \(most recent call first\):\n'
-        r'  File "test_suite\.py", line 3 in test_crash\n', child.err)
+    assert THREAD in re.sub(r"(0x…) \[.*\]", r"\1", child.err)
 
 
 @pytest.mark.slow

@@ -8,27 +8,11 @@ from signal import SIGSEGV
 import pytest
 
 from helpers import (
-    FOLDER, FULL_PIPE, PYTHON, block, check, python, raises, run,
-    status_name, tidy, unnamed)
+    FOLDER, FULL_PIPE, PYTHON, block, check, library_report, python, raises,
+    run, status_name, take_file, unnamed)
 
 
-REPORT = block("""
-    Fatal Python error: Segmentation fault
-
-    Current thread 0x… (most recent call first):
-      File "<string>", line %d in <module>
-""")
-
-
-def copied(name="copied"):
-    """What is in the copy, which is removed; None where there is none."""
-    path = os.path.join(FOLDER, name)
-    if not os.path.exists(path):
-        return None
-    with open(path, encoding="ascii") as file:
-        text = tidy(file.read())
-    os.unlink(path)
-    return text
+REPORT = library_report('  File "<string>", line %d in <module>\n')
 
 
 @pytest.mark.parametrize("argument", [
@@ -43,7 +27,7 @@ def test_kinds(argument):
     """ % argument)
     assert unnamed(child.err) == REPORT % 3
     check(child, SIGSEGV, child.err)
-    assert copied() == child.err
+    assert take_file("copied") == child.err
 
 
 def test_all_parts():
@@ -84,7 +68,7 @@ def test_none_and_again():
         faulthandler.sigsegv()
     """)
     check(child, SIGSEGV, child.err)
-    assert copied() is None
+    assert take_file("copied") is None
 
 
 def test_file_and_copy():
@@ -96,8 +80,8 @@ def test_file_and_copy():
         faulthandler.sigsegv()
     """)
     check(child, SIGSEGV, "")
-    assert unnamed(copied("one")) == REPORT % 4
-    assert unnamed(copied("two")) == REPORT % 4
+    assert unnamed(take_file("one")) == REPORT % 4
+    assert unnamed(take_file("two")) == REPORT % 4
 
 
 @pytest.mark.parametrize("arguments", [
@@ -111,7 +95,7 @@ def test_same_place(arguments):
         faulthandler.enable(%s, c_stack=False)
         faulthandler.sigsegv()
     """ % arguments)
-    text = (copied() or "") + child.err
+    text = (take_file("copied") or "") + child.err
     assert status_name(child.status) == "-SIGSEGV"
     assert unnamed(text) == REPORT % 3
 
@@ -125,7 +109,7 @@ def test_one_takes_nothing(arguments):
         faulthandler.sigsegv()
     """ % arguments))
     check(child, SIGSEGV, "")
-    assert unnamed(copied()) == REPORT % (FULL_PIPE.count("\n") + 1)
+    assert unnamed(take_file("copied")) == REPORT % (FULL_PIPE.count("\n") + 1)
 
 
 @pytest.mark.parametrize("arguments", [

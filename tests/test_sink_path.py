@@ -12,7 +12,7 @@ from signal import SIGSEGV
 import pytest
 
 from helpers import (
-    FOLDER, block, check, environment, limits, python, tidy, unnamed)
+    FOLDER, check, environment, library_report, limits, python, tidy, unnamed)
 
 
 CALLS = ["enable(%s)", "dump_traceback(%s)", "dump_c_stack(%s)",
@@ -21,12 +21,7 @@ CALLS = ["enable(%s)", "dump_traceback(%s)", "dump_c_stack(%s)",
 
 def report(line):
     """The report of a program that crashed in this line."""
-    return block("""
-        Fatal Python error: Segmentation fault
-
-        Current thread 0x… (most recent call first):
-          File "<string>", line %d in <module>
-    """) % line
+    return library_report('  File "<string>", line %d in <module>\n' % line)
 
 
 class Place:
