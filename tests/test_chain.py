@@ -14,7 +14,7 @@ import pytest
 
 from helpers import (
     CHILDREN, FOLDER, FULL_PIPE, LIMIT, PYTHON, SANITIZED, SIGNALS, X86_64,
-    block, check, compile_library, compiler, crash, environment, few_versions,
+    block, check, compile_library, compiler, environment, few_versions,
     python, report, run, status_name, write_file)
 
 
@@ -42,9 +42,9 @@ def gdb(code, *commands):
 
 
 def with_older(code, *arguments, **options):
-    """Run code with the library of older handlers, as `older`."""
+    """Run code with handlers that it can install()."""
     compile_library("older")
-    return python('import ctypes; older = ctypes.CDLL("./older.so"); '
+    return python("import ctypes; from handlers import install, older; "
                   + block(code), *arguments, **options)
 
 
@@ -52,7 +52,7 @@ def older(call, signum, title, said):
     """An older handler of C comes after the report, and hears this."""
     child = with_older("""
         import ctypes, os, signal, threading
-        older.install(%d)
+        install('exit', %d)
         import faulthandler
         print(threading.get_native_id(), flush=True)
         %s
@@ -85,7 +85,7 @@ def test_older_handler_of_opcodes(signum, digits, offset, code, title):
     """The siginfo and the context of illegal opcodes and divisions."""
     child = with_older("""
         import ctypes, machine, threading
-        older.install(%d)
+        install('exit', %d)
         import faulthandler
         f = machine.run("%s")
         where = ctypes.cast(f, ctypes.c_void_p).value
@@ -106,8 +106,8 @@ def test_older_handler_after_faults_in_the_report():
     """Faults inside the report change nothing of what it hears."""
     child = with_older("""
         import ctypes, damage, machine, sys
-        older.install(11)
-        older.install(4)
+        install('exit', 11)
+        install('exit', 4)
         import faulthandler
         def crash():
             damage.damage(sys._getframe(1), "name", damage.forbidden)
@@ -142,7 +142,7 @@ def test_older_handler_in_thread():
     """The older handler runs in the thread that crashed."""
     child = with_older("""
         import _thread, ctypes, threading
-        older.install(11)
+        install('exit', 11)
         import faulthandler
         def work():
             print(threading.get_native_id(), flush=True)
@@ -169,7 +169,7 @@ def test_older_handler_in_thread():
 def test_older_handler_that_repairs():
     """A handler that repairs still does; what it cannot is reported."""
     child = with_older("""
-        older.install_repair()
+        install('repair')
         import faulthandler
         from damage import forbidden, libc
         read = ctypes.c_char.from_address
@@ -190,7 +190,7 @@ def test_older_handler_that_repairs_in_threads():
     """What threads repair at once is not reported again."""
     child = with_older("""
         import ctypes, threading
-        older.install_repair()
+        install('repair')
         import faulthandler
         from damage import forbidden, libc
         def work():
@@ -205,7 +205,7 @@ def test_older_handler_that_repairs_in_threads():
             thread.join()
         print("alive", flush=True)
         faulthandler.disable()
-        print(older.is_repairing(), flush=True)
+        print(older.is_installed(11), flush=True)
         faulthandler.sigsegv()
     """)
     check(child, SIGSEGV, report(
@@ -214,23 +214,20 @@ def test_older_handler_that_repairs_in_threads():
 
 
 @pytest.mark.parametrize("steps", [
-    "older.install_repair() enable() fault() older.install_newer()"
-    " fault() fault()",
-    "older.install_repair() enable() fault() older.install_newer()"
-    " enable(2) fault() fault()",
-    "older.install_repair() enable() older.install_newer()"
-    " disable() older.remove_newer() enable() fault() fault()",
-    "older.install_retiring() enable() fault() fault()"])
+    "install('repair') enable() fault() install('newer') fault() fault()",
+    "install('repair') enable() fault() install('newer') enable(2) fault()"
+    " fault()",
+    "install('repair') enable() install('newer') disable()"
+    " older.put_back(11) enable() fault() fault()",
+    "install('retire') enable() fault() fault()"])
 def test_older_handler_that_repairs_under_a_newer_one(steps):
     """What it repairs kills nobody, whoever comes and goes above."""
     child = with_older("""
-        import ctypes, faulthandler, sys
-        from damage import forbidden, libc
+        import faulthandler, sys
         enable, disable = faulthandler.enable, faulthandler.disable
         disable()
         def fault():
-            libc.mprotect(ctypes.c_void_p(forbidden), 4096, 0)
-            libc.memchr(ctypes.c_void_p(forbidden), 1, 1)
+            older.seal(), older.touch()
         for step in sys.argv[1].split():
             eval(step)
         print("alive")
@@ -240,26 +237,21 @@ def test_older_handler_that_repairs_under_a_newer_one(steps):
 
 
 @pytest.mark.parametrize("steps, count", [
-    ("older.install_newer() disable() enable() crash()", 1),
-    ("older.install_newer() disable() enable() kill()", 1),
-    ("older.install_newer() disable() enable() disable() crash()",
-     0),
-    ("older.install_chaining() disable() enable() crash()", 1),
-    ("older.install_chaining() disable() enable() fault() fault()"
-     " crash()", 2),
-    ("older.install_chaining() disable() enable() fault() fault()"
-     " kill()", 2)])
+    ("install('newer') disable() enable() crash()", 1),
+    ("install('newer') disable() enable() kill()", 1),
+    ("install('newer') disable() enable() disable() crash()", 0),
+    ("install('chain') disable() enable() crash()", 1),
+    ("install('chain') disable() enable() fault() fault() crash()", 2),
+    ("install('chain') disable() enable() fault() fault() kill()", 2)])
 def test_newer_handler_that_becomes_the_older_one(steps, count):
     """One that chains to ours, then stands under it: nothing turns in a
     circle, and each fault is reported once."""
     child = with_older("""
-        import ctypes, faulthandler, os, sys
-        from damage import forbidden, libc
+        import faulthandler, os, sys
         enable, disable = faulthandler.enable, faulthandler.disable
         crash = faulthandler.sigsegv
         def fault():
-            libc.mprotect(ctypes.c_void_p(forbidden), 4096, 0)
-            libc.memchr(ctypes.c_void_p(forbidden), 1, 1)
+            older.seal(), older.touch()
         def kill():
             os.kill(os.getpid(), 11)
         for step in sys.argv[1].split():
@@ -275,7 +267,7 @@ def test_chain_in_a_circle():
     child = with_older("""
         import faulthandler, os
         faulthandler.register(10)
-        older.install_newer_for(10)
+        install('newer', 10)
         faulthandler.unregister(10)
         faulthandler.register(10, all_threads=False, chain=True)
         for n in range(2):
@@ -294,7 +286,7 @@ def test_older_handler_that_jumps(off):
     child = with_older("""
         import ctypes, faulthandler, sys
         faulthandler.disable()
-        older.install_jumping()
+        install('jump')
         faulthandler.enable(all_threads=False, c_stack=False)
         if sys.argv[1] == "True":
             off = (ctypes.c_size_t * 3)(0, 2)
@@ -575,7 +567,7 @@ def test_crash_in_destructor():
 def test_disable_restores():
     """disable() puts back the handler that was there."""
     child = with_older("""
-        older.install(11)
+        install('exit', 11)
         import faulthandler
         print(older.is_installed(11))
         faulthandler.disable()
@@ -595,7 +587,7 @@ def test_newer_handler_of_c(call):
     leaves it."""
     child = with_older("""
         import faulthandler
-        older.install(11)
+        install('exit', 11)
         faulthandler.%s()
         print(older.is_installed(11), flush=True)
         faulthandler.sigsegv()
@@ -730,7 +722,7 @@ def test_disable_during_a_dump():
 def test_older_handler_of_a_call_through_null():
     """The C stack of a bad call is no change to what it hears."""
     child = with_older("""
-        older.install(11)
+        install('exit', 11)
         import faulthandler
         faulthandler.enable(c_stack=True)
         ctypes.CFUNCTYPE(None)(16)()
@@ -743,12 +735,11 @@ def test_older_handler_of_a_call_through_null():
 @few_versions
 def test_newer_handler_that_defers_nothing():
     """A handler that calls ours with SA_NODEFER changes no truth."""
-    compile_library("around")
     child = with_older("""
         import ctypes, machine, threading
-        older.install(4)
+        install('exit', 4)
         import faulthandler
-        ctypes.CDLL("./around.so").install_newer(4)
+        install("newer", 4, 0x40000000)     # SA_NODEFER
         machine.run("0f0b")()
     """)
     assert child.status == 42
@@ -762,14 +753,12 @@ def test_newer_handler_that_defers_nothing():
     0, 0x10000000, 0x18000000])     # SA_RESTART, SA_ONSTACK
 def test_abort_inside_an_older_handler(flags):
     """An older handler that aborts makes no second report."""
-    compile_library("around")
-    # A JVM has unblocked the signal by then.
-    crash("""
-        import ctypes
-        ctypes.CDLL("./around.so").install_older(11, %d)
+    child = with_older("""
+        install(%r, 11, %d)
         import faulthandler
         faulthandler.sigsegv()
-    """ % flags, report('  File "<string>", line 4 in <module>\n'), SIGABRT)
+    """ % ("unblock" if flags else "abort", flags))
+    check(child, SIGABRT, report('  File "<string>", line 3 in <module>\n'))
 
 
 # ---- Other supervisors -----------------------------------------------------

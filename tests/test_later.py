@@ -437,11 +437,11 @@ def test_watchdog_takes_no_signals():
 @few_versions
 def test_watchdog_at_exit():
     """Once Python has ended the watchdog is quiet."""
-    compile_library("around")
+    compile_library("places")
     child = python("""
         import ctypes
-        around = ctypes.PyDLL("./around.so")
-        ctypes.pythonapi.Py_AtExit(around.count_threads)
+        places = ctypes.PyDLL("./places.so")
+        ctypes.pythonapi.Py_AtExit(places.count_threads)
         import faulthandler
         faulthandler.dump_traceback_later(60)
     """)

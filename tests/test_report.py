@@ -96,11 +96,11 @@ def test_crowd_into_a_slow_pipe():
 @few_versions
 def test_claim_of_a_killed_child():
     """A vfork() child killed in its report leaves no claim behind."""
-    compile_library("around")
+    compile_library("places")
     before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_nvcsw
     child = python(block(FULL_PIPE) + block("""
         import ctypes
-        around = ctypes.CDLL("./around.so")
+        places = ctypes.CDLL("./places.so")
         faulthandler.enable(theirs, all_threads=False, c_stack=False)
         if os.fork() == 0:
             path = "/proc/%d/task/%d/children" % (parent, parent)
@@ -112,7 +112,7 @@ def test_claim_of_a_killed_child():
                         os.kill(pid, signal.SIGKILL)
                         os._exit(0)
             os._exit(0)
-        around.crash_in_vfork()
+        places.crash_in_vfork()
         faulthandler.enable(all_threads=False, c_stack=False)
         faulthandler.sigsegv()
     """))

@@ -657,7 +657,7 @@ def test_no_trace():
     build("older", child_source("older.c"))
     child = python("""
         import ctypes, mmap, os
-        ctypes.CDLL("./older.so").install_repair()
+        ctypes.CDLL("./older.so").install(b"repair", 11, 0)
         import faulthandler
         faulthandler.enable(os.open("/dev/null", 1), c_stack="mixed")
         boom = ctypes.CDLL("./again.so").boom

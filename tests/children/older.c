@@ -1,6 +1,8 @@
-/* Handlers that were there before ours: one says what it was told and exits,
-   others make the page readable and return. */
+/* Handlers before and after ours, by their kind: install() puts one in place.
+   touch() faults on a page that some of them repair; seal() takes the page
+   away again. */
 #define _GNU_SOURCE
+#include <errno.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdint.h>
@@ -12,10 +14,18 @@
 #include <ucontext.h>
 #include <unistd.h>
 
+typedef void (*handler)(int, siginfo_t *, void *);
+
+static struct sigaction before;     /* the handler of the last install() */
+static handler installed;
+static sigjmp_buf way_out;
+static char *page;
+static volatile int calls, lies, is_open;
 static int at_exit;
 
+/* Say what it was told, and exit. */
 static void
-on_signal(int signum, siginfo_t *info, void *context)
+on_exit_42(int signum, siginfo_t *info, void *context)
 {
     char line[200];
     int size;
@@ -41,37 +51,16 @@ on_signal(int signum, siginfo_t *info, void *context)
     _exit(42);
 }
 
-static int
-handle(int signum, void (*handler)(int, siginfo_t *, void *), int flags,
-       struct sigaction *before)
-{
-    struct sigaction action = {0};
-
-    action.sa_sigaction = handler;
-    action.sa_flags = SA_SIGINFO | flags;
-    return sigaction(signum, &action, before);
-}
-
-int
-install(int signum)
-{
-    return handle(signum, on_signal, 0, NULL);
-}
-
-int
-is_installed(int signum)
-{
-    struct sigaction action;
-
-    sigaction(signum, NULL, &action);
-    return action.sa_sigaction == on_signal;
-}
-
+/* Make the page readable and writable. A fault has a code over 0. */
 static int
 repair(const siginfo_t *info)
 {
-    return mprotect((void *)((uintptr_t)info->si_addr & ~(uintptr_t)4095),
-                    4096, PROT_READ);
+    lies += info->si_code <= 0;
+    if (mprotect((void *)((uintptr_t)info->si_addr & ~(uintptr_t)4095), 4096,
+                 PROT_READ | PROT_WRITE) < 0)
+        return -1;
+    calls++;
+    return 0;
 }
 
 static void
@@ -82,77 +71,51 @@ on_repair(int signum, siginfo_t *info, void *context)
         signal(signum, SIG_DFL);
 }
 
-int
-is_repairing(void)
-{
-    struct sigaction action;
-
-    sigaction(SIGSEGV, NULL, &action);
-    return action.sa_sigaction == on_repair;
-}
-
-int
-install_repair(void)
-{
-    return handle(SIGSEGV, on_repair, 0, NULL);
-}
-
-static struct sigaction chained;
-
+/* One without SA_SIGINFO knows of one page only. */
 static void
-on_newer(int signum, siginfo_t *info, void *context)
+on_plain(int signum)
 {
-    chained.sa_sigaction(signum, info, context);
+    if (is_open) {
+        signal(signum, SIG_DFL);
+        return;
+    }
+    calls++;
+    is_open = 1;
+    mprotect(page, 4096, PROT_READ | PROT_WRITE);
 }
 
-int
-install_newer_for(int signum)
-{
-    return handle(signum, on_newer, SA_ONSTACK, &chained);
-}
-
-int
-install_newer(void)
-{
-    return install_newer_for(SIGSEGV);
-}
-
-static void
-on_chaining(int signum, siginfo_t *info, void *context)
-{
-    if (repair(info) < 0)
-        chained.sa_sigaction(signum, info, context);
-}
-
-int
-install_chaining(void)
-{
-    return handle(SIGSEGV, on_chaining, SA_ONSTACK, &chained);
-}
-
-int
-remove_newer(void)
-{
-    return sigaction(SIGSEGV, &chained, NULL);
-}
-
+/* Repairs two faults at the most. */
 static void
 on_retire(int signum, siginfo_t *info, void *context)
 {
-    static int count;
-
     on_repair(signum, info, context);
-    if (++count == 2)
+    if (calls == 2)
         signal(signum, SIG_DFL);
 }
 
-int
-install_retiring(void)
+/* Calls the handler before it. */
+static void
+on_newer(int signum, siginfo_t *info, void *context)
 {
-    return handle(SIGSEGV, on_retire, 0, NULL);
+    before.sa_sigaction(signum, info, context);
 }
 
-static sigjmp_buf way_out;
+/* Calls it for what it cannot repair. */
+static void
+on_chain(int signum, siginfo_t *info, void *context)
+{
+    if (repair(info) < 0)
+        before.sa_sigaction(signum, info, context);
+}
+
+/* Puts it back for what it cannot repair. */
+static void
+on_restore(int signum, siginfo_t *info, void *context)
+{
+    (void)context;
+    if (repair(info) < 0)
+        sigaction(signum, &before, NULL);
+}
 
 static void
 on_jump(int signum, siginfo_t *info, void *context)
@@ -161,11 +124,96 @@ on_jump(int signum, siginfo_t *info, void *context)
     siglongjmp(way_out, 1);
 }
 
-int
-install_jumping(void)
+static void
+on_abort(int signum)
 {
-    return handle(SIGSEGV, on_jump, SA_ONSTACK, NULL);
+    (void)signum;
+    abort();
 }
+
+/* A JVM unblocks the signal before. */
+static void
+on_unblock(int signum)
+{
+    sigset_t one;
+
+    sigemptyset(&one);
+    sigaddset(&one, signum);
+    sigprocmask(SIG_UNBLOCK, &one, NULL);
+    abort();
+}
+
+static const struct {
+    const char *name;
+    void (*plain)(int);     /* the handler, or NULL */
+    handler detailed;       /* one with SA_SIGINFO */
+} KINDS[] = {
+    {"exit", NULL, on_exit_42}, {"repair", NULL, on_repair},
+    {"retire", NULL, on_retire}, {"newer", NULL, on_newer},
+    {"chain", NULL, on_chain}, {"restore", NULL, on_restore},
+    {"jump", NULL, on_jump}, {"plain", on_plain, NULL},
+    {"abort", on_abort, NULL}, {"unblock", on_unblock, NULL},
+};
+
+int
+install(const char *kind, int signum, int flags)
+{
+    struct sigaction action = {.sa_flags = flags};
+
+    size_t i = 0;
+
+    while (strcmp(kind, KINDS[i].name) != 0)
+        i++;
+    if (KINDS[i].plain != NULL)
+        action.sa_handler = KINDS[i].plain;
+    else {
+        action.sa_sigaction = KINDS[i].detailed;
+        action.sa_flags |= SA_SIGINFO;
+    }
+    installed = action.sa_sigaction;
+    return sigaction(signum, &action, &before);
+}
+
+int
+is_installed(int signum)
+{
+    struct sigaction action;
+
+    sigaction(signum, NULL, &action);
+    return action.sa_sigaction == installed;
+}
+
+/* Put back what was there before the last install(). */
+int
+put_back(int signum)
+{
+    return sigaction(signum, &before, NULL);
+}
+
+void
+seal(void)
+{
+    is_open = 0;
+    if (page == NULL)
+        page = mmap(NULL, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+                    0);
+    mprotect(page, 4096, PROT_NONE);
+}
+
+/* Returns errno, which no handler has changed from 77. */
+int
+touch(void)
+{
+    if (page == NULL)
+        seal();
+    errno = 77;
+    page[100] = 1;
+    return errno;
+}
+
+int called(void) { return calls; }
+int lied(void) { return lies; }
+void crash(void) { *(volatile int *)8 = 1; }
 
 /* Read there, and come back by a jump. */
 int
@@ -197,5 +245,5 @@ __attribute__((destructor)) static void
 finish(void)
 {
     if (at_exit)
-        *(volatile int *)at_exit = 0;
+        crash();
 }

@@ -2,7 +2,6 @@
 #define _GNU_SOURCE
 #include <alloca.h>
 #include <pthread.h>
-#include <setjmp.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,8 +24,8 @@
 RECURSE(small, 64)
 RECURSE(page, 4096)
 RECURSE(large, 65536)
-RECURSE(larger, 1 << 20)
-RECURSE(largest, 20 << 20)
+RECURSE(larger, KIB(1024))
+RECURSE(largest, KIB(20480))
 
 __attribute__((noinline)) int
 push(int unused)
@@ -167,27 +166,4 @@ neighbour(int kind)
     pthread_attr_setstack(&attributes, base + KIB(3072), KIB(1024));
     pthread_create(&thread, &attributes, beside, &kind);
     return pthread_join(thread, NULL);
-}
-
-/* A fault that somebody's handler has dealt with. */
-
-static sigjmp_buf repaired;
-
-static void
-on_repair(int signum)
-{
-    siglongjmp(repaired, signum);
-}
-
-int
-repair(int unused)
-{
-    struct sigaction action, former;
-    memset(&action, 0, sizeof action);
-    action.sa_handler = on_repair;
-    sigaction(SIGSEGV, &action, &former);
-    if (sigsetjmp(repaired, 1) == 0) {
-        *(volatile char *)16 = (char)unused;
-    }
-    return sigaction(SIGSEGV, &former, NULL);
 }
