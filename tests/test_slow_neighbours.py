@@ -23,9 +23,7 @@ FLAGS = [0, NODEFER, ONSTACK]
 START = """
     import ctypes, importlib.machinery, importlib.util, os, signal, sys
     import threading
-    lib = ctypes.CDLL("./neighbour.so")
-    def install(kind, flags=0):
-        lib.install(kind.encode(), flags)
+    from handlers import install, older
     def builtin():
         finder = importlib.machinery.BuiltinImporter
         spec = finder.find_spec("faulthandler")
@@ -39,7 +37,7 @@ START = """
 
 def ends(code, status, says, counts, **options):
     """It ends so, says this, and leaves one of these numbers of reports."""
-    compile_library("neighbour")
+    compile_library("older")
     child = python(block(START) + block(code), **options)
     assert (status_name(child.status), child.out) == (status, says)
     found = re.split("(?m)^(?=Fatal Python error)", child.raw_err)[1:]
@@ -50,76 +48,76 @@ def ends(code, status, says, counts, **options):
     return child
 
 
-@pytest.mark.parametrize("kind", ["plain", "detailed"])
+@pytest.mark.parametrize("kind", ["plain", "repair"])
 @pytest.mark.parametrize("flags", FLAGS + [RESETHAND])
 @pytest.mark.parametrize("again", ["faulthandler.enable()", ""])
 def test_older_handler_that_repairs(kind, flags, again):
     """It repairs, and hears the truth; another fault is reported."""
     ends("""
-        install(%r, %d)
+        install(%r, 11, %d)
         import faulthandler
-        say(lib.touch(), lib.called(), lib.lied())
+        say(older.touch(), older.called(), older.lied())
         %s
-        lib.crash()
+        older.crash()
     """ % (kind, flags, again), "-SIGSEGV", "77 1 0\n", [2])
 
 
-@pytest.mark.parametrize("kind", ["plain", "detailed"])
+@pytest.mark.parametrize("kind", ["plain", "repair"])
 def test_older_handler_that_repairs_often(kind):
     """In a thread; a thousand times; with enable() between."""
     ends("""
         install(%r)
         import faulthandler
-        thread = threading.Thread(target=lib.touch)
+        thread = threading.Thread(target=older.touch)
         thread.start()
         thread.join()
         for n in range(999):
-            lib.seal()
-            lib.touch()
-        say(lib.called(), lib.lied())
-        lib.crash()
+            older.seal()
+            older.touch()
+        say(older.called(), older.lied())
+        older.crash()
     """ % kind, "-SIGSEGV", "1000 0\n", [2])
     ends("""
         install(%r)
         import faulthandler
         for n in range(30):
-            lib.touch()
-            lib.seal()
+            older.touch()
+            older.seal()
             faulthandler.enable()
-        say(lib.called(), lib.lied())
+        say(older.called(), older.lied())
         faulthandler.disable()
-        lib.touch()
-        say(lib.called(), faulthandler.is_enabled())
+        older.touch()
+        say(older.called(), faulthandler.is_enabled())
     """ % kind, "exit 0", "30 0\n31 False\n", [1])
 
 
-@pytest.mark.parametrize("kind", ["plain", "detailed"])
+@pytest.mark.parametrize("kind", ["plain", "repair"])
 def test_newer_handler_that_repairs(kind):
     """It answers alone, also after disable()."""
     ends("""
         import faulthandler
         install(%r)
-        lib.touch()
-        say(lib.called(), faulthandler.is_enabled())
+        older.touch()
+        say(older.called(), faulthandler.is_enabled())
         faulthandler.disable()
-        lib.seal()
-        lib.touch()
-        say(lib.called())
+        older.seal()
+        older.touch()
+        say(older.called())
     """ % kind, "exit 0", "1 True\n2\n", [0])
 
 
-@pytest.mark.parametrize("kind", ["calling", "restoring"])
+@pytest.mark.parametrize("kind", ["chain", "restore"])
 @pytest.mark.parametrize("before, flags", [
-    ("pass", flags) for flags in FLAGS] + [("install('detailed')", 0)])
+    ("pass", flags) for flags in FLAGS] + [("install('repair')", 0)])
 def test_newer_handler_that_hands_over(kind, before, flags):
     """It calls us, or puts us back, for a fault that it cannot repair."""
     ends("""
         %s
         import faulthandler
-        install(%r, %d)
-        lib.touch()
-        say(lib.called())
-        lib.crash()
+        install(%r, 11, %d)
+        older.touch()
+        say(older.called())
+        older.crash()
     """ % (before, kind, flags), "-SIGSEGV", "1\n", [1])
 
 
@@ -132,8 +130,8 @@ def test_newer_handler_that_hands_over(kind, before, flags):
     "faulthandler.enable()",
     "import faulthandler; builtin().enable(); faulthandler.enable()"])
 @pytest.mark.parametrize("crash, status", [
-    ("lib.crash()", "-SIGSEGV"), ("os.abort()", "-SIGABRT"),
-    ("t = threading.Thread(target=lib.crash); t.start(); t.join()",
+    ("older.crash()", "-SIGSEGV"), ("os.abort()", "-SIGABRT"),
+    ("t = threading.Thread(target=older.crash); t.start(); t.join()",
      "-SIGSEGV")])
 def test_builtin(code, crash, status):
     """The builtin armed before or after ours: one report, or each its own."""
@@ -213,18 +211,18 @@ def jvm():
 @pytest.mark.parametrize("order, after, status, counts", [
     # Started before it, the module hears of what the JVM leaves to it.
     ("import faulthandler; start()", "", "exit 0", [0]),
-    ("import faulthandler; start()", "lib.crash()", "-SIGSEGV", [1]),
+    ("import faulthandler; start()", "older.crash()", "-SIGSEGV", [1]),
     ("import faulthandler; start()", "os.abort()", "-SIGABRT", [1]),
     ("import faulthandler; start()", "work_with_dumps()", "exit 0", [0]),
     # Started after it, the JVM's first fault makes one report.
     ("start(); import faulthandler", "", "exit 0", [0, 1]),
     # It is asked first; then its abort() is reported.
-    ("start(); import faulthandler", "lib.crash()", "-SIGABRT", [2]),
+    ("start(); import faulthandler", "older.crash()", "-SIGABRT", [2]),
     ("start(); import faulthandler", "os.abort()", "-SIGABRT", [2]),
     ("start(); import faulthandler", "work_with_dumps()", "exit 0", [0, 1])])
 def test_jvm(jvm, order, after, status, counts):
     """A JVM works, whoever came first; crashes are reported."""
-    compile_library("neighbour")
+    compile_library("older")
     child = python(block(START) + block(JVM) % jvm + "%s\nwork()\n%s" % (
         order, after), limit=60)
     assert status_name(child.status) == status
