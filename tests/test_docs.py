@@ -17,8 +17,7 @@ import pytest
 import faulthandler
 
 from helpers import (
-    HERE, LIMIT, PYTHON, SANITIZED, block, c_sources, environment, run,
-    start, write_file)
+    HERE, LIMIT, PYTHON, SANITIZED, c_sources, environment, run, start)
 
 PAGES = ["README.rst", "CONTRIBUTING.rst"] + sorted(
     os.path.relpath(path, HERE) for path in glob.glob(
@@ -233,24 +232,6 @@ def test_recipe_process_pool():
     assert child.err.count("Fatal Python error") == 1
     assert "\n  context: job 3\n" in child.err
     assert re.search(r'  File ".*pool\.py", line 12 in work\n', child.err)
-
-
-@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
-def test_recipe_start_method(method):
-    """A process is armed, however it was started."""
-    path = write_file("start_%s.py" % method, block("""
-        import multiprocessing
-        import faulthandler
-        if __name__ == "__main__":
-            context = multiprocessing.get_context("%s")
-            child = context.Process(target=faulthandler.sigsegv)
-            child.start()
-            child.join()
-            print(child.exitcode)
-    """) % method)
-    child = run(PYTHON, path, env=environment(PYTHONFAULTHANDLER="1"))
-    assert (child.status, child.out) == (0, "%d\n" % -SIGSEGV)
-    assert child.err.count("Fatal Python error: Segmentation fault\n") == 1
 
 
 def test_recipe_daemon(tmp_path):

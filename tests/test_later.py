@@ -3,9 +3,9 @@
 import pytest
 
 from helpers import (
-    FULL_PIPE, LIMIT, PYTHON, WORKERS, as_builtin, block, compile_library,
-    few_versions, forks_beside_a_thread, preload, prints, python, run,
-    with_held_poll, write_file)
+    FULL_PIPE, LIMIT, WORKERS, as_builtin, block, compile_library,
+    few_versions, forks_beside_a_thread, preload, prints, python,
+    with_held_poll)
 
 
 # Arm and wait in one line: a dump may come before the next one runs.
@@ -229,34 +229,6 @@ def test_descriptor_closed_after_cancel():
     assert (child.status, child.err) == (0, "")
 
 
-def test_busy_threads():
-    """Dumps of threads that run on read lines, and kill nobody."""
-    child = python("""
-        import faulthandler, os, re, tempfile, time
-        import busy
-        file = tempfile.TemporaryFile("w+")
-        threads = busy.begin()
-        faulthandler.dump_traceback_later(0.002, True, file)
-        time.sleep(1)
-        # On a busy machine these are few.
-        while os.pread(file.fileno(), 10**8, 0).count(b"Timeout") < 51:
-            time.sleep(0.1)
-        faulthandler.cancel_dump_traceback_later()
-        busy.end(threads)
-        file.seek(0)
-        text = file.read()
-        line = re.compile(
-            r"Timeout \\(0:00:00.002000\\)!|(Thread|Current thread) 0x"
-            r"[0-9a-f]{16}.* \\(most recent call first\\):|"
-            r'  File (".*"|\\?{3}), line (\\d+|\\?{3}) in \\S+|'
-            r"  <[a-zA-Z ]+>|  [.]{3}|[.]{3}|$")
-        file.close()
-        print(text.count("Timeout") > 50)
-        print([x for x in text.splitlines() if not line.match(x)][:5])
-    """)
-    assert (child.status, child.err, child.out) == (0, "", "True\n[]\n")
-
-
 @forks_beside_a_thread
 @pytest.mark.parametrize("action", [
     "pass", "faulthandler.cancel_dump_traceback_later()",
@@ -312,27 +284,7 @@ def test_forked_child_dumps():
     assert child.err.count("Timeout (0:00:00.100000)!") == 1
 
 
-@pytest.mark.parametrize("method", [
-    pytest.param("fork", marks=forks_beside_a_thread), "spawn", "forkserver"])
-def test_multiprocessing(method):
-    """Every start method lives with an armed watchdog."""
-    write_file("workers.py", block("""
-        import faulthandler, multiprocessing, sys
-        def work(x):
-            faulthandler.cancel_dump_traceback_later()
-            return x * 2
-        if __name__ == "__main__":
-            faulthandler.dump_traceback_later(60, exit=True)
-            context = multiprocessing.get_context(sys.argv[1])
-            with context.Pool(2) as pool:
-                print(pool.map(work, [1, 2, 3]))
-    """))
-    child = run(PYTHON, "-W", "ignore", "workers.py", method)
-    assert (child.status, child.out, child.err) == (0, "[2, 4, 6]\n", "")
-
-
 # ---- what shows only where a guard is missing ------------------------------
-
 
 @few_versions
 def test_cancelled_does_not_wait():

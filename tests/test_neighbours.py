@@ -280,7 +280,7 @@ def test_regrtest():
     assert child.err.count("Timeout (") == 1
 
 
-# ---- Processes: those that only cancel or arm again are in test_later.py ---
+# ---- Processes: those that only fork are in test_later.py ------------------
 
 WORKERS = """
     import concurrent.futures.process as futures
@@ -303,6 +303,14 @@ WORKERS = """
             except futures.BrokenProcessPool:
                 return "broken"
 
+    def double(x):
+        faulthandler.cancel_dump_traceback_later()
+        return x * 2
+
+    def pool(context):
+        with context.Pool(2) as pool:
+            return pool.map(double, [1, 2, 3])
+
     if __name__ == "__main__":
         faulthandler.dump_traceback_later(60)
         context = multiprocessing.get_context(sys.argv[2])
@@ -312,19 +320,23 @@ WORKERS = """
 
 
 @pytest.mark.parametrize("function, printed", [
-    ("run", "-11\n"), ("submit", "broken\n")])
+    ("run", "-11\n"), ("submit", "broken\n"), ("pool", "[2, 4, 6]\n")])
 @pytest.mark.parametrize("method", [
     pytest.param("fork", marks=forks_beside_a_thread), "forkserver", "spawn"])
-def test_processes_that_crash(function, printed, method):
-    """A child of multiprocessing or a process pool is reported once."""
-    write_file("crashers.py", block(WORKERS))
-    child = run(PYTHON, "-W", "ignore", "crashers.py",
+def test_processes(function, printed, method):
+    """A child of multiprocessing or a process pool that crashes is reported
+    once; one that does not lives with an armed watchdog."""
+    write_file("workers.py", block(WORKERS))
+    child = run(PYTHON, "-W", "ignore", "workers.py",
                 function, method)
     assert (child.status, child.out) == (0, printed)
-    assert child.err.startswith(report(
-        '  File "crashers.py", line 5 in crash\n'))
-    assert child.err.count("Fatal Python") == 1
     assert child.seconds < LIMIT
+    if function == "pool":
+        assert child.err == ""
+        return
+    assert child.err.startswith(report(
+        '  File "workers.py", line 5 in crash\n'))
+    assert child.err.count("Fatal Python") == 1
 
 
 @forks_beside_a_thread

@@ -132,23 +132,6 @@ def test_interrupted_call():
     assert child.out == "b'done'\n"
 
 
-def test_busy_threads():
-    """Dumps of threads that run on kill nobody."""
-    child = python("""
-        import faulthandler, os, signal, time
-        import busy
-        null = os.open(os.devnull, os.O_WRONLY)
-        faulthandler.register(signal.SIGUSR1, null)
-        threads = busy.begin()
-        end = time.monotonic() + 1
-        while time.monotonic() < end:
-            os.kill(os.getpid(), signal.SIGUSR1)
-            time.sleep(0.0003)
-        busy.end(threads)
-    """)
-    assert (child.status, child.err) == (0, "")
-
-
 def test_not_interleaved():
     """Dumps of several kinds at once do not mix, however long."""
     child = python("""
