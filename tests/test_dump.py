@@ -3,35 +3,26 @@
 import re
 import sys
 
+import pytest
+
 from helpers import PATIENCE, agrees, block, prints, python
 
 
-def test_literal():
-    """The report itself, for one thread."""
+@pytest.mark.parametrize("arguments, title", [
+    ("", "Current thread 0x…"), ("all_threads=False", "Stack")])
+def test_literal(arguments, title):
+    """The report itself, for one thread; all_threads=False has a title of
+    its own."""
     prints("""
         import faulthandler
         def f():
-            faulthandler.dump_traceback()
+            faulthandler.dump_traceback(%s)
         f()
-    """, """
-        Current thread 0x… (most recent call first):
+    """ % arguments, """
+        %s (most recent call first):
           File "<string>", line 3 in f
           File "<string>", line 4 in <module>
-    """)
-
-
-def test_one_thread():
-    """all_threads=False has a title of its own."""
-    prints("""
-        import faulthandler
-        def f():
-            faulthandler.dump_traceback(all_threads=False)
-        f()
-    """, """
-        Stack (most recent call first):
-          File "<string>", line 3 in f
-          File "<string>", line 4 in <module>
-    """)
+    """ % title)
 
 
 def test_threads():
@@ -131,33 +122,23 @@ def test_deep_stacks():
 
 
 def test_names():
-    """Escapes, and names that are too long."""
+    """Escapes, and names that are too long; file names that are more than a
+    str, as templates have them."""
     agrees(r"""
+        class Name(str):
+            pass
         def f():
             same()
         for name in ["", "caf\xe9", "\u20ac", "\U0001f40d", "\ud800",
                      "a\nb\0\x7f", "x" * 499, "x" * 500, "x" * 501,
                      "\u20ac" * 499, "\u20ac" * 501, '"quoted"',
                      "".join(map(chr, range(300)))]:
-            f.__code__ = f.__code__.replace(co_name=name,
-                                            co_filename=name)
-            f()
-    """)
-
-
-def test_subclasses_of_str():
-    """File names that are more than a str, as templates have them."""
-    agrees(r"""
-        class Name(str):
-            pass
-        def f():
-            same()
-        for name in ["", "plain", "caf\xe9", "\u20ac", "\U0001f40d",
-                     "x" * 500, "x" * 501]:
-            exec(compile("same()", Name(name + ".html"), "exec"))
-            f.__code__ = f.__code__.replace(co_name=Name(name),
-                                            co_filename=Name(name))
-            f()
+            for kind in str, Name:
+                f.__code__ = f.__code__.replace(co_name=kind(name),
+                                                co_filename=kind(name))
+                f()
+            if name.isprintable():
+                exec(compile("same()", Name(name + ".html"), "exec"))
     """)
 
 

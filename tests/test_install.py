@@ -156,19 +156,6 @@ def test_import_system():
     """))
 
 
-def test_imported_again():
-    """Reloaded, or deleted and imported, it is the extension again."""
-    says(origin() * 2, "-c", block("""
-        import importlib, sys
-        import faulthandler
-        importlib.reload(faulthandler)
-        print(faulthandler.__spec__.origin)
-        del sys.modules["faulthandler"]
-        import faulthandler
-        print(faulthandler.__spec__.origin)
-    """))
-
-
 def test_started_by_hand():
     """Where no .pth file is run, importing the finder does the same.
 

@@ -3,13 +3,13 @@
 import re
 import shutil
 
-from signal import SIGSEGV
+from signal import SIGABRT, SIGSEGV
 
 import pytest
 
 from helpers import (
-    DEBUG, LIMIT, PATIENCE, SANITIZED, block, check, compile_library, preload,
-    python, report, run, status_name)
+    DEBUG, LIMIT, PATIENCE, SANITIZED, check, compile_library, preload, python,
+    report, run, status_name)
 
 
 @pytest.fixture(autouse=True)
@@ -45,48 +45,34 @@ def test_no_memory_left():
         '  File "<string>", line 14 in <module>\n'), PATIENCE)
 
 
-@pytest.mark.skipif(SANITIZED, reason="the sanitizer has its own malloc()")
 @pytest.mark.parametrize(
     "arm", ["", "faulthandler.enable(all_threads=False, c_stack=True)"])
-def test_lock_of_malloc(arm):
-    """malloc() aborts, and its lock is held."""
+@pytest.mark.parametrize("call, signum, title", [
+    pytest.param("corrupt_heap()", SIGABRT, "Aborted", marks=pytest.mark.skipif(
+        SANITIZED, reason="the sanitizer has its own malloc()")),
+    ("load_in_thread(b'./constructor.so'); faulthandler.sigsegv()", SIGSEGV,
+     "Segmentation fault")])
+def test_locks(call, signum, title, arm):
+    """malloc() aborts, and its lock is held; another thread is in a library's
+    constructor, and the loader's lock is held."""
+    compile_library("constructor")
     child = python("""
         import ctypes, faulthandler; %s
+        places = ctypes.CDLL("./places.so")
         def f():
-            ctypes.CDLL("./places.so").corrupt_heap()
+            places.%s
         f()
-    """ % arm)
-    assert status_name(child.status) == "-SIGABRT"
+    """ % (arm, call))
+    assert status_name(child.status) == "-" + signum.name
     assert child.seconds < LIMIT
     # The first line is the C library's.
     assert re.search(
-        r'\A.*\nFatal Python error: Aborted\n\n.*\n'
-        r'  File "<string>", line 3 in f\n'
-        r'  File "<string>", line 4 in <module>\n'
-        + (r"\nCurrent thread's C stack trace .*\n(  .*\n)+"
-           if arm else "") + r"\Z", child.err)
-
-
-def test_lock_of_the_loader():
-    """Another thread is in a library's constructor."""
-    compile_library("constructor")
-    for arm in ("", "faulthandler.enable(all_threads=False, c_stack=True)"):
-        child = python("""
-            import ctypes, faulthandler; %s
-            places = ctypes.CDLL("./places.so")
-            def f():
-                places.load_in_thread(b"./constructor.so")
-                faulthandler.sigsegv()
-            f()
-        """ % arm)
-        assert status_name(child.status) == "-SIGSEGV"
-        assert child.seconds < LIMIT
-        assert re.search(
-            r'\AFatal Python error: Segmentation fault\n\n.*\n'
-            r'  File "<string>", line 5 in f\n'
-            r'  File "<string>", line 6 in <module>\n'
-            + (r"\nCurrent thread's C stack trace .*\n(  .*\n)+"
-               if arm else "") + r"\Z", child.err)
+        r'\A%sFatal Python error: %s\n\n.*\n'
+        r'  File "<string>", line 4 in f\n'
+        r'  File "<string>", line 5 in <module>\n%s\Z' % (
+            r".*\n" if signum == SIGABRT else "", title,
+            r"\nCurrent thread's C stack trace .*\n(  .*\n)+" if arm else ""),
+        child.err)
 
 
 @pytest.mark.skipif(DEBUG, reason="the collector asserts that there is none")
@@ -141,32 +127,6 @@ def test_faked_clock(off, told):
     assert status_name(child.status) == "-SIGSEGV"
     assert bool(re.search(r"Z, up \d+\.\d s", child.err)) == told
     assert child.err.count("Fatal Python error") == 1
-
-
-def test_limit_of_descriptors():
-    """The limit is lifted while a file is opened, and not after that."""
-    child = python("""
-        import faulthandler, os, resource, signal
-        faulthandler.register(signal.SIGUSR1, "dump.txt", False)
-        limit = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (20, limit[1]))
-        try:
-            while True:
-                os.dup(0)
-        except OSError:
-            pass
-        os.kill(os.getpid(), signal.SIGUSR1)
-        print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
-        os.close(19)
-        print(open("dump.txt").read())
-    """)
-    assert child.status == 0
-    assert child.out == block("""
-        20
-        Stack (most recent call first):
-          File "<string>", line 10 in <module>
-
-    """)
 
 
 def test_symbols():

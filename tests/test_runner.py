@@ -109,10 +109,3 @@ def test_addresses():
     assert tidy("Thread %s (most" % number) == "Thread 0x… (most"
     assert tidy("Thread 0x7f3b2c9fe6c0 (most") == "Thread 0x7f3b2c9fe6c0 (most"
     assert tidy("at " + number) == "at " + number
-
-
-def test_die():
-    """die() names its caller and no frame of its own, then crashes."""
-    child = python("from die import die; die()")
-    assert child.out == '  File "<string>", line 1 in <module>\n'
-    assert child.status == -SIGSEGV

@@ -149,12 +149,10 @@ def test_lost_stack_pointer(value, thread, form):
 @every_form
 @pytest.mark.parametrize("code, signums", [
     ("ctypes.CFUNCTYPE(None)(0xdddddddddddd0000)()", [SIGSEGV]),
-    ("lib.free_twice()", [SIGABRT]),
     ("resource.setrlimit(resource.RLIMIT_SIGPENDING, (0, 0));"
      "faulthandler.sigbus()", [SIGBUS])])
 def test_other_signals(code, signums, form):
-    """A call of a freed object; a block that is freed twice; a signal where
-    none can be queued."""
+    """A call of a freed object; a signal where none can be queued."""
     dies(crash(code, form), ME, signums)
 
 

@@ -177,12 +177,3 @@ refuse(int error, int first, int last)
     }
     return 0;
 }
-
-void
-free_twice(void)
-{
-    void *volatile p = malloc(100);
-
-    free(p);
-    free(p);
-}
