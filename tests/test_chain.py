@@ -550,15 +550,6 @@ def test_fault_that_another_thread_repairs(who):
         "Segmentation fault", "Floating point exception"]
 
 
-def test_crash_in_destructor():
-    """A library that crashes after Python has ended is reported."""
-    child = with_older("""
-        import faulthandler
-        older.crash_at_exit()
-    """)
-    check(child, SIGSEGV, report("  <no Python frame>\n"))
-
-
 def test_disable_restores():
     """disable() puts back the handler that was there."""
     child = with_older("""

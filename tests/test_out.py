@@ -482,7 +482,7 @@ def test_reused_number(tmp_path, what, how, meant):
     ("disarm", what) for what in WHATS if what != "dump"])
 def test_number_reused_while_a_report_waits(tmp_path, what, how):
     """The file that got the number gets nothing of the report."""
-    child = run(PYTHON, os.path.join(FOLDER, "wait_for_pipe.py"), what, how,
+    child = run(PYTHON, os.path.join(FOLDER, "reuse.py"), what, how,
                 cwd=str(tmp_path))
     assert status_name(child.status) == (
         "-SIGSEGV" if what == "crash" else "exit 0")
