@@ -379,7 +379,12 @@ def agrees(code, **options):
     return child
 
 
-def raises(calls, before=""):
+# Calls with a file.
+TAKES_FILE = ["enable(%s)", "dump_traceback(%s)", "dump_c_stack(%s)",
+              "register(10, %s)", "dump_traceback_later(60, file=%s)"]
+
+
+def raises(calls, before="", **options):
     """Each call raises this, or returns it."""
     child = python("import faulthandler, io, os, signal, sys\n"
                    + block(before) + "\n" + block("""
@@ -389,7 +394,7 @@ def raises(calls, before=""):
             except BaseException as error:
                 print(type(error).__name__, error)
         sys.stderr = sys.__stderr__     # which Python flushes
-    """ % list(calls)))
+    """ % list(calls)), **options)
     assert list(zip(calls, child.out.splitlines())) == (
         list(calls.items()))
     assert child.status == 0

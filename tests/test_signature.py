@@ -2,7 +2,7 @@
 
 import pytest
 
-from helpers import SIGNALS, block, python, raises
+from helpers import SIGNALS, TAKES_FILE, block, python, raises
 
 
 SIGNATURES = {
@@ -93,10 +93,6 @@ def test_assigned_attributes():
 # ---- wrong arguments: the newest release's exceptions and messages ---------
 
 
-FUNCTIONS = ["enable(%s)", "dump_traceback(%s)", "register(10, %s)",
-             "dump_traceback_later(60, file=%s)", "dump_c_stack(%s)"]
-
-
 def test_timeouts():
     """What is no time, or no number."""
     raises({
@@ -171,7 +167,7 @@ FILE = """
 def test_no_file(argument, message):
     """Numbers that are no descriptors, objects that are no files, files whose
     fileno() is no descriptor."""
-    raises({function % argument: message for function in FUNCTIONS}, FILE)
+    raises({call % argument: message for call in TAKES_FILE}, FILE)
 
 
 def test_flush_that_raises():

@@ -12,11 +12,8 @@ from signal import SIGSEGV
 import pytest
 
 from helpers import (
-    FOLDER, check, environment, library_report, limits, python, tidy, unnamed)
-
-
-CALLS = ["enable(%s)", "dump_traceback(%s)", "dump_c_stack(%s)",
-         "register(10, %s)", "dump_traceback_later(60, file=%s)"]
+    FOLDER, TAKES_FILE, check, environment, library_report, limits, python,
+    raises, tidy, unnamed)
 
 
 def report(line):
@@ -360,8 +357,8 @@ def test_errors(place):
         "255 * 'x'": "None",
         "'é%p'": "None",
     }
-    child = place.python("""
-        import faulthandler
+    raises({call % argument: error for argument, error in errors.items()
+            for call in TAKES_FILE}, """
         class Path:
             def __init__(self, path):
                 self.path = path
@@ -369,58 +366,34 @@ def test_errors(place):
                 if isinstance(self.path, Exception):
                     raise self.path
                 return self.path
-        for argument in %r:
-            for call in %r:
-                try:
-                    print(eval("faulthandler." + call %% argument))
-                except Exception as error:
-                    print(type(error).__name__, error)
-        faulthandler.cancel_dump_traceback_later()
-    """ % (list(errors), CALLS),
-        env=environment(PYTHONUTF8="1"))
-    assert child.status == 0
-    assert child.out.splitlines() == [
-        error for error in errors.values() for _ in CALLS]
+    """, cwd=place.folder, env=environment(PYTHONUTF8="1"))
 
 
-@pytest.mark.parametrize("target, files", [
-    ("missing", {}),
-    ("victim", {"victim": "", "report": ""})])
-def test_planted_link(place, target, files):
-    """A link that comes later is not followed: no report."""
-    child = place.dies("""
-        import faulthandler, os
-        faulthandler.enable("report", c_stack=False)
-        if %r == "victim":
-            open("victim", "w").close()
-        os.symlink(%r, "report")
-        try:
-            faulthandler.dump_traceback("report")
-        except OSError as error:
-            print(error, flush=True)
-        faulthandler.sigsegv()
-    """ % (target, target), files)
-    assert child.out == ("[Errno 40] Too many levels of "
-                         "symbolic links: 'report'\n")
+LINKED = "[Errno 40] Too many levels of symbolic links: 'report'\n"
+REFUSED = "[Errno 1] Operation not permitted: 'report'\n"
+SECOND_NAME = "open('report', 'w').close(); os.link('report', 'victim')"
 
 
-@pytest.mark.parametrize("mode, text, message", [
-    (0o755, report(9), ""),
-    (0o1777, "", "[Errno 1] Operation not permitted: 'report'\n")])
-def test_planted_file(place, mode, text, message):
-    """Where everybody writes, a file with a second name gets nothing."""
+@pytest.mark.parametrize("mode, plant, files, message", [
+    (0o755, "os.symlink('missing', 'report')", {}, LINKED),
+    (0o755, "open('victim', 'w').close(); os.symlink('victim', 'report')",
+     {"victim": "", "report": ""}, LINKED),
+    (0o755, SECOND_NAME, dict.fromkeys(["report", "victim"], report(8)), ""),
+    (0o1777, SECOND_NAME, {"report": "", "victim": ""}, REFUSED)])
+def test_planted(place, mode, plant, files, message):
+    """A link that comes later is not followed; where everybody writes, a file
+    with a second name gets nothing."""
     os.chmod(place.folder, mode)
     child = place.dies("""
         import faulthandler, os
         faulthandler.enable("report", c_stack=False)
-        open("report", "w").close()
-        os.link("report", "victim")
+        %s
         try:
             faulthandler.register(10, "report")
-        except PermissionError as error:
+        except OSError as error:
             print(error, flush=True)
         faulthandler.sigsegv()
-    """, {"report": text, "victim": text})
+    """ % plant, files)
     assert child.out == message
 
 
