@@ -172,28 +172,6 @@ def test_collector():
     assert child.out == ("1\n" if sys.version_info >= (3, 10) else "0\n")
 
 
-def test_specialised_init():
-    """After specialised __init__ calls ours is right, the builtin not."""
-    child = python("""
-        from both import both
-        from die import lines
-        import sys
-        class C:
-            def __init__(self, n):
-                if n == 5000:
-                    self.text = both()
-                    self.frames = lines(sys._getframe())
-        def make(n):
-            return C(n)
-        for n in range(5001):
-            x = make(n)
-        ours, builtin = x.text
-        found = ours.splitlines()[1:]
-        print(found[1:][1:] == x.frames[1:], len(x.frames))
-    """)
-    assert child.out == "True 3\n"
-
-
 def test_standard_library():
     """At thousands of points of real code a dump shows what traceback does."""
     child = python("""

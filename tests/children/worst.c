@@ -1,15 +1,10 @@
-/* Ways to crash where little works, and to make more fail. */
+/* Ways to crash where little works. */
 #define _GNU_SOURCE
-#include <errno.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <pthread.h>
 #include <signal.h>
-#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -151,29 +146,4 @@ crash_on_alternate_stack(size_t used)
     room = used;
     install_crasher(SIGUSR2, SA_ONSTACK);
     raise(SIGUSR2);
-}
-
-/* From now on these system calls fail. */
-int
-refuse(int error, int first, int last)
-{
-    static const int calls[] = {
-        SYS_rt_tgsigqueueinfo, SYS_timer_create, SYS_process_vm_readv,
-        SYS_sigaltstack, SYS_pipe2, SYS_fcntl, SYS_openat, SYS_tgkill,
-    };
-
-    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-    for (int i = first; i < last; i++) {
-        struct sock_filter code[] = {
-            BPF_STMT(BPF_LD | BPF_W | BPF_ABS,
-                     offsetof(struct seccomp_data, nr)),
-            BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, calls[i], 0, 1),
-            BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | error),
-            BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-        };
-        struct sock_fprog program = {4, code};
-        if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0)
-            return -errno;
-    }
-    return 0;
 }
