@@ -2,13 +2,13 @@
 
 import sys
 
-from signal import SIGABRT, SIGFPE, SIGSEGV
+from signal import SIGFPE, SIGSEGV
 
 import pytest
 
 from helpers import (
     FREE_THREADED, SIGNALS, as_builtin, block, check, check_library,
-    crash, library_report, python, report, strip)
+    library_report, python, report, strip)
 
 
 @pytest.mark.parametrize("signum, title, call", SIGNALS)
@@ -32,6 +32,7 @@ def test_literal(signum, title, call):
 
 @pytest.mark.parametrize("arguments, call", [
     ("2", "_sigsegv()"), ("2", "_sigfpe()"), ("2", "_sigabrt()"),
+    ("2", "_stack_overflow()"),
     ("file=2, all_threads=True", "_sigsegv(True)"),
     ("sys.stderr", "_sigsegv()"), ("2, False", "_sigsegv()"),
     ("2, all_threads=0", "_sigfpe()")])
@@ -124,20 +125,3 @@ def test_which_report(calls, expected):
     """ % calls.split())
     assert child.out == ""
     check_library(child, SIGSEGV, expected)
-
-
-@pytest.mark.parametrize("call, signum", [
-    ("_sigsegv()", SIGSEGV), ("_sigfpe()", SIGFPE),
-    ("_sigsegv(True)", SIGSEGV),
-    ("_sigabrt()", SIGABRT),
-    ("_read_null()", SIGSEGV),
-    ("_stack_overflow()", SIGSEGV)])
-def test_crash_functions(call, signum):
-    """The functions that test suites crash with."""
-    title = {s: t for s, t, _ in SIGNALS}[signum]
-    crash("import faulthandler; faulthandler." + call, """
-        Fatal Python error: %s
-
-        Traceback (most recent call first):
-          File "<string>", line 1 in <module>
-    """ % title, signum)

@@ -75,21 +75,6 @@ def test_names_of_the_builtin():
     assert child.out == "set()\n"
 
 
-def test_assigned_attributes():
-    """A function can be wrapped by assigning to it."""
-    child = python("""
-        import faulthandler
-        original = faulthandler.enable
-        def enable(*arguments, **keywords):
-            print("enable", len(arguments))
-            return original(*arguments, **keywords)
-        faulthandler.enable = enable
-        faulthandler.enable(1)
-        print(faulthandler.is_enabled(), faulthandler.disable())
-    """)
-    assert child.out == "enable 1\nTrue True\n"
-
-
 # ---- wrong arguments: the newest release's exceptions and messages ---------
 
 
