@@ -121,13 +121,6 @@ def test_pipe_of_another_user(full):
         + '  File "<string>", line 5 in <module>\n'))
 
 
-def with_slow_reader(code, reader, **options):
-    """Run code with the slow reader."""
-    compile_library("slow_reader")
-    return python(code, pass_fds=[reader], env=preload("slow_reader"),
-                  **options)
-
-
 @pytest.mark.parametrize("blocking, when, standstill", [
     (True, 1900, 0), (False, 1900, 0), (True, 4800, 3000)])
 def test_slow_reader(blocking, when, standstill):
@@ -135,12 +128,13 @@ def test_slow_reader(blocking, when, standstill):
     reader, writer = os.pipe()
     fill(writer)
     os.set_blocking(writer, blocking)
-    child = with_slow_reader("""
+    compile_library("held_poll")
+    child = python("""
         import ctypes, faulthandler
         ctypes.CDLL(None).read_later(%d, %d, %d)
         faulthandler.sigsegv()
-    """ % (reader, when, standstill), reader,
-        stdout=subprocess.DEVNULL, stderr=writer)
+    """ % (reader, when, standstill), pass_fds=[reader],
+        env=preload("held_poll"), stdout=subprocess.DEVNULL, stderr=writer)
     os.close(writer)
     with open(reader, "rb") as file:
         child.err = file.read().decode()
