@@ -12,8 +12,9 @@ import sysconfig
 
 import pytest
 
-from helpers import C_FILE, HERE, PATIENCE, PYTHON, compiler, environment, run
-from helpers import what_is_missing
+from helpers import (
+    C_FILE, PATIENCE, PYTHON, compiler, copy_checkout, environment, run,
+    what_is_missing)
 
 pytest.importorskip("setuptools")
 
@@ -21,20 +22,11 @@ needs_compiler = pytest.mark.skipif(
     what_is_missing() is not None, reason="no compiler, or no Python.h")
 
 
-def copy(folder):
-    """Copy what setup.py reads to a new folder."""
-    folder.mkdir()
-    for name in os.listdir(HERE):
-        if name.endswith((".py", ".c", ".pth", ".start", ".rst", ".toml")):
-            shutil.copy(os.path.join(HERE, name), str(folder))
-    shutil.copytree(os.path.join(HERE, "src"), str(folder / "src"))
-    return folder
-
-
 @pytest.fixture
 def checkout(tmp_path):
-    """A copy of what setup.py reads."""
-    return copy(tmp_path / "checkout")
+    """A copy of the checkout."""
+    copy_checkout(str(tmp_path / "checkout"))
+    return tmp_path / "checkout"
 
 
 def setup(checkout, *arguments, before="", **variables):
@@ -188,7 +180,8 @@ def built(tmp_path_factory):
     that is installed."""
     if what_is_missing():
         pytest.skip("no compiler, or no Python.h")
-    folder = copy(tmp_path_factory.mktemp("built") / "checkout")
+    folder = tmp_path_factory.mktemp("built") / "checkout"
+    copy_checkout(str(folder))
     child = setup(folder, "build", FAULTHANDLER_LIBBACKTRACE="")
     assert child.status == 0
     return folder

@@ -14,7 +14,7 @@ import time
 
 import pytest
 
-from helpers import HERE, environment, run, runner, status_name
+from helpers import copy_checkout, environment, run, status_name
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(
     bool(os.environ.get("CI")) and sys.version_info[:2] == (3, 11),
@@ -188,7 +188,7 @@ INSTALLED = [
 def test_way(python, way):
     """Install, check, uninstall, check."""
     shutil.rmtree(python.here, ignore_errors=True)
-    shutil.copytree(HERE, python.here, ignore=runner.IGNORED)
+    copy_checkout(python.here)
     if way in INSTALLED[3:]:
         python.pip("install", "-q", "wheel")
     before = python.files()
@@ -216,7 +216,7 @@ def test_way(python, way):
 def test_sdist_is_whole(python):
     """It holds every file of the checkout that is no dot file."""
     shutil.rmtree(python.here, ignore_errors=True)
-    shutil.copytree(HERE, python.here, ignore=runner.IGNORED)
+    copy_checkout(python.here)
     names = [os.path.relpath(os.path.join(folder, name), python.here)
              for folder, _, files in os.walk(python.here) for name in files]
     python.setup("-q", "sdist")
