@@ -75,24 +75,18 @@ def test_names_of_the_builtin():
     assert child.out == "set()\n"
 
 
-# ---- wrong arguments: the newest release's exceptions and messages ---------
+# ---- the newest release's exceptions and messages, and what is returned ----
 
-
-def test_timeouts():
-    """What is no time, or no number."""
-    raises({
-        "dump_traceback_later(-1)":
-            "ValueError timeout must be greater than 0",
-        "dump_traceback_later(0)":
-            "ValueError timeout must be greater than 0",
-        "dump_traceback_later(1e300)":
-            "OverflowError timestamp out of range for C PyTime_t",
-        "dump_traceback_later(-1e300)":
-            "OverflowError timestamp out of range for C PyTime_t",
-        "dump_traceback_later(float('-inf'))":
-            "OverflowError timestamp out of range for C PyTime_t",
-        "dump_traceback_later(9223372036.9)":
-            "OverflowError timestamp out of range for C PyTime_t",
+TOO_SMALL = "ValueError timeout must be greater than 0"
+TOO_LARGE = "OverflowError timestamp out of range for C PyTime_t"
+CALLS = {
+    "what is no time, or no number": {
+        "dump_traceback_later(-1)": TOO_SMALL,
+        "dump_traceback_later(0)": TOO_SMALL,
+        "dump_traceback_later(1e300)": TOO_LARGE,
+        "dump_traceback_later(-1e300)": TOO_LARGE,
+        "dump_traceback_later(float('-inf'))": TOO_LARGE,
+        "dump_traceback_later(9223372036.9)": TOO_LARGE,
         "dump_traceback_later(9223372036.8)": "None",
         "dump_traceback_later(float('nan'))":
             "ValueError Invalid value NaN (not a number)",
@@ -102,7 +96,40 @@ def test_timeouts():
         "dump_traceback_later(1e9)": "None",
         "cancel_dump_traceback_later()": "None",
         "cancel_dump_traceback_later() ": "None",
-    })
+    },
+    "max_threads is a number": {
+        "enable(max_threads='x')":
+            "TypeError 'str' object cannot be interpreted as an integer",
+        "enable(1, max_threads=0)": "None",
+        "enable(1, max_threads=-1)": "None",
+        "enable(1, max_threads=10**6)": "None",
+    },
+    "switches take anything that has a truth": {
+        "enable(1, 'x', [])": "None",
+        "enable(1, all_threads=None, c_stack=1)": "None",
+        "enable(1, details='x')": "None",
+        "register(10, 1, 2, 3)": "None",
+        "dump_traceback_later(60, 'x', 1, [])": "None",
+    },
+    "what each function returns, in any order and number": {
+        "isenabled()": "True", "enable()": "None", "isenabled() ": "True",
+        "is_enabled()": "True", "disable()": "True",
+        "isenabled()  ": "False", "is_enabled() ": "False",
+        "disable() ": "False", "isenabled()   ": "False",
+        "enable(1)": "None", "enable(1) ": "None", "enable() ": "None",
+        "is_enabled()  ": "True", "disable()  ": "True",
+        "disable()   ": "False", "isenabled()    ": "False",
+        "dump_traceback(os.open(os.devnull, os.O_WRONLY))": "None",
+        "dump_c_stack(os.open(os.devnull, os.O_WRONLY))": "None",
+        "cancel_dump_traceback_later()": "None",
+    },
+}
+
+
+@pytest.mark.parametrize("calls", CALLS.values(), ids=CALLS)
+def test_calls(calls):
+    """What calls raise or return."""
+    raises(calls)
 
 
 def test_signal_numbers():
@@ -174,28 +201,6 @@ def test_no_stderr(change, message):
         "dump_c_stack()")}, block(FILE) + change)
 
 
-def test_max_threads():
-    """max_threads is a number, by name only."""
-    raises({
-        "enable(max_threads='x')":
-            "TypeError 'str' object cannot be interpreted as an integer",
-        "enable(1, max_threads=0)": "None",
-        "enable(1, max_threads=-1)": "None",
-        "enable(1, max_threads=10**6)": "None",
-    })
-
-
-def test_truth():
-    """Switches take anything that has a truth."""
-    raises({
-        "enable(1, 'x', [])": "None",
-        "enable(1, all_threads=None, c_stack=1)": "None",
-        "enable(1, details='x')": "None",
-        "register(10, 1, 2, 3)": "None",
-        "dump_traceback_later(60, 'x', 1, [])": "None",
-    })
-
-
 def test_wrong_calls():
     """Too many, too few or unknown arguments name the function."""
     calls = ["enable(1, 1, 1, 1)", "enable(foo=1)", "disable(1)",
@@ -223,19 +228,3 @@ def test_wrong_calls():
                 print(call, "was accepted")
     """ % calls)
     assert child.out.splitlines() == [call + " True" for call in calls]
-
-
-def test_returns():
-    """What each function returns, in any order and number."""
-    raises({
-        "isenabled()": "True", "enable()": "None", "isenabled() ": "True",
-        "is_enabled()": "True", "disable()": "True",
-        "isenabled()  ": "False", "is_enabled() ": "False",
-        "disable() ": "False", "isenabled()   ": "False",
-        "enable(1)": "None", "enable(1) ": "None", "enable() ": "None",
-        "is_enabled()  ": "True", "disable()  ": "True",
-        "disable()   ": "False", "isenabled()    ": "False",
-        "dump_traceback(os.open(os.devnull, os.O_WRONLY))": "None",
-        "dump_c_stack(os.open(os.devnull, os.O_WRONLY))": "None",
-        "cancel_dump_traceback_later()": "None",
-    })
