@@ -11,9 +11,10 @@ from helpers import (
 
 
 def test_literal():
-    """A registered signal dumps; the process goes on."""
-    prints("""
+    """A registered signal dumps to the last call's file; the process goes on."""
+    child = prints("""
         import faulthandler, os, signal
+        faulthandler.register(signal.SIGUSR1, 1)
         faulthandler.register(signal.SIGUSR1)
         def f():
             os.kill(os.getpid(), signal.SIGUSR1)
@@ -21,9 +22,10 @@ def test_literal():
         faulthandler.unregister(signal.SIGUSR1)
     """, """
         Current thread 0x… (most recent call first):
-          File "<string>", line 4 in f
-          File "<string>", line 5 in <module>
+          File "<string>", line 5 in f
+          File "<string>", line 6 in <module>
     """)
+    assert child.out == ""
 
 
 @pytest.mark.parametrize(
@@ -37,29 +39,21 @@ def test_as_the_builtin(arguments):
     """ % arguments))
 
 
-def test_unregister():
-    """unregister() puts the older action back."""
+@pytest.mark.parametrize("older, out, status", [
+    ('lambda *a: print("python")', "True False\npython\n", "exit 0"),
+    ("signal.SIG_DFL", "True False\n", "-SIGUSR1")])
+def test_unregister(older, out, status):
+    """unregister() puts the older action back: a handler, or death."""
     child = python("""
         import faulthandler, signal
-        signal.signal(signal.SIGUSR1, lambda *a: print("python"))
+        signal.signal(signal.SIGUSR1, %s)
         faulthandler.register(signal.SIGUSR1)
-        print(faulthandler.unregister(signal.SIGUSR1))
+        print(faulthandler.unregister(signal.SIGUSR1),
+              faulthandler.unregister(signal.SIGUSR1), flush=True)
         signal.raise_signal(signal.SIGUSR1)
-        print(faulthandler.unregister(signal.SIGUSR1))
-    """)
-    assert (child.status, child.err, child.out) == (
-        0, "", "True\npython\nFalse\n")
-
-
-def test_default_action_comes_back():
-    """After unregister() a signal kills again."""
-    child = python("""
-        import faulthandler, signal
-        faulthandler.register(signal.SIGUSR1)
-        faulthandler.unregister(signal.SIGUSR1)
-        signal.raise_signal(signal.SIGUSR1)
-    """)
-    assert (status_name(child.status), child.err) == ("-SIGUSR1", "")
+    """ % older)
+    assert (status_name(child.status), child.err, child.out) == (
+        status, "", out)
 
 
 @pytest.mark.parametrize("older, chain, out, count", [
@@ -82,20 +76,6 @@ def test_chain(older, chain, out, count):
           File "<string>", line 5 in <module>
     """), status=0 if out else -signal.SIGUSR1)
     assert child.out == out
-
-
-def test_register_again():
-    """The last call's file is the one that counts."""
-    child = prints("""
-        import faulthandler, signal
-        faulthandler.register(signal.SIGUSR1, 1)
-        faulthandler.register(signal.SIGUSR1, 2)
-        signal.raise_signal(signal.SIGUSR1)
-    """, """
-        Current thread 0x… (most recent call first):
-          File "<string>", line 4 in <module>
-    """)
-    assert child.out == ""
 
 
 def test_many_signals():
