@@ -114,7 +114,7 @@ AGREE = {
         for n in (90, 97, 98, 99, 100, 101, 500):
             f(n)
     """,
-    "escapes, names that are too long, file names that are more than a str": r"""
+    "escapes, names that are too long or more than a str": r"""
         class Name(str):
             pass
         def f():

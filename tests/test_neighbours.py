@@ -10,7 +10,7 @@ from signal import SIGSEGV
 import pytest
 
 from helpers import (
-    FOLDER, LIMIT, PYTHON, SLOWER, block, check, check_library,
+    FOLDER, LIMIT, PYTHON, SLOWER, block, check_library, crash,
     forks_beside_a_thread, library_report, python, report, run, run_pytest,
     strip, take_file, unnamed, write_file)
 
@@ -54,7 +54,7 @@ def test_wrappers():
 
 def test_spyder():
     """A file that lives as long as the process, parsed by thread."""
-    child = python("""
+    child = crash("""
         import faulthandler, tempfile, threading
         handle = tempfile.NamedTemporaryFile(
             "wt", suffix=".fault", dir=".")
@@ -68,8 +68,7 @@ def test_spyder():
         print(handle.name, threading.get_ident(), thread.ident,
               flush=True)
         faulthandler._sigsegv()
-    """)
-    check(child, SIGSEGV, "")
+    """, "")
     name, *idents = child.raw_out.split()
     with open(os.path.join(FOLDER, name), encoding="ascii") as file:
         text = file.read()
@@ -105,8 +104,7 @@ def test_qutebrowser():
                 r'  File ".*", line \d+ in (.*)\n')
     found = ["Segmentation fault", r"schlie\xdfen"]
     log = os.path.join(FOLDER, "crash.log")
-    child = python(code)
-    check(child, SIGSEGV, "")
+    child = crash(code, "")
     with open(log, encoding="ascii") as file:
         assert list(re.match(expected, file.read()).groups()) == found
     child = python(code, "quit")

@@ -19,21 +19,21 @@ from signal import SIGSEGV
 import pytest
 
 from helpers import (
-    FOLDER, LIMIT, PATIENCE, PYTHON, check, compile_library, few_versions,
-    finish, preload, python, report, run, start, status_name, write_file)
+    FOLDER, LIMIT, PATIENCE, PYTHON, check, compile_library, crash,
+    few_versions, finish, preload, python, report, run, start, status_name,
+    write_file)
 
 
 def test_million_characters():
     """A name of any length costs no more than a long one."""
-    child = python("""
+    crash("""
         import faulthandler
         def f():
             faulthandler.sigsegv()
         names = {"co_filename": "f" * 10**6, "co_name": "g" * 10**6}
         f.__code__ = f.__code__.replace(**names)
         f()
-    """)
-    check(child, SIGSEGV, report(
+    """, report(
         '  File "%s...", line 3 in %s...\n'
         '  File "<string>", line 6 in <module>\n' % (
             "f" * 500, "g" * 500)))

@@ -48,8 +48,9 @@ def test_no_memory_left():
 @pytest.mark.parametrize(
     "arm", ["", "faulthandler.enable(all_threads=False, c_stack=True)"])
 @pytest.mark.parametrize("call, signum, title", [
-    pytest.param("corrupt_heap()", SIGABRT, "Aborted", marks=pytest.mark.skipif(
-        SANITIZED, reason="the sanitizer has its own malloc()")),
+    pytest.param(
+        "corrupt_heap()", SIGABRT, "Aborted", marks=pytest.mark.skipif(
+            SANITIZED, reason="the sanitizer has its own malloc()")),
     ("load_in_thread(b'./constructor.so'); faulthandler.sigsegv()", SIGSEGV,
      "Segmentation fault")])
 def test_locks(call, signum, title, arm):

@@ -8,8 +8,8 @@ from signal import SIGSEGV
 import pytest
 
 from helpers import (
-    FOLDER, FULL_PIPE, PYTHON, block, check, library_report, python, raises,
-    run, status_name, take_file, unnamed)
+    FOLDER, FULL_PIPE, PYTHON, block, check, check_library, crash,
+    library_report, python, raises, run, status_name, take_file, unnamed)
 
 
 REPORT = library_report('  File "<string>", line %d in <module>\n')
@@ -67,19 +67,18 @@ def test_none_and_again():
         faulthandler.enable(c_stack=False, copy=None)
         faulthandler.sigsegv()
     """)
-    check(child, SIGSEGV, child.err)
+    check_library(child, SIGSEGV, REPORT % 4)
     assert take_file("copied") is None
 
 
 def test_file_and_copy():
     """Neither has to be standard error."""
-    child = python("""
+    crash("""
         import faulthandler
         faulthandler.enable("one", c_stack=False, copy="two-%p")
         faulthandler.enable("one", c_stack=False, copy="two")
         faulthandler.sigsegv()
-    """)
-    check(child, SIGSEGV, "")
+    """, "")
     assert unnamed(take_file("one")) == REPORT % 4
     assert unnamed(take_file("two")) == REPORT % 4
 
@@ -104,11 +103,10 @@ def test_same_place(arguments):
     "theirs, copy='copied'", "'copied', copy=theirs"])
 def test_one_takes_nothing(arguments):
     """A place that takes nothing is given up; the other one has it all."""
-    child = python(block(FULL_PIPE) + block("""
+    crash(block(FULL_PIPE) + block("""
         faulthandler.enable(%s, c_stack=False)
         faulthandler.sigsegv()
-    """ % arguments))
-    check(child, SIGSEGV, "")
+    """ % arguments), "")
     assert unnamed(take_file("copied")) == REPORT % (FULL_PIPE.count("\n") + 1)
 
 

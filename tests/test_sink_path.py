@@ -12,8 +12,8 @@ from signal import SIGSEGV
 import pytest
 
 from helpers import (
-    FOLDER, TAKES_FILE, check, environment, library_report, limits, python,
-    raises, tidy, unnamed)
+    FOLDER, TAKES_FILE, check, crash, environment, library_report, limits,
+    python, raises, tidy, unnamed)
 
 
 def report(line):
@@ -434,12 +434,11 @@ def test_pipe(place):
 @pytest.mark.parametrize("path", ["/dev/null", "/dev/full"])
 def test_device(path):
     """A full device takes nothing, and changes nothing."""
-    child = python("""
+    crash("""
         import faulthandler
         faulthandler.enable(%r, c_stack=False)
         faulthandler.sigsegv()
-    """ % path)
-    check(child, SIGSEGV, "")
+    """ % path, "")
 
 
 def test_file_size_limit(place):
@@ -581,5 +580,3 @@ def test_new_in_a_folder_of_others(place, owner, mode):
     with open(place.path("folder/report"), encoding="ascii") as file:
         assert unnamed(tidy(file.read())) == 2 * report(3)
     assert os.stat(place.path("folder/report")).st_mode & 0o777 == 0o600
-
-

@@ -65,8 +65,8 @@ def is_true(line):
 
 
 class Dumps:
-    """What stands in a text of dumps: lines that are wrong; counts, also of the
-    stacks that are cut or have marked frames."""
+    """What stands in a text of dumps: lines that are wrong, and how many
+    stacks there are, and how many that are cut or have marked frames."""
 
     def __init__(self):
         self.counts = collections.Counter()

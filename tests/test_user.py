@@ -11,7 +11,8 @@ from helpers import (
 
 
 def test_literal():
-    """A registered signal dumps to the last call's file; the process goes on."""
+    """A registered signal dumps, to the last call's file; the process goes
+    on."""
     child = prints("""
         import faulthandler, os, signal
         faulthandler.register(signal.SIGUSR1, 1)
