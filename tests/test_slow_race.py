@@ -5,18 +5,23 @@ SLOW_SECONDS=60 makes each race longer.
 
 import ast
 import collections
+import contextlib
 import ctypes
+import functools
+import itertools
 import os
+import random
 import re
 import threading
+import time
 
-from signal import SIGSEGV
+from signal import SIGSEGV, SIGUSR1
 
 import pytest
 
 from helpers import (
-    CHILDREN, FOLDER, PATIENCE, PYTHON, SECONDS, compile_library, finish,
-    start, status_name)
+    CHILDREN, FOLDER, PATIENCE, PYTHON, SECONDS, X86_64, finish, start,
+    status_name)
 import grammar
 
 pytestmark = pytest.mark.slow
@@ -105,12 +110,19 @@ class Dumps:
 
 
 def send_signals(pid):
-    """Start to send 3000 signals a second."""
-    compile_library("sender")
-    library = ctypes.CDLL(os.path.join(FOLDER, "sender.so"))
-    sender = threading.Thread(target=library.send_signals, args=(pid, 3000))
-    sender.start()
-    return sender
+    """Send 3000 signals a second, to the process and to its threads, until
+    it is gone."""
+    tgkill = functools.partial(
+        ctypes.CDLL(None).syscall, 234 if X86_64 else 131, pid)
+    with contextlib.suppress(OSError, IndexError):
+        for sent in itertools.count():
+            if sent % 10 == 0:
+                threads = os.listdir("/proc/%d/task" % pid)
+            if sent % 3 == 0:
+                os.kill(pid, SIGUSR1)
+            else:
+                tgkill(int(random.choice(threads)), SIGUSR1)
+            time.sleep(1 / 3000)
 
 
 def read_all(file, dumps):
@@ -148,7 +160,8 @@ def race(seconds, kinds, more):
     for reader in readers:
         reader.start()
     assert process.stdout.readline() == b"ready\n"
-    sender = send_signals(process.pid)
+    sender = threading.Thread(target=send_signals, args=(process.pid,))
+    sender.start()
     try:
         child = finish(process, limit=seconds + PATIENCE)
     finally:
@@ -188,7 +201,8 @@ def test_crash_while_dumps_are_made(number):
     process = start("nice", PYTHON, "-W", "ignore", SCRIPT, "5", os.devnull,
                     os.devnull, "crash")
     assert process.stdout.readline() == b"ready\n"
-    sender = send_signals(process.pid)
+    sender = threading.Thread(target=send_signals, args=(process.pid,))
+    sender.start()
     child = finish(process)
     sender.join()
     assert status_name(child.status) == "-" + SIGSEGV.name
