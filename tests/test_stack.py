@@ -571,32 +571,25 @@ def test_smashed_stack_pointer(digits):
     assert "overflowed" not in child.err
 
 
-@pytest.mark.parametrize("kib", [1024, 2000, 16384])
-def test_limit_of_the_main_thread(kib):
-    """The size is the limit that the thread ran into."""
+@pytest.mark.parametrize("kib, files", [
+    (1024, None), (2000, None), (16384, None), pytest.param(
+        8192, 3, marks=pytest.mark.skipif(
+            SANITIZED, reason="the sanitizer opens files"))])
+def test_limit_of_the_main_thread(kib, files):
+    """The size is the limit that the thread ran into, also where there is no
+    descriptor to read /proc with."""
     library = overflow_library("-O2")
     with limits(resource.RLIMIT_STACK, kib * 1024):
         child = python(block(START) + block("""
-            ctypes.CDLL(%r).small(0)
-        """ % library))
+            import resource
+            small = ctypes.CDLL(%r).small
+            soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (%r or soft, hard))
+            small(0)
+        """ % (library, files)))
     assert re.search(
-        r"\n  The stack of this thread overflowed \(%d KiB, "
-        % kib, child.err)
-
-
-@pytest.mark.skipif(SANITIZED, reason="the sanitizer opens files")
-def test_no_descriptors_left():
-    """Without a descriptor to read /proc with, nothing is missing."""
-    library = overflow_library("-O2")
-    child = python(block(START) + block("""
-        import resource
-        small = ctypes.CDLL(%r).small
-        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-        resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
-        small(0)
-    """ % library))
-    assert re.search(r"\n  The stack of this thread overflowed "
-                     r"\(.*\n.*, up \d+\.\d s\n", child.err)
+        r"\n  The stack of this thread overflowed \(%d KiB, .*"
+        r"\n.*, up \d+\.\d s\n" % kib, child.err)
 
 
 @pytest.mark.skipif(SANITIZED, reason="the sanitizer needs /proc")
