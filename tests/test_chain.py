@@ -48,58 +48,41 @@ def with_older(code, *arguments, **options):
                   + block(code), *arguments, **options)
 
 
-def older(call, signum, title, said):
-    """An older handler of C comes after the report, and hears this."""
+def older(call, signum, title, said, digits="0f0b", offset=0):
+    """An older handler of C comes after the report, and hears this.  f() is
+    code that faults at WHERE."""
     child = with_older("""
-        import ctypes, os, signal, threading
+        import machine, os, signal, threading
         install('exit', %d)
         import faulthandler
-        print(threading.get_native_id(), flush=True)
+        f = machine.run(%r)
+        where = ctypes.cast(f, ctypes.c_void_p).value + %d
+        print(threading.get_native_id(), hex(where), flush=True)
         %s
-    """ % (signum, call))
+    """ % (signum, digits, offset, call))
     assert child.status == 42
     assert child.err == report(
-        '  File "<string>", line 5 in <module>\n', title)
-    thread, heard = child.out.split("\n", 1)
-    assert heard == "%s in thread %s\n" % (said, thread)
+        '  File "<string>", line 7 in <module>\n', title)
+    first, heard = child.out.split("\n", 1)
+    thread, where = first.split()
+    assert heard == "%s in thread %s\n" % (
+        said.replace("WHERE", where), thread)
 
 
 def test_older_handler_of_real_faults():
-    """The siginfo of a real fault: cause and address."""
+    """The siginfo and the context of a real fault: cause and address."""
     older("faulthandler.sigsegv()", SIGSEGV, "Segmentation fault",
           "signal 11 code 1 at (nil)")
     older("ctypes.c_char.from_address(0x1230).value", SIGSEGV,
           "Segmentation fault", "signal 11 code 1 at 0x1230")
-    if X86_64:      # elsewhere any number is an address
+    older("f()", SIGILL, "Illegal instruction",
+          "signal 4 code %d at WHERE which is the pc" % (2 if X86_64 else 1))
+    if X86_64:      # elsewhere any number is an address, and 1 / 0 is 0
         older("ctypes.c_char.from_address(2**63).value", SIGSEGV,
               "Segmentation fault", "signal 11 code 128 at (nil)")
-
-
-@pytest.mark.parametrize("signum, digits, offset, code, title", [
-    (SIGILL, "0f0b", 0, 2 if X86_64 else 1, "Illegal instruction"),
-    pytest.param(
-        SIGFPE, "31c031d231c9f7f9", 6, 1, "Floating point exception",
-        marks=pytest.mark.skipif(
-            not X86_64, reason="other processors divide by zero"))])
-def test_older_handler_of_opcodes(signum, digits, offset, code, title):
-    """The siginfo and the context of illegal opcodes and divisions."""
-    child = with_older("""
-        import ctypes, machine, threading
-        install('exit', %d)
-        import faulthandler
-        f = machine.run("%s")
-        where = ctypes.cast(f, ctypes.c_void_p).value
-        print(where, threading.get_native_id(), flush=True)
-        f()
-    """ % (signum, digits))
-    first, heard = child.out.split("\n", 1)
-    where, thread = first.split()
-    assert heard == (
-        "signal %d code %d at %#x which is the pc in thread %s\n"
-        % (signum, code, int(where) + offset, thread))
-    assert child.status == 42
-    assert child.err == report(
-        '  File "<string>", line 7 in <module>\n', title)
+        older("f()", SIGFPE, "Floating point exception",
+              "signal 8 code 1 at WHERE which is the pc",
+              "31c031d231c9f7f9", 6)
 
 
 def test_older_handler_after_faults_in_the_report():
@@ -749,15 +732,20 @@ def test_abort_inside_an_older_handler(flags):
 
 # ---- Other supervisors -----------------------------------------------------
 
-@needs_qemu
+@pytest.mark.parametrize("words", [
+    pytest.param(["qemu-x86_64-static"], marks=needs_qemu),
+    pytest.param(["valgrind", "-q"], marks=[needs_valgrind,
+                                            pytest.mark.slow])], ids=" ".join)
 @pytest.mark.parametrize("signum, title, call", SIGNALS[:-1])
-def test_crash_under_qemu(signum, title, call):
-    """qemu 7.2 enters handlers with a stack that is not aligned."""
-    child = run("qemu-x86_64-static", PYTHON, "-c",
-                "import faulthandler; " + call)
+def test_crash_under_others(words, signum, title, call):
+    """qemu 7.2 enters handlers with a stack that is not aligned; valgrind
+    takes a fault that is queued again for one of its own."""
+    child = run(*words, PYTHON, "-c", "import faulthandler; " + call,
+                limit=120)
     assert status_name(child.status) == status_name(-signum), child
-    assert child.err.startswith(report(
-        '  File "<string>", line 1 in <module>\n', title)), child
+    assert child.err.count(report(
+        '  File "<string>", line 1 in <module>\n', title)) == 1, child
+    assert "INTERNAL ERROR" not in child.err
 
 
 @needs_qemu
@@ -774,20 +762,6 @@ def test_dump_under_qemu():
         Stack (most recent call first):
           File "<string>", line 3 in <module>
     """)
-
-
-@pytest.mark.slow
-@needs_valgrind
-@pytest.mark.parametrize("signum, title, call", SIGNALS[:-1])
-def test_crash_under_valgrind(signum, title, call):
-    """The status is the signal's: a fault is not queued again, which
-    valgrind takes for one of its own."""
-    child = run("valgrind", "-q", PYTHON, "-c",
-                "import faulthandler; " + call, limit=120)
-    assert status_name(child.status) == status_name(-signum), child
-    assert child.err.count(report(
-        '  File "<string>", line 1 in <module>\n', title)) == 1, child
-    assert "INTERNAL ERROR" not in child.err
 
 
 @pytest.mark.slow
