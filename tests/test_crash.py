@@ -90,23 +90,21 @@ def prompt(line, **changes):
                  time.monotonic() - start)
 
 
+@pytest.mark.parametrize("variable", ["TERM", "PYTHON_BASIC_REPL"])
 @pytest.mark.parametrize("signum, title, call", SIGNALS)
-def test_prompt(signum, title, call):
-    """The interactive prompt; from 3.13 on it has frames below."""
-    name = "<stdin>" if sys.version_info < (3, 13) else "<python-input-0>"
-    child = prompt("import faulthandler; " + call,
-                   TERM="xterm")
+def test_prompt(signum, title, call, variable):
+    """The interactive prompt; from 3.13 on it has frames below, unless it is
+    the basic one."""
+    child = prompt("import faulthandler; " + call, **{variable: "xterm"})
+    child.err = re.sub('"<(stdin|python-input)(>-0|-0>|>)"', '"<stdin>"',
+                       child.err)
     below = ""
-    if sys.version_info >= (3, 13):
+    if sys.version_info >= (3, 13) and variable == "TERM":
         below = re.search(
             r'(?m)(^  File "(…/|<frozen ).* in .*\n)+\Z',
             child.err)[0]
-    check(child, signum, block("""
-        Fatal Python error: %s
-
-        Traceback (most recent call first):
-          File "%s", line 1 in <module>
-    """ % (title, name)) + below)
+    check(child, signum, report(
+        '  File "<stdin>", line 1 in <module>\n' + below, title))
 
 
 def test_frames_of_the_prompt():
@@ -116,17 +114,6 @@ def test_frames_of_the_prompt():
                         child.raw_out)
     assert child.status == -SIGSEGV
     assert child.raw_err == report("\n".join(frames) + "\n")
-
-
-@pytest.mark.skipif(
-    sys.version_info < (3, 13),
-    reason="has only the basic prompt")
-def test_basic_prompt():
-    """The prompt without its own Python code: four lines."""
-    child = prompt("import faulthandler; faulthandler.sigsegv()",
-                   PYTHON_BASIC_REPL="1")
-    child.err = re.sub('"<stdin>?-0>?"', '"<stdin-0>"', child.err)
-    check(child, SIGSEGV, report('  File "<stdin-0>", line 1 in <module>\n'))
 
 
 @pytest.mark.parametrize("switches", [
