@@ -16,6 +16,7 @@ from helpers import (
     CHILDREN, FOLDER, FULL_PIPE, LIMIT, PYTHON, SANITIZED, SIGNALS, X86_64,
     block, check, compile_library, compiler, environment, few_versions,
     python, report, run, status_name, write_file)
+import grammar
 
 
 def needs(program, also=True):
@@ -196,52 +197,83 @@ def test_older_handler_that_repairs_in_threads():
     assert child.out == "alive\n1\n"
 
 
-@pytest.mark.parametrize("steps", [
-    "install('repair') enable() fault() install('newer') fault() fault()",
-    "install('repair') enable() fault() install('newer') enable(2) fault()"
-    " fault()",
-    "install('repair') enable() install('newer') disable()"
-    " older.put_back(11) enable() fault() fault()",
-    "install('retire') enable() fault() fault()"])
-def test_older_handler_that_repairs_under_a_newer_one(steps):
-    """What it repairs kills nobody, whoever comes and goes above."""
+NODEFER, ONSTACK, RESETHAND = 0x40000000, 0x08000000, 0x80000000 - (1 << 32)
+# What is done; how many faults were repaired, how often a handler heard a lie,
+# whether we are armed; how many reports there are.
+STEPS = [
+    # What an older handler repairs kills nobody, whoever comes and goes.
+    ("install('repair') enable() fault() install('newer') fault() fault()",
+     "3 0 True", 1),
+    ("install('repair') enable() fault() install('newer') enable(2) fault() "
+     "fault()", "3 0 True", 1),
+    ("install('repair') enable() install('newer') disable() "
+     "older.put_back(11) enable() fault() fault()", "2 0 True", 1),
+    ("install('retire') enable() fault() fault()", "2 0 True", 1),
+    # One that chains to ours, then stands under it: nothing turns in a circle.
+    ("enable() install('newer') disable() enable() crash()", "0 0 True", 1),
+    ("enable() install('newer') disable() enable() kill()", "0 0 True", 1),
+    ("enable() install('newer') disable() enable() disable() crash()",
+     "0 0 False", 0),
+    ("enable() install('chain') disable() enable() crash()", "0 0 True", 1),
+    ("enable() install('chain') disable() enable() fault() fault() crash()",
+     "2 0 True", 2),
+    ("enable() install('chain') disable() enable() fault() fault() kill()",
+     "2 0 True", 2)]
+SLOW_STEPS = [
+    # An older one hears the truth; what it does not repair is reported.
+    ("install('%s',11,%d) enable() fault() %s crash()" % (kind, flags, again),
+     "1 0 True", 2) for kind in ("plain", "repair")
+    for flags in (0, NODEFER, ONSTACK, RESETHAND)
+    for again in ("enable()", "")] + [
+    # It repairs in a thread, a thousand times, with enable() between.
+    ("install('%s') enable() in_thread(fault) fault(999) crash()" % kind,
+     "1000 0 True", 2) for kind in ("plain", "repair")] + [
+    ("install('%s') enable() %s disable() fault()" % (
+        kind, 30 * "fault() enable() "), "31 0 False", 1)
+    for kind in ("plain", "repair")] + [
+    # A newer one answers alone, also after disable().
+    ("enable() install('%s') fault() disable() fault()" % kind,
+     "2 0 False", 0) for kind in ("plain", "repair")] + [
+    # A newer one calls us, or puts us back, for what it cannot repair.
+    ("%s enable() install('%s',11,%d) fault() crash()" % (
+        older, kind, flags), "1 0 True", 1) for kind in ("chain", "restore")
+    for older, flags in [("", 0), ("", NODEFER), ("", ONSTACK),
+                         ("install('repair')", 0)]]
+
+
+@pytest.mark.parametrize("steps, said, count", STEPS + [
+    pytest.param(*steps, marks=pytest.mark.slow) for steps in SLOW_STEPS])
+def test_handlers_that_repair(steps, said, count):
+    """Handlers before and after ours: no fault is lost, or told twice."""
     child = with_older("""
-        import faulthandler, sys
+        import faulthandler, os, sys, threading
         enable, disable = faulthandler.enable, faulthandler.disable
         disable()
-        def fault():
-            older.seal(), older.touch()
-        for step in sys.argv[1].split():
-            eval(step)
-        print("alive")
-    """, steps)
-    assert (child.status, child.out) == (0, "alive\n")
-    assert child.err.count("Fatal Python") == 1
-
-
-@pytest.mark.parametrize("steps, count", [
-    ("install('newer') disable() enable() crash()", 1),
-    ("install('newer') disable() enable() kill()", 1),
-    ("install('newer') disable() enable() disable() crash()", 0),
-    ("install('chain') disable() enable() crash()", 1),
-    ("install('chain') disable() enable() fault() fault() crash()", 2),
-    ("install('chain') disable() enable() fault() fault() kill()", 2)])
-def test_newer_handler_that_becomes_the_older_one(steps, count):
-    """One that chains to ours, then stands under it: nothing turns in a
-    circle, and each fault is reported once."""
-    child = with_older("""
-        import faulthandler, os, sys
-        enable, disable = faulthandler.enable, faulthandler.disable
-        crash = faulthandler.sigsegv
-        def fault():
-            older.seal(), older.touch()
+        def fault(times=1):
+            for n in range(times):
+                older.seal()
+                assert older.touch() == 77
+        def in_thread(function):
+            thread = threading.Thread(target=function)
+            thread.start()
+            thread.join()
+        def say():
+            print(older.called(), older.lied(), faulthandler.is_enabled(),
+                  flush=True)
+        def crash():
+            say()
+            older.crash()
         def kill():
+            say()
             os.kill(os.getpid(), 11)
         for step in sys.argv[1].split():
             eval(step)
+        say()
     """, steps)
-    assert status_name(child.status) == "-SIGSEGV"
-    assert child.err.count("Fatal Python") == count
+    assert (status_name(child.status), child.out) == (
+        "exit 0" if steps.endswith("fault()") else "-SIGSEGV", said + "\n")
+    reports = re.split("(?m)^(?=Fatal Python error)", child.raw_err)[1:]
+    assert list(map(grammar.fault_in, reports)) == count * [None]
 
 
 def test_chain_in_a_circle():

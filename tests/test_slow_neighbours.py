@@ -1,6 +1,6 @@
-"""Handlers before and after ours, of each kind; the builtin; a JVM.
+"""The builtin beside ours; Py_FatalError(); a JVM.
 
-Single cases of the same are in tests/test_chain.py.
+Handlers of every other kind are in tests/test_chain.py.
 """
 
 import os
@@ -14,111 +14,29 @@ import pytest
 from helpers import (
     FOLDER, LIMIT, SANITIZED, block, compile_library, python, status_name,
     write_file)
-import grammar
 
 pytestmark = pytest.mark.slow
 
-NODEFER, ONSTACK, RESETHAND = 0x40000000, 0x08000000, 0x80000000 - (1 << 32)
-FLAGS = [0, NODEFER, ONSTACK]
 START = """
     import ctypes, importlib.machinery, importlib.util, os, signal, sys
     import threading
-    from handlers import install, older
+    from handlers import older
     def builtin():
         finder = importlib.machinery.BuiltinImporter
         spec = finder.find_spec("faulthandler")
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
         return module
-    def say(*words):
-        os.write(1, (" ".join(map(str, words)) + "\\n").encode())
 """
 
 
-def ends(code, status, says, counts, **options):
-    """It ends so, says this, and leaves one of these numbers of reports."""
+def ends(code, status, counts):
+    """It ends so, and leaves one of these numbers of reports."""
     compile_library("older")
-    child = python(block(START) + block(code), **options)
-    assert (status_name(child.status), child.out) == (status, says)
-    found = re.split("(?m)^(?=Fatal Python error)", child.raw_err)[1:]
-    assert len(found) in counts
-    if len(counts) == 1:
-        assert [grammar.fault_in(text) for text in found] == (
-            [None] * len(found))
+    child = python(block(START) + block(code))
+    assert (status_name(child.status), child.out) == (status, "")
+    assert child.err.count("Fatal Python error") in counts
     return child
-
-
-@pytest.mark.parametrize("kind", ["plain", "repair"])
-@pytest.mark.parametrize("flags", FLAGS + [RESETHAND])
-@pytest.mark.parametrize("again", ["faulthandler.enable()", ""])
-def test_older_handler_that_repairs(kind, flags, again):
-    """It repairs, and hears the truth; another fault is reported."""
-    ends("""
-        install(%r, 11, %d)
-        import faulthandler
-        say(older.touch(), older.called(), older.lied())
-        %s
-        older.crash()
-    """ % (kind, flags, again), "-SIGSEGV", "77 1 0\n", [2])
-
-
-@pytest.mark.parametrize("kind", ["plain", "repair"])
-def test_older_handler_that_repairs_often(kind):
-    """In a thread; a thousand times; with enable() between."""
-    ends("""
-        install(%r)
-        import faulthandler
-        thread = threading.Thread(target=older.touch)
-        thread.start()
-        thread.join()
-        for n in range(999):
-            older.seal()
-            older.touch()
-        say(older.called(), older.lied())
-        older.crash()
-    """ % kind, "-SIGSEGV", "1000 0\n", [2])
-    ends("""
-        install(%r)
-        import faulthandler
-        for n in range(30):
-            older.touch()
-            older.seal()
-            faulthandler.enable()
-        say(older.called(), older.lied())
-        faulthandler.disable()
-        older.touch()
-        say(older.called(), faulthandler.is_enabled())
-    """ % kind, "exit 0", "30 0\n31 False\n", [1])
-
-
-@pytest.mark.parametrize("kind", ["plain", "repair"])
-def test_newer_handler_that_repairs(kind):
-    """It answers alone, also after disable()."""
-    ends("""
-        import faulthandler
-        install(%r)
-        older.touch()
-        say(older.called(), faulthandler.is_enabled())
-        faulthandler.disable()
-        older.seal()
-        older.touch()
-        say(older.called())
-    """ % kind, "exit 0", "1 True\n2\n", [0])
-
-
-@pytest.mark.parametrize("kind", ["chain", "restore"])
-@pytest.mark.parametrize("before, flags", [
-    ("pass", flags) for flags in FLAGS] + [("install('repair')", 0)])
-def test_newer_handler_that_hands_over(kind, before, flags):
-    """It calls us, or puts us back, for a fault that it cannot repair."""
-    ends("""
-        %s
-        import faulthandler
-        install(%r, 11, %d)
-        older.touch()
-        say(older.called())
-        older.crash()
-    """ % (before, kind, flags), "-SIGSEGV", "1\n", [1])
 
 
 @pytest.mark.parametrize("code", [
@@ -135,7 +53,7 @@ def test_newer_handler_that_hands_over(kind, before, flags):
      "-SIGSEGV")])
 def test_builtin(code, crash, status):
     """The builtin armed before or after ours: one report, or each its own."""
-    ends(code + "\n" + crash, status, "", [1, 2])
+    ends(code + "\n" + crash, status, [1, 2])
 
 
 @pytest.mark.skipif(SANITIZED, reason="the sanitizer has its own abort()")
@@ -150,7 +68,7 @@ def test_builtin(code, crash, status):
 def test_fatal_error(before, call):
     """Py_FatalError() gives a traceback: there is no second one."""
     child = ends("import faulthandler\n%s\n%s" % (before, call), "-SIGABRT",
-                 "", [0, 1])
+                 [0, 1])
     assert "the message" in child.err
     assert len(re.findall(r"(?m)^(?:Current thread 0x|Traceback|Stack)",
                           child.err)) == 1
@@ -185,7 +103,7 @@ JVM = """
     def start():
         jpype.startJVM("-Xmx64m", classpath=[os.getcwd()])
     def work():
-        say(jpype.JClass("Faults").run(3000000))
+        print(jpype.JClass("Faults").run(3000000), flush=True)
     def work_with_dumps():
         with open(os.devnull, "w") as null:
             faulthandler.dump_traceback_later(0.002, True, null)
