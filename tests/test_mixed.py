@@ -6,8 +6,6 @@ own, which differ from build to build, are shown as one line, an ellipsis.
 Before Python 3.11 there are no Python frames in it: see test_symbol.py.
 """
 
-import functools
-import os
 import re
 import sys
 
@@ -16,8 +14,7 @@ from signal import SIGSEGV
 import pytest
 
 from helpers import (
-    CHILDREN, FOLDER, LIMIT, X86_64, block, compiler, python, run,
-    status_name)
+    LIMIT, X86_64, block, compile_library, python, status_name)
 
 
 pytestmark = pytest.mark.skipif(
@@ -27,7 +24,7 @@ pytestmark = pytest.mark.skipif(
 START = """
     import ctypes, faulthandler, sys, threading
     faulthandler.enable(2, c_stack="mixed")
-    library = ctypes.PyDLL(%r)
+    library = ctypes.PyDLL("./mixed.so")
     kind = ctypes.PYFUNCTYPE(None)
     def call(function):
         library.mixed_call(kind(function))
@@ -43,22 +40,11 @@ C_LINE = (r"  C File (\"[^\"\n]*\"|\?\?\?), line (\d+|\?\?\?) in (.*) "
 TITLE = "\nC and Python stack (most recent call first):\n"
 
 
-@functools.lru_cache(maxsize=None)
-def library():
-    """Compile what calls and crashes; its path."""
-    if compiler() is None:
-        pytest.skip("needs a C compiler")
-    path = os.path.join(FOLDER, "libmixed.so")
-    child = run(compiler(), "-O1", "-shared", "-fPIC", "-o", path,
-                os.path.join(CHILDREN, "mixed.c"))
-    assert child.status == 0
-    return path
-
-
-def mixed(code, signum=SIGSEGV, **options):
+def mixed(code):
     """Run code that crashes; (the child, the lines of the traceback)."""
-    child = python(block(START) % library() + block(code), **options)
-    assert status_name(child.status) == status_name(-signum)
+    compile_library("mixed")
+    child = python(block(START) + block(code))
+    assert status_name(child.status) == status_name(-SIGSEGV)
     assert child.err.count("Fatal Python error") == 1
     assert child.seconds < LIMIT
     plain, title, mixed = child.err.rpartition(TITLE)
@@ -71,7 +57,7 @@ def physical(lines):
     """Without the lines of functions that were inlined into the next."""
     places = [re.match(C_LINE, line) for line in lines] + [None]
     return [line for line, here, next in zip(lines, places, places[1:])
-            if not (here and next and here.group(4) != "libmixed.so"
+            if not (here and next and here.group(4) != "mixed.so"
                     and here.group(4, 5) == next.group(4, 5))]
 
 
@@ -82,7 +68,7 @@ def shape(lines):
         found = re.match(C_LINE, line)
         if line.startswith("  C "):
             assert found, line
-        if found and found.group(4) == "libmixed.so":
+        if found and found.group(4) == "mixed.so":
             line = "  C %s" % found.group(3).split(".")[0]
         elif found:
             line = "  …"
@@ -91,9 +77,9 @@ def shape(lines):
     return "\n".join(line[2:] for line in shown) + "\n"
 
 
-def shows(code, expected, **options):
+def shows(code, expected):
     """Run code: the traceback is this; returns the child."""
-    child, lines = mixed(code, **options)
+    child, lines = mixed(code)
     assert shape(lines) == block(expected)
     return child
 
@@ -101,8 +87,7 @@ def shows(code, expected, **options):
 def test_report():
     """After the plain report, which is what it is without."""
     child, lines = mixed("crash()")
-    plain = python(block(START).replace('"mixed"', "False") % library()
-                   + "crash()")
+    plain = python(block(START).replace('"mixed"', "False") + "crash()")
     assert child.err[:len(plain.err)] == plain.err
     assert child.err[len(plain.err):].startswith(TITLE)
 
@@ -162,31 +147,13 @@ def test_generators():
           …
           File "<string>", line 6 in call
           File "<string>", line 11 in inner
-          …
-          File "<string>", line 13 in outer
-          …
-          File "<string>", line 15 in leaf
-          …
-          File "<string>", line 18 in main
+        LOOP  File "<string>", line 13 in outer
+        LOOP  File "<string>", line 15 in leaf
+        LOOP  File "<string>", line 18 in main
           …
           File "<string>", line 19 in <module>
           …
-    """ if sys.version_info < (3, 12) else """
-          C mixed_read
-          …
-          File "<string>", line 8 in crash
-          …
-          C mixed_call
-          …
-          File "<string>", line 6 in call
-          File "<string>", line 11 in inner
-          File "<string>", line 13 in outer
-          File "<string>", line 15 in leaf
-          File "<string>", line 18 in main
-          …
-          File "<string>", line 19 in <module>
-          …
-    """)
+    """.replace("LOOP", "  …\n        " * (sys.version_info < (3, 12))))
 
 
 def test_generators_that_are_thrown_into():
@@ -290,7 +257,7 @@ def test_subinterpreter():
         import sub
         CODE = '''if 1:
             import ctypes
-            library = ctypes.PyDLL(%r)
+            library = ctypes.PyDLL("./mixed.so")
             def inner(x):
                 library.mixed_read(16)
             def outer():
@@ -298,7 +265,7 @@ def test_subinterpreter():
             outer()
         '''
         def f():
-            sub.run(sub.create(False), CODE % library._name)
+            sub.run(sub.create(False), CODE)
         f()
     """, """
         C mixed_read
@@ -397,7 +364,7 @@ def test_overflow(start):
             library.mixed_overflow(None)
         %s
     """ % start)
-    assert {re.sub(r".* in (\w+).* \(libmixed.so.*", r"\1", line)
+    assert {re.sub(r".* in (\w+).* \(mixed.so.*", r"\1", line)
             for line in lines[:100]} == {"mixed_overflow"}
     # The oldest frames; in a debug build just those of
     # threading, which needs more C frames.

@@ -6,7 +6,6 @@ evaluation loop. Then the process goes on, and our handler writes its report.
 """
 
 import collections
-import functools
 import json
 import os
 import re
@@ -17,7 +16,7 @@ import sysconfig
 import pytest
 
 from helpers import (
-    CHILDREN, DEBUG, FOLDER, PATIENCE, PYTHON, SANITIZED, child_source,
+    DEBUG, FOLDER, PATIENCE, PYTHON, SANITIZED, child_source, compile_library,
     environment, run, what_is_missing, write_file)
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(
@@ -32,13 +31,13 @@ SCRIPTS = [PYTHON + "-gdb.py", os.path.realpath(PYTHON) + "-gdb.py",
 MIXED = "\nC and Python stack (most recent call first):\n"
 
 START = """
-import sys
-sys.path.insert(0, {folder!r})
-import faulthandler
-import mixedcheck as check
+import ctypes, faulthandler
+library, kind = ctypes.PyDLL({folder!r} + "/mixed.so"), ctypes.PYFUNCTYPE(None)
 faulthandler.enable(open({stem!r} + ".report", "wb"), c_stack="mixed")
+def call(function, depth):
+    library.mixed_deep(kind(function), depth)
 def crash():
-    check.read(16)
+    library.mixed_read(16)
 """
 
 # Runs inside gdb, where the process stopped at its fault. Of a tail call
@@ -71,18 +70,6 @@ C_LINE = re.compile(r"  C File .*, line .* in (.*) \((?:(.*)\+)?0x(.*)\)$")
 PYTHON_LINE = re.compile(r"  File .*, line .* in (.*)$")
 
 
-@functools.lru_cache(maxsize=None)
-def build_extension():
-    """Compile the module mixedcheck, once."""
-    child = run("gcc", "-O1", "-g", "-fPIC", "-shared", "-w", "-I",
-                sysconfig.get_path("include"),
-                os.path.join(CHILDREN, "mixedcheck.c"), "-o", "mixedcheck"
-                + sysconfig.get_config_var("EXT_SUFFIX"))
-    assert child.status == 0
-    write_file("mixedcheck_body.py", "import mixedcheck\n"
-               "def body():\n    mixedcheck.read(16)\nbody()\n")
-
-
 def read(path):
     """A file's text, "" where there is none."""
     if not os.path.exists(path):
@@ -93,7 +80,7 @@ def read(path):
 
 def run_under_gdb(name):
     """Crash a scenario; the stem of the files that tell of it."""
-    build_extension()
+    compile_library("mixed")
     stem = os.path.join(FOLDER, "mixed-" + name)
     write_file("mixed-%s.py" % name, START.format(
         folder=FOLDER, stem=stem) + SCENARIOS[name])
