@@ -22,14 +22,14 @@ import pytest
 from details import split_registers
 from helpers import (
     FOLDER, FREE_THREADED, LIBRARY, PATIENCE, PYTHON, SANITIZED, X86_64, block,
-    check, child_source, compiler, copy_checkout, environment, python, run,
-    special_build, write_file)
+    check, child_source, compile_library, compiler, copy_checkout, environment,
+    preload, python, run, special_build, write_file)
 
 
 SYMBOLS = child_source("symbols.c")
 
 
-def program(name, prepare="pass"):
+def program(prepare="pass", name="symbols"):
     """A program that crashes in boom() of a library, after this code."""
     if prepare.startswith("\n"):
         prepare = "exec(%r)" % block(prepare)
@@ -107,25 +107,19 @@ def library():
 @pytest.fixture(autouse=True)
 def built():
     """symbols.so is there."""
-    if compiler() is None:
-        pytest.skip("needs a C compiler")
     library()
 
 
 def build(name, source, *options, suffix=".c"):
     """Make a shared library in the children's folder."""
+    if compiler() is None:
+        pytest.skip("needs a C compiler")
     path = write_file(name + suffix, source)
     child = run(compiler(), "-O2", "-fPIC", "-shared", "-pthread",
                 "-Wl,--build-id", *options, path, "-o", name + ".so",
                 env=environment(LD_PRELOAD=""))
     if child.status:
         pytest.skip("the compiler fails: %s" % child)
-
-
-def copy(name, data=None):
-    """Write a library: the compiled one, or what was made of it."""
-    with open(os.path.join(FOLDER, name + ".so"), "wb") as file:
-        file.write(library() if data is None else data)
 
 
 def need_libbacktrace():
@@ -154,7 +148,7 @@ def tidy(text, *names):
         'C File "symbols.c"', 'C File "…/symbols.c"'), others
 
 
-def expect(child, name, lines, report=REPORT):
+def expect(child, lines, name="symbols", report=REPORT):
     """The report of a crash in boom(), and the frames around it."""
     child.err, others = tidy(child.err, name)
     lines = textwrap.indent(block(lines % {"name": name}), "  ")
@@ -169,32 +163,26 @@ def check_others(others):
     assert len(named) > 5, others
 
 
-def crash_in(name, lines, prepare="pass", otherwise=EXPORTED, **options):
+def crash_in(lines, prepare="pass", name="symbols", otherwise=EXPORTED,
+             **options):
     """boom() of a library crashes, after this code, with these lines in the
     report: with the other ones where the module has no libbacktrace."""
-    child = python(program(name, prepare), **options)
-    expect(child, name, lines if complete() else otherwise)
-
-
-def copy_and_crash(name, lines, prepare="pass", **options):
-    """The same of a library that is like the compiled one."""
-    copy(name)
-    crash_in(name, lines, prepare, **options)
+    child = python(program(prepare, name), **options)
+    expect(child, lines if complete() else otherwise, name)
 
 
 # ---- what is shown ----
 
 def test_function_file_line():
     """Static functions, inlined ones, in a library opened later."""
-    copy_and_crash("whole", LINES)
+    crash_in(LINES)
 
 
 def test_offset():
     """The offset is that of the file's symbols; lines of one call share
     theirs."""
-    copy("offset")
-    child = python(program("offset"))
-    found = re.findall(r" in (\w+|\?\?\?) \(offset\.so\+0x(\w+)\)",
+    child = python(program())
+    found = re.findall(r" in (\w+|\?\?\?) \(symbols\.so\+0x(\w+)\)",
                        child.err)
     nm = run("nm", "symbols.so")
     if nm.status:
@@ -213,27 +201,23 @@ def test_offset():
 
 def test_last_instruction():
     """A call is the last instruction of its function."""
-    copy("last")
-    child = python(program("last").replace("boom", "ends_with_call"))
-    expect(child, "last", """
-          C File "…/symbols.c", line 30 in never_returns (last.so+0x…)
-          C File "…/symbols.c", line 37 in ends_with_call (last.so+0x…)
+    child = python(program().replace("boom", "ends_with_call"))
+    expect(child, """
+          C File "…/symbols.c", line 30 in never_returns (symbols.so+0x…)
+          C File "…/symbols.c", line 37 in ends_with_call (symbols.so+0x…)
     """ if complete() else """
-          C File ???, line ??? in never_returns (last.so+0x…)
-          C File ???, line ??? in ends_with_call (last.so+0x…)
+          C File ???, line ??? in never_returns (symbols.so+0x…)
+          C File ???, line ??? in ends_with_call (symbols.so+0x…)
     """)
 
 
-def test_no_debug_data():
-    """The names of the symbol table, also those of static functions."""
-    build("names", SYMBOLS)
-    crash_in("names", NAMES)
-
-
-def test_no_symbols():
-    """The names that the library exports."""
-    build("stripped", SYMBOLS, "-s")
-    crash_in("stripped", EXPORTED)
+@pytest.mark.parametrize("name, options, lines", [
+    ("names", [], NAMES), ("stripped", ["-s"], EXPORTED)])
+def test_no_debug_data(name, options, lines):
+    """The names of the symbol table, also those of static functions; else
+    those that the library exports."""
+    build(name, SYMBOLS, *options)
+    crash_in(lines, name=name)
 
 
 # A function with the name that C++ gives to shop::add(int volatile&).
@@ -251,7 +235,7 @@ def crash_in_cxx(name, function, prepare="pass", **options):
           C File ???, line ??? in %s (%%(name)s.so+0x…)
           C File ???, line ??? in boom (%%(name)s.so+0x…)
     """ % function
-    crash_in(name, lines, prepare, otherwise=lines, **options)
+    crash_in(lines, prepare, name, otherwise=lines, **options)
 
 
 def load_cxx():
@@ -281,11 +265,12 @@ STICK = 'ctypes.c_int.in_dll(ctypes.CDLL(None), "heap_is_stuck").value = 1'
 @pytest.fixture
 def stuck_heap():
     """The environment of a child whose heap can be locked."""
-    build("stuck_heap", child_source("stuck_heap.c"))
-    return environment(LD_PRELOAD=os.path.join(FOLDER, "stuck_heap.so"))
+    if SANITIZED:
+        pytest.skip("the sanitizer has its own heap")
+    compile_library("stuck_heap")
+    return preload("stuck_heap")
 
 
-@pytest.mark.skipif(SANITIZED, reason="the sanitizer has its own heap")
 def test_cxx_name_when_heap_is_locked(stuck_heap):
     """A demangler that waits for ever costs 2 s, and no name."""
     crash_in_cxx("stuck_cxx", "_ZN4shop3addERVi", load_cxx() + "; " + STICK,
@@ -298,46 +283,42 @@ def test_cxx_name_when_heap_is_locked(stuck_heap):
 @pytest.mark.parametrize("c_stack", ["False", '"mixed"'])
 def test_proot(c_stack):
     """proot's exit status is the same with a child as without."""
-    copy("proot")
-    child = run("proot", PYTHON, "-c",
-                program("proot").replace('"mixed"', c_stack))
+    child = run("proot", PYTHON, "-c", program().replace('"mixed"', c_stack))
     assert (child.status, child.err.count("Fatal")) == (255, 1)
 
 
 def test_debug_file():
     """The debug data are in a file of their own."""
-    copy("split")
-    for command in (
-            ("objcopy", "--only-keep-debug", "split.so", "split.debug"),
-            ("objcopy", "--strip-all", "--add-gnu-debuglink=split.debug",
-             "split.so")):
-        if not shutil.which("objcopy") or run(*command).status:
+    for options in (["--only-keep-debug", "symbols.so", "split.debug"],
+                    ["--strip-all", "--add-gnu-debuglink=split.debug",
+                     "symbols.so", "split.so"]):
+        if not shutil.which("objcopy") or run("objcopy", *options).status:
             pytest.skip("needs objcopy")
-    crash_in("split", LINES)
+    crash_in(LINES, name="split")
 
 
 def test_long_names():
     """A name is cut after 500 characters, and escaped."""
     long = "long_" * 110
     build("long", SYMBOLS.replace("outer", long), "-g")
-    child = python(program("long"))
+    child = python(program(name="long"))
     assert child.status == -SIGSEGV
     if complete():
         assert long not in child.err
         assert " in %s... (long.so+0x" % long[:500] in child.err
     build("strange", '#line 8 "st\\303\\244\\nnge.c"\n'
           "int boom(volatile int *p)\n{ return *p; }\n", "-g")
-    crash_in("strange", NAME.replace(
-        "???, line ???", '"st\\xc3\\xa4\\x0ange.c", line 9'), otherwise=NAME)
+    crash_in(NAME.replace(
+        "???, line ???", '"st\\xc3\\xa4\\x0ange.c", line 9'),
+        name="strange", otherwise=NAME)
 
 
 @pytest.mark.parametrize("name, c_stack", [
-    ("listed", "'mixed'"), ("listed", "True"), ("anonymous", "True")])
+    ("symbols", "'mixed'"), ("symbols", "True"), ("anonymous", "True")])
 def test_objects(name, c_stack):
     """With details: path, address and build-id of the frames' objects."""
-    copy("listed")
     build("anonymous", SYMBOLS, "-Wl,--build-id=none")
-    child = python(program(name).replace(
+    child = python(program(name=name).replace(
         '"mixed"', c_stack + ", details=True"))
     assert child.status == -SIGSEGV
     report, _ = split_registers(child.raw_err)
@@ -366,8 +347,7 @@ def test_objects(name, c_stack):
 
 def test_no_objects():
     """Without a C stack no objects are listed."""
-    copy("listed")
-    child = python(program("listed").replace(
+    child = python(program().replace(
         'c_stack="mixed"', "c_stack=False, details=True"))
     assert "Shared objects" not in child.err
 
@@ -376,30 +356,28 @@ def test_no_objects():
 @pytest.mark.parametrize("options", ["", ", details=True"])
 def test_old_loader(options):
     """A C library whose loader has only a list of the objects."""
-    copy("listed")
-    code = program("listed").replace("import", "import injected,", 1)
+    code = program().replace("import", "import injected,", 1)
     child = python(code.replace('"mixed"', '"mixed"' + options),
                    special_build("FAULTHANDLER_TEST_OLD_LOADER"))
     report = split_registers(child.err)[0] if options else child.err
     frames, _, objects = report.partition("\n\nShared objects:\n")
     listed = [os.path.basename(line.split('"')[1])
               for line in objects.splitlines()]
-    assert ("listed.so" in listed) == bool(options)
+    assert ("symbols.so" in listed) == bool(options)
     if not options:
-        expect(child, "listed", EXPORTED)
+        expect(child, EXPORTED)
     assert "(0x" not in frames
 
 
 def test_old_loader_lock():
     """Before glibc 2.35 the unwinder needs a lock, which a thread may hold."""
-    copy("held")
     child = python("""
         import injected, faulthandler; faulthandler.enable(2, False, "mixed")
-        import ctypes; library = ctypes.CDLL("./held.so")
+        import ctypes; library = ctypes.CDLL("./symbols.so")
         assert library.hold_loader() == 0
         library.boom(None)
     """, special_build("FAULTHANDLER_TEST_OLD_LOADER"))
-    child.err, _ = tidy(child.err, "held")
+    child.err, _ = tidy(child.err, "symbols")
     check(child, SIGSEGV, block("""
         Fatal Python error: Segmentation fault
 
@@ -407,7 +385,7 @@ def test_old_loader_lock():
           File "<string>", line 4 in <module>
 
         %s (most recent call first):
-          C File ???, line ??? in ??? (held.so+0x…)
+          C File ???, line ??? in ??? (symbols.so+0x…)
           <no more of the C stack: another thread holds the loader's lock>
     """) % ("C and Python stack" if MIXES else
             "Current thread's C stack trace")
@@ -474,8 +452,9 @@ def test_kernel_code():
 def test_replaced_file(how):
     """The file of a library is another one by now, or none."""
     build("other", SYMBOLS.replace("#define", "\n\n\n#define", 1), "-g")
-    copy_and_crash("replaced", EXPORTED, "import os; os." + how)
-    path = os.path.join(FOLDER, "replaced.so")
+    path = shutil.copy(os.path.join(FOLDER, "symbols.so"),
+                       os.path.join(FOLDER, "replaced.so"))
+    crash_in(EXPORTED, "import os; os." + how, "replaced")
     if os.path.isdir(path):
         os.rmdir(path)
     elif os.path.lexists(path):
@@ -486,8 +465,7 @@ def test_deleted_program():
     """The program's own file is gone."""
     copied = os.path.join(FOLDER, "deleted-python")
     shutil.copy(os.path.realpath(PYTHON), copied)
-    copy("deleted")
-    code = program("deleted", "import os; os.remove(%r)" % copied)
+    code = program("import os; os.remove(%r)" % copied)
     # PYTHONPATH is no place where .pth files work.
     code = code.replace("import", "import _faulthandler_precedence,", 1)
     paths = run(PYTHON, "-c", "import sys; print(sys.prefix); "
@@ -495,7 +473,7 @@ def test_deleted_program():
     child = run(copied, "-c", code, env=environment(
         PYTHONHOME=os.path.dirname(os.path.dirname(LIBRARY)),
         PYTHONPATH=paths[1]))
-    expect(child, "deleted", LINES if complete() else EXPORTED)
+    expect(child, LINES if complete() else EXPORTED)
 
 
 def damage(seed):
@@ -534,8 +512,9 @@ def damage(seed):
 @pytest.mark.parametrize("seed", range(20))
 def test_damaged_debug_data(seed):
     """Symbols, debug data, section headers: any part may be nonsense."""
-    copy("damaged", damage(seed))
-    child = python(program("damaged"))
+    with open(os.path.join(FOLDER, "damaged.so"), "wb") as file:
+        file.write(damage(seed))
+    child = python(program(name="damaged"))
     text = re.sub(r"(?m)^  C File .* in .* \(damaged\.so\+0x\w+\)"
                   r"\n", "", child.err)
     assert "(damaged.so+0x" in child.err
@@ -566,9 +545,9 @@ def test_deep_debug_data():
     """Entries are nested deeper than any stack."""
     need_libbacktrace()
     unusual("plain", entries=1000)
-    crash_in("plain", UNUSUAL_LINE)
+    crash_in(UNUSUAL_LINE, name="plain")
     unusual("deep", entry=2, entries=1000000)
-    crash_in("deep", NAME)
+    crash_in(NAME, name="deep")
 
 
 @pytest.mark.slow
@@ -576,7 +555,7 @@ def test_slow_debug_data():
     """Debug data that take minutes cost 5 s, and all that is behind them."""
     need_libbacktrace()
     unusual("slow", units=10000, ranges=1000000)
-    crash_in("slow", NAME)
+    crash_in(NAME, name="slow")
 
 
 # ---- the worst moment ----
@@ -586,34 +565,12 @@ def test_slow_debug_data():
     reason="before glibc 2.35 the unwinder needs the lock")
 def test_loader_lock():
     """Another thread has the loader's lock."""
-    copy("loader")
-    child = python("""
-        import faulthandler; faulthandler.enable(2, False, "mixed")
-        import ctypes; library = ctypes.CDLL("./loader.so")
-        assert library.hold_loader() == 0
-        library.boom(None)
-    """)
-    expect(child, "loader", LINES if complete() else EXPORTED,
-           report=REPORT.replace("Current thread 0x… (", "Stack ("))
+    crash_in(LINES, "assert ctypes.CDLL('./symbols.so').hold_loader() == 0")
 
 
-@pytest.mark.skipif(SANITIZED, reason="the sanitizer has its own heap")
 def test_heap_lock(stuck_heap):
     """Nobody can allocate."""
-    copy_and_crash("heap", LINES, STICK, env=stuck_heap)
-
-
-def test_no_descriptors():
-    """All descriptors are in use."""
-    copy_and_crash("descriptors", LINES, """
-        import os, resource
-        resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
-        try:
-            while True:
-                os.dup(2)
-        except OSError:
-            pass
-    """)
+    crash_in(LINES, STICK, env=stuck_heap)
 
 
 # There is this much more address space.
@@ -627,40 +584,43 @@ LIMIT_MEMORY = """
 """
 
 
-def test_little_memory():
-    """There is address space for the frames and for their lookup."""
-    copy_and_crash("memory", LINES, LIMIT_MEMORY % 16000000)
+@pytest.mark.parametrize("lines, prepare", [
+    (LINES, """
+        import os, resource
+        resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+        try:
+            while True:
+                os.dup(2)
+        except OSError:
+            pass
+    """),
+    (LINES, LIMIT_MEMORY % 16000000),
+    (EXPORTED, "import refuse; refuse.refuse('clone')"),
+], ids=["all descriptors in use", "little memory", "no child"])
+def test_short_of(lines, prepare):
+    """What a lookup needs: a child, and little else."""
+    crash_in(lines, prepare)
 
 
 def test_no_memory():
     """There is no more address space."""
-    copy("memory")
-    child = python(program("memory", LIMIT_MEMORY % 0))
+    child = python(program(LIMIT_MEMORY % 0))
     child.err, _ = tidy(child.err)
     check(child, SIGSEGV, block(REPORT).replace("  …\n", "").replace(
         "%s", "  <the rest of the C stack cannot be read>"))
-
-
-def test_no_processes():
-    """A sandbox refuses to make processes."""
-    copy_and_crash("processes", EXPORTED, """
-        import refuse
-        refuse.refuse("clone")
-    """)
 
 
 def test_no_trace():
     """A process that lives on has no child and no mapping more."""
     if SANITIZED:
         pytest.skip("the sanitizer has a handler of its own")
-    copy("again")
-    build("older", child_source("older.c"))
+    compile_library("older")
     child = python("""
         import ctypes, mmap, os
         ctypes.CDLL("./older.so").install(b"repair", 11, 0)
         import faulthandler
         faulthandler.enable(os.open("/dev/null", 1), c_stack="mixed")
-        boom = ctypes.CDLL("./again.so").boom
+        boom = ctypes.CDLL("./symbols.so").boom
         protect = ctypes.CDLL(None).mprotect
         page = mmap.mmap(-1, 4096)
         at = ctypes.c_void_p(ctypes.addressof(
