@@ -1,5 +1,6 @@
 """The other Python threads: order, identities, names, number."""
 
+import itertools
 import re
 import sys
 
@@ -8,7 +9,9 @@ from signal import SIGSEGV
 import pytest
 
 from helpers import (
-    block, check, crash, few_versions, python, report, status_name)
+    LIMIT, SECONDS, SIGNALS, block, check, compile_library, crash,
+    few_versions, python, report, status_name)
+import grammar
 
 
 @pytest.mark.parametrize("main, other", [("crash", "wait"), ("wait", "crash")])
@@ -128,27 +131,45 @@ def test_100_threads(count, rest):
     assert len(set(re.findall("Thread (.*) \\(", child.raw_err))) == 99
 
 
-@pytest.mark.parametrize("gil", ["PyDLL", "CDLL"])
-def test_crowd(gil):
-    """Of threads that crash together one reports, whole and once."""
-    child = python("""
-        import ctypes, faulthandler, threading
-        crash = ctypes.%s(None).strlen
-        barrier = threading.Barrier(8)
-        def work():
-            barrier.wait()
-            crash(None)
-        for n in range(8):
-            threading.Thread(target=work).start()
-    """ % gil)
-    assert status_name(child.status) == "-SIGSEGV"
-    assert child.err.startswith(report(
-        '  File "<string>", line 6 in work\n'
-        '  File "…/threading.py", line … in run\n'))
-    assert child.err.count("Fatal Python error") == 1
-    for line in child.err.splitlines():
-        assert re.search(r'^(Fatal Python error: \w+ \w+|'
-                         r'Traceback .*:|Thread 0x.*:|  \S.*|)$', line)
+CROWD = """
+    import ctypes, faulthandler, sys, threading, time
+    how, (count, mixed, again) = sys.argv[1], map(int, sys.argv[2:])
+    free, held = ctypes.CDLL("./crowd.so"), ctypes.PyDLL("./crowd.so")
+    if again:
+        faulthandler.enable(all_threads=True, c_stack=False)
+    free.prepare(count)
+    if how == "native":
+        free.crowd(count, mixed)
+    for i in range(1, count):
+        threading.Thread(target=free.meet, args=(mixed * i % 5,),
+                         daemon=True).start()
+    while free.here() < count - 1:
+        time.sleep(0.001)
+    (held if how == "gil" else free).meet(0)
+"""
+
+
+@pytest.mark.parametrize("how, count, mixed, rounds", [
+    ("free", 8, 0, 1), ("gil", 8, 0, 1), *[
+        pytest.param(*case, int(SECONDS / 2) + 1, marks=pytest.mark.slow)
+        for case in itertools.product(
+            ["free", "gil", "native"], [2, 8, 20], [0, 1])]])
+def test_crowd(how, count, mixed, rounds):
+    """Of threads that crash together one reports, whole and once: with the
+    GIL, without, or unknown to Python; by one signal or by several."""
+    compile_library("crowd")
+    names = {title: "-" + signum.name for signum, title, _ in SIGNALS}
+    for number in range(rounds):
+        child = python(CROWD, how, str(count), str(mixed), str(number % 2))
+        title = re.match("Fatal Python error: (.*)\n", child.err)
+        assert title, child
+        assert status_name(child.status) == names[
+            title[1].replace("-", " ")]
+        assert child.err.count("Fatal Python error") == 1
+        assert grammar.fault_in(child.raw_err) is None
+        threads = child.err.count("most recent call first")
+        assert threads >= (1 if how == "native" else count)
+        assert child.seconds < LIMIT
 
 
 @pytest.mark.parametrize("start", [
