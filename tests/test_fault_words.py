@@ -126,6 +126,20 @@ def test_use_after_free():
         % cause, child.err)
 
 
+def dies_of(signum, code, who, words):
+    """A signal that was queued with this code, sender or address."""
+    dies("""
+        import struct
+        info = struct.pack("iiii%s", %d, 0, %d, 0, *%r)
+        info = ctypes.create_string_buffer(info, 128)
+        number = 297 if %r else 240
+        me = os.getpid(), threading.get_native_id()
+        # A fault would come again.
+        libc.syscall(number, *me, %d, info); os.kill(me[0], %d)
+    """ % ("ii" if code <= 0 else "Q", signum, code, who, X86_64, signum,
+           signum), signum, words)
+
+
 @pytest.mark.parametrize("signum, code, name, words", TABLE + [
     (*row, "si_code %d" % row[1], "the kernel says no more")
     for row in UNKNOWN])
@@ -138,19 +152,14 @@ def test_all_codes(signum, code, name, words):
         words = "accessing address 0x0000700000000000: " + words
     elif signum == SIGILL:
         words += " at address 0x0000700000000000"
-    dies("""
-        import struct
-        info = struct.pack("iiii", %d, 0, %d, 0)
-        who = struct.pack("ii", 4711000, 1000)
-        where = struct.pack("Q", 0x700000000000)
-        info += who if %d <= 0 else where
-        info = ctypes.create_string_buffer(info, 128)
-        number = 297 if %r else 240
-        me = os.getpid(), threading.get_native_id()
-        # A fault would come again.
-        libc.syscall(number, *me, %d, info); os.kill(me[0], %d)
-    """ % (signum, code, code, X86_64, signum, signum), signum,
-         "%s (%s)" % (words, name))
+    dies_of(signum, code, (4711000, 1000) if code <= 0 else
+            (0x700000000000,), "%s (%s)" % (words, name))
+
+
+def test_process_from_outside():
+    """One that has no number in this process's namespace."""
+    dies_of(SIGSEGV, 0, (0, 1000), "sent by a process from outside, of user "
+            "1000 with kill() (SI_USER)")
 
 
 def test_numbers_of_codes():
@@ -180,18 +189,6 @@ def test_another_process():
         "sent by process %s of user %s with kill() (SI_USER)"
         % tuple(child.out.split())], 'Stack (most recent call first):\n'
         '  File "<string>", line 16 in <module>\n')
-
-
-def test_process_from_outside():
-    """One that has no number in this process's namespace."""
-    dies("""
-        import struct
-        info = struct.pack("iiiiii", 11, 0, 0, 0, 0, 1000)
-        info = ctypes.create_string_buffer(info, 128)
-        me = os.getpid(), threading.get_native_id()
-        libc.syscall(297 if %r else 240, *me, 11, info)
-    """ % X86_64, SIGSEGV, "sent by a process from outside, of user 1000 "
-         "with kill() (SI_USER)")
 
 
 def test_fatal_error():
