@@ -5,7 +5,6 @@ import sys
 
 import pytest
 
-from details import split_registers
 from helpers import LIMIT, block, python, status_name
 
 
@@ -38,28 +37,6 @@ def crash_with(code, before=""):
     assert child.err.count("Fatal Python error") == 1
     assert child.seconds < LIMIT
     return contexts(child.err)
-
-
-def test_literal():
-    """The line stands under that of the thread."""
-    child = python("""
-        import faulthandler
-        faulthandler.enable(2, c_stack=False, details=True)
-        faulthandler.context.set("GET /orders/17")
-        faulthandler.sigsegv()
-    """)
-    err, _ = split_registers(child.err)
-    err = re.sub(r"(?m)^  thread \d+ .*$", "  thread …", err)
-    err = re.sub(r" \[python[^\]]*\]", "", err)
-    assert err == block("""
-        Fatal Python error: Segmentation fault
-          reading address 0x0000000000000000 (a NULL pointer): nothing is mapped there (SEGV_MAPERR)
-          thread …
-          context: GET /orders/17
-
-        Current thread 0x… (most recent call first):
-          File "<string>", line 4 in <module>
-    """)
 
 
 def test_variable():
