@@ -84,17 +84,10 @@ def shows(code, expected):
     return child
 
 
-def test_report():
-    """After the plain report, which is what it is without."""
-    child, lines = mixed("crash()")
-    plain = python(block(START).replace('"mixed"', "False") + "crash()")
-    assert child.err[:len(plain.err)] == plain.err
-    assert child.err[len(plain.err):].startswith(TITLE)
-
-
-def test_callbacks():
-    """Each is at the loop that runs it, between the calls through C."""
-    shows("""
+# What runs, and the traceback of its crash.  Debuggers agree, says
+# test_slow_mixed.py.
+STACKS = {
+    "callbacks are at the loops that run them, between calls through C": ("""
         def down():
             crash()
         def middle():
@@ -121,12 +114,8 @@ def test_callbacks():
           File "<string>", line 6 in call
           File "<string>", line 15 in <module>
           …
-    """)
-
-
-def test_generators():
-    """Generators and coroutines have loops of their own, or share one."""
-    shows("""
+    """),
+    "generators and coroutines have loops of their own, or share one": ("""
         def inner():
             yield 1
             call(crash)
@@ -153,12 +142,8 @@ def test_generators():
           …
           File "<string>", line 19 in <module>
           …
-    """.replace("LOOP", "  …\n        " * (sys.version_info < (3, 12))))
-
-
-def test_generators_that_are_thrown_into():
-    """One that hands the exception on has no loop of its own."""
-    shows("""
+    """.replace("LOOP", "  …\n        " * (sys.version_info < (3, 12)))),
+    "a generator that hands an exception on has no loop of its own": ("""
         def inner():
             try:
                 yield
@@ -188,12 +173,8 @@ def test_generators_that_are_thrown_into():
           File "<string>", line 6 in call
           File "<string>", line 22 in <module>
           …
-    """)
-
-
-def test_finalizer():
-    """A __del__ stands at the place where the object died."""
-    shows("""
+    """),
+    "a __del__ stands at the place where the object died": ("""
         class A:
             def __del__(self):
                 call(crash)
@@ -214,7 +195,50 @@ def test_finalizer():
           File "<string>", line 13 in f
           File "<string>", line 15 in <module>
           …
-    """)
+    """),
+    "a subinterpreter comes first, then who called it": ("""
+        import sub
+        CODE = '''if 1:
+            import ctypes
+            library = ctypes.PyDLL("./mixed.so")
+            def inner(x):
+                library.mixed_read(16)
+            def outer():
+                sorted([1], key=inner)
+            outer()
+        '''
+        def f():
+            sub.run(sub.create(False), CODE)
+        f()
+    """, """
+        C mixed_read
+        …
+        File "<string>", line 5 in inner
+        …
+        File "<string>", line 7 in outer
+        File "<string>", line 8 in <module>
+        …
+        File "sub.py", line 22 in run
+        File "<string>", line 20 in f
+        File "<string>", line 21 in <module>
+        …
+    """.replace("<string>", "<script>" if sys.version_info >= (3, 14)
+                else "<string>", 3)),
+}
+
+
+@pytest.mark.parametrize("code, expected", STACKS.values(), ids=STACKS)
+def test_stack(code, expected):
+    """Python frames stand at the C frames that run them."""
+    shows(code, expected)
+
+
+def test_report():
+    """After the plain report, which is what it is without."""
+    child, lines = mixed("crash()")
+    plain = python(block(START).replace('"mixed"', "False") + "crash()")
+    assert child.err[:len(plain.err)] == plain.err
+    assert child.err[len(plain.err):].startswith(TITLE)
 
 
 def test_thread():
@@ -249,38 +273,6 @@ def test_native_thread():
         time.sleep(60)
     """)
     assert shape(lines) == "C mixed_read\n…\n"
-
-
-def test_subinterpreter():
-    """Its frames come first, then those of who called it."""
-    shows("""
-        import sub
-        CODE = '''if 1:
-            import ctypes
-            library = ctypes.PyDLL("./mixed.so")
-            def inner(x):
-                library.mixed_read(16)
-            def outer():
-                sorted([1], key=inner)
-            outer()
-        '''
-        def f():
-            sub.run(sub.create(False), CODE)
-        f()
-    """, """
-        C mixed_read
-        …
-        File "<string>", line 5 in inner
-        …
-        File "<string>", line 7 in outer
-        File "<string>", line 8 in <module>
-        …
-        File "sub.py", line 22 in run
-        File "<string>", line 20 in f
-        File "<string>", line 21 in <module>
-        …
-    """.replace("<string>", "<script>" if sys.version_info >= (3, 14)
-           else "<string>", 3))
 
 
 @pytest.mark.parametrize("target", [0, 0x5000])

@@ -1,6 +1,6 @@
 """c_stack="mixed" agrees with debuggers.
 
-Each scenario crashes once, under gdb. Where it stops, gdb writes down its own
+Each program crashes once, under gdb. Where it stops, gdb writes down its own
 backtrace, and CPython's script for gdb finds the Python frames of each
 evaluation loop. Then the process goes on, and our handler writes its report.
 """
@@ -16,29 +16,155 @@ import sysconfig
 import pytest
 
 from helpers import (
-    DEBUG, FOLDER, PATIENCE, PYTHON, SANITIZED, child_source, compile_library,
+    DEBUG, FOLDER, PATIENCE, PYTHON, SANITIZED, block, compile_library,
     environment, run, what_is_missing, write_file)
+from test_frame import FRAMES
+from test_mixed import STACKS, START
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(
     sys.version_info < (3, 11) or SANITIZED or bool(what_is_missing())
     or shutil.which("gdb") is None, reason="needs gdb, and 3.11 or newer")]
 
-SCENARIOS = dict(re.findall(r"(?ms)^# ([\w-]+)\n(.*?)(?=^# [\w-]+$|\Z)",
-                            child_source("scenarios.txt")))
+# What crashes here, beside the programs of test_mixed.py and test_frame.py.
+MORE = {
+    "abort": """
+        class A:
+            def __enter__(self):
+                ctypes.PyDLL(None).abort()
+            def __exit__(self, *args):
+                pass
+        with A():
+            pass
+    """,
+    "bus": """
+        import damage
+        def f():
+            library.mixed_read(ctypes.c_void_p(damage.beyond))
+        f()
+    """,
+    "thread": """
+        def f():
+            list(map(lambda x: crash(), [1]))
+        t = threading.Thread(target=f)
+        t.start()
+        t.join()
+    """,
+    "ctypes": "ctypes.string_at(1)",
+    "callback of the C library": """
+        kind = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
+        def compare(a, b):
+            crash()
+        numbers = (ctypes.c_int * 5)(5, 1, 4, 2, 3)
+        ctypes.CDLL(None).qsort(numbers, 5, 4, kind(compare))
+    """,
+    "null call": """
+        def f():
+            library.mixed_call(None)
+        f()
+    """,
+    "nowhere call": """
+        def f():
+            library.mixed_call(ctypes.c_void_p(0x5000))
+        list(map(lambda x: f(), [1]))
+    """,
+    "re": 'import re; re.sub("a", lambda m: crash(), "banana")',
+    "json": """
+        import json
+        json.dumps({"a": [object()]}, default=lambda o: crash())
+    """,
+    "zlib": """
+        import zlib
+        zlib.crc32((ctypes.c_char * 5000).from_address(4096))
+    """,
+    "collector": """
+        import gc
+        class A:
+            def __del__(self):
+                crash()
+        a = A()
+        a.a = a
+        del a
+        gc.collect()
+    """,
+    "generator.throw()": """
+        def inner():
+            try:
+                yield 1
+            except ValueError:
+                crash()
+        g = inner()
+        next(g)
+        g.throw(ValueError("x"))
+    """,
+    "evaluator": """
+        def inner():
+            crash()
+        def middle():
+            inner()
+        def outer():
+            get = ctypes.pythonapi.PyInterpreterState_Get
+            get.restype = ctypes.c_void_p
+            ctypes.pythonapi._PyInterpreterState_SetEvalFrameFunc(
+                ctypes.c_void_p(get()), library.mixed_evaluate)
+            middle()
+        outer()
+    """,
+    "overflow": """
+        sys.setrecursionlimit(10 ** 6)
+        try:
+            faulthandler._stack_overflow()
+        finally:
+            pass
+    """,
+    "overflow of Python": """
+        class A:
+            def __getattr__(self, name):
+                return sorted([1], key=lambda x: getattr(self, "b"))
+        sys.setrecursionlimit(10 ** 8)
+        threading.stack_size(256 * 1024)
+        t = threading.Thread(target=lambda: A().a)
+        t.start()
+        t.join()
+    """,
+    "loop, compiled": """
+        class A:
+            def __index__(self):
+                crash()
+        def f(items):
+            total = 0
+            for i in range(6000):
+                total += i * 3 % 7
+                items[i & 1 if i < 5500 else A()]
+        f([1, 2])
+    """,
+    "calls of C, compiled": """
+        good = ctypes.c_int(5)
+        places = [ctypes.addressof(good)] * 20000 + [16]
+        read = library.mixed_read
+        read.argtypes = [ctypes.c_void_p]
+        def f(places, read):
+            for place in places:
+                read(place)
+        def g():
+            list(map(lambda x: f(places, read), [1]))
+        g()
+    """,
+}
+PROGRAMS = {name: block(START) + block(code) for name, code in MORE.items()}
+PROGRAMS.update((name, block(START) + block(code))
+                for name, (code, _) in STACKS.items())
+PROGRAMS.update((name, block("        from die import die" + code))
+                for name, code in FRAMES.items())
+# In these the script for gdb misses frames that are in traceback.
+del PROGRAMS["a generator that hands an exception on has no loop of its own"]
+del PROGRAMS["special methods, properties and descriptors"]
+# In the first line: those that follow have their numbers.
+ENABLE = ('import faulthandler; faulthandler.enable('
+          'open("%s.report", "wb"), c_stack="mixed"); ')
 SCRIPTS = [PYTHON + "-gdb.py", os.path.realpath(PYTHON) + "-gdb.py",
            "%s/python%d.%d-gdb.py" % (sysconfig.get_config_var("BINDIR"),
                                       *sys.version_info[:2])]
 MIXED = "\nC and Python stack (most recent call first):\n"
-
-START = """
-import ctypes, faulthandler
-library, kind = ctypes.PyDLL({folder!r} + "/mixed.so"), ctypes.PYFUNCTYPE(None)
-faulthandler.enable(open({stem!r} + ".report", "wb"), c_stack="mixed")
-def call(function, depth):
-    library.mixed_deep(kind(function), depth)
-def crash():
-    library.mixed_read(16)
-"""
 
 # Runs inside gdb, where the process stopped at its fault. Of a tail call
 # nothing is left on the stack: gdb makes such frames up.
@@ -79,14 +205,14 @@ def read(path):
 
 
 def run_under_gdb(name):
-    """Crash a scenario; the stem of the files that tell of it."""
+    """Crash a program; the stem of the files that tell of it."""
     compile_library("mixed")
-    stem = os.path.join(FOLDER, "mixed-" + name)
-    write_file("mixed-%s.py" % name, START.format(
-        folder=FOLDER, stem=stem) + SCENARIOS[name])
-    write_file("mixed-%s.in" % name, "STEM, SCRIPT = %r, %r\n%s" % (
+    write_file("crashing.py", "from die import die\n\ndie()\n")
+    stem = os.path.join(FOLDER, "mixed-" + re.sub(r"\W", "-", name))
+    write_file(stem + ".py", ENABLE % stem + PROGRAMS[name].replace(
+        'faulthandler.enable(2, c_stack="mixed")', "pass"))
+    write_file(stem + ".ingdb.py", "STEM, SCRIPT = %r, %r\n%s" % (
         stem, next(filter(os.path.exists, SCRIPTS), ""), IN_GDB))
-    os.rename(stem + ".in", stem + ".ingdb.py")
     commands = [
         "set pagination off", "set confirm off", "set print thread-events off",
         "set backtrace past-main on", "set backtrace past-entry on",
@@ -98,9 +224,10 @@ def run_under_gdb(name):
                 *[word for command in commands for word in ("-ex", command)],
                 PYTHON, limit=4 * PATIENCE, env=environment(
                     PYTHONHASHSEED="0",
-                    PYTHON_JIT="1" if name in ("loop", "jit") else "0"))
+                    PYTHON_JIT="1" if "compiled" in name else "0"))
     if "RecursionError: Stack overflow" in child.err + child.out:
         pytest.skip("3.14 guards the stack against this one")
+    assert " exited " not in child.out, child
     if not os.path.exists(stem + ".gdb"):
         pytest.skip("gdb cannot run the interpreter here")
     return stem
@@ -219,8 +346,8 @@ def same_as_py_bt(text, pairs, cut):
 
 
 @pytest.mark.skipif(DEBUG, reason="a debug build asserts before it crashes")
-@pytest.mark.parametrize("name", SCENARIOS)
-def test_scenario(name):
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_program(name):
     """The mixed stack is that of gdb, of the plain report, and of CPython's
     script for gdb."""
     stem = run_under_gdb(name)
