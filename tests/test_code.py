@@ -68,24 +68,6 @@ def test_line(code, line):
         "        from die import die" + code)
 
 
-@pytest.mark.parametrize("n", range(1, 6))
-def test_every_line(n):
-    """A function crashes on each of its lines in turn."""
-    crash("""
-        n = %d
-        import faulthandler
-        def f():
-            n == 1 and faulthandler.sigsegv()
-            n == 2 and faulthandler.sigsegv()
-            n == 3 and faulthandler.sigsegv()
-            n == 4 and faulthandler.sigsegv()
-            n == 5 and faulthandler.sigsegv()
-        f()
-    """ % n, report(
-        '  File "<string>", line %d in f\n'
-        '  File "<string>", line 9 in <module>\n' % (n + 3)))
-
-
 # ---- what shows only where a guard is missing ------------------------------
 
 @few_versions

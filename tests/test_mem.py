@@ -59,8 +59,7 @@ def test_damaged(what, line, name, value):
 
 @pytest.mark.parametrize("name, value", [
     (name, value) for name, value in dict(
-        VALUES, cycle="damage.place(frame)",
-        itself="damage.place(frame)").items()
+        VALUES, itself="damage.place(frame)").items()
     if name != "another object"         # may look like a frame
     # The link of the oldest frame is NULL; 3.11+ know by its kind which it is.
     and (name != "NULL" or sys.version_info >= (3, 11))])

@@ -42,13 +42,6 @@ MORE = {
             library.mixed_read(ctypes.c_void_p(damage.beyond))
         f()
     """,
-    "thread": """
-        def f():
-            list(map(lambda x: crash(), [1]))
-        t = threading.Thread(target=f)
-        t.start()
-        t.join()
-    """,
     "ctypes": "ctypes.string_at(1)",
     "callback of the C library": """
         kind = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
