@@ -1,10 +1,8 @@
 """Real crashes: every cause, with and without the GIL."""
 
-from signal import SIGFPE
-
 import pytest
 
-from helpers import SIGNALS, crash, python, report
+from helpers import SIGNALS, crash, report
 
 
 @pytest.mark.parametrize("call, above", [
@@ -72,18 +70,3 @@ def test_signal_of_another_process(signum, title, _):
           File "<string>", line 14 in nap
           File "<string>", line 15 in <module>
     """ % title, signum)
-
-
-def test_fork_child():
-    """A forked child reports its own crash, once."""
-    child = python("""
-        import faulthandler, os
-        pid = os.fork()
-        if pid == 0:
-            faulthandler.sigfpe()
-        print(os.WTERMSIG(os.waitpid(pid, 0)[1]))
-    """)
-    assert (child.status, child.out) == (0, "%d\n" % SIGFPE)
-    assert child.err == report(
-        '  File "<string>", line 4 in <module>\n',
-        "Floating point exception")

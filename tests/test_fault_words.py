@@ -212,9 +212,10 @@ def test_only_when_asked(call):
     first = "Current thread 0x…" if call.endswith("()") else "Stack"
     child = python("""
         import faulthandler
-        faulthandler.enable%s
-        faulthandler._read_null()
+        faulthandler.enable%s; faulthandler.context.set("a note")
+        faulthandler.dump_traceback(1); faulthandler._read_null()
     """ % call)
+    assert child.out.count("\n") == 2 and "note" not in child.out
     child.err = strip(child.err)
     check(child, SIGSEGV, block("""
         Fatal Python error: Segmentation fault

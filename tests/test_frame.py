@@ -226,16 +226,6 @@ FRAMES = {
         sys.settrace(trace)
         f(2)
     """,
-    "a profile function, on top of what it profiles": """
-        import sys
-        def profile(frame, event, argument):
-            if event == "return" and frame.f_code is f.__code__:
-                die()
-        def f():
-            pass
-        sys.setprofile(profile)
-        f()
-    """,
     "a module that is imported": """
         import crashing
     """,

@@ -267,8 +267,8 @@ def stuck_heap():
     """The environment of a child whose heap can be locked."""
     if SANITIZED:
         pytest.skip("the sanitizer has its own heap")
-    compile_library("stuck_heap")
-    return preload("stuck_heap")
+    compile_library("forbid")
+    return preload("forbid")
 
 
 def test_cxx_name_when_heap_is_locked(stuck_heap):

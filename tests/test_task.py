@@ -84,21 +84,6 @@ def test_values(value, shown):
     """ % value) == [[] if shown is None else [shown], []]
 
 
-@pytest.mark.parametrize("arm", [
-    "pass", "faulthandler.enable()", "faulthandler.enable(2, c_stack=False)"])
-def test_plain_reports(arm):
-    """Reports without details show no context."""
-    child = python("""
-        import faulthandler
-        %s
-        faulthandler.context.set("request 4711")
-        faulthandler.dump_traceback()
-        faulthandler.sigsegv()
-    """ % arm)
-    assert status_name(child.status) == "-SIGSEGV"
-    assert "4711" not in child.err
-
-
 # Several tasks in one thread, of which the second does something.
 TASKS = """
         import asyncio

@@ -1,4 +1,5 @@
-/* A malloc() before the C library's that can refuse to be called. */
+/* A malloc() before the C library's that can refuse to be called, crash, or
+   never return. */
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <stdlib.h>
@@ -11,6 +12,7 @@ extern void __libc_free(void *);
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static int crash_inside, forbidden;
+volatile int heap_is_stuck;
 
 static void
 enter(void)
@@ -19,6 +21,8 @@ enter(void)
 
     if (forbidden)
         _exit(write(2, text, sizeof text - 1) < 0 ? 98 : 99);
+    while (heap_is_stuck)
+        pause();
     pthread_mutex_lock(&lock);
     if (crash_inside)
         *(volatile int *)8 = 1;
