@@ -42,31 +42,3 @@ def test_sent_signals(signum, title, _, call):
         Traceback (most recent call first):
           File "<string>", line 3 in <module>
     """ % title, signum)
-
-
-@pytest.mark.parametrize("signum, title, _", SIGNALS)
-def test_signal_of_another_process(signum, title, _):
-    """A signal from outside, while the process sleeps."""
-    crash("""
-        import os, signal, time
-        import faulthandler
-        def sleeps(pid):
-            with open("/proc/%%d/stat" %% pid) as file:
-                return ") S " in file.read()
-        def nap():
-            parent, (reader, writer) = os.getpid(), os.pipe()
-            if os.fork() == 0:
-                os.read(reader, 1)
-                while not sleeps(parent):
-                    time.sleep(0.001)
-                os.kill(parent, %d)
-                os._exit(0)
-            os.write(writer, b"."); time.sleep(60)
-        nap()
-    """ % signum, """
-        Fatal Python error: %s
-
-        Traceback (most recent call first):
-          File "<string>", line 14 in nap
-          File "<string>", line 15 in <module>
-    """ % title, signum)

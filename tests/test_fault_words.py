@@ -11,7 +11,7 @@ import pytest
 
 from details import NOWHERE, START, dies, expect
 from helpers import (
-    HERE, X86_64, block, check, compiler, environment, python, run,
+    HERE, SIGNALS, X86_64, block, check, compiler, environment, python, run,
     status_name, strip, write_file)
 
 
@@ -173,22 +173,28 @@ def test_numbers_of_codes():
     assert run(compiler(), "-fsyntax-only", "-D_GNU_SOURCE", path).status == 0
 
 
-def test_another_process():
-    """A signal of another process, of another user if that can be."""
+@pytest.mark.parametrize("signum", [row[0] for row in SIGNALS[:-1]])
+def test_another_process(signum):
+    """A signal of another process, of another user if that can be, while this
+    one sleeps."""
     child = python(block(START) + block("""
         parent, (reader, writer) = os.getpid(), os.pipe()
         if os.fork() == 0:
             print(os.getpid(), os.getuid(), flush=True)
             os.read(reader, 1)
-            os.kill(parent, 4)
+            while True:
+                with open("/proc/%%d/stat" %% parent) as file:
+                    if ") S " in file.read():
+                        break
+            os.kill(parent, %d)
             os._exit(0)
         os.setuid(1234) if os.getuid() == 0 else None
         os.write(writer, b"."); time.sleep(60)
-    """))
-    expect(child, SIGILL, [
+    """ % signum))
+    expect(child, signum, [
         "sent by process %s of user %s with kill() (SI_USER)"
         % tuple(child.out.split())], 'Stack (most recent call first):\n'
-        '  File "<string>", line 16 in <module>\n')
+        '  File "<string>", line 20 in <module>\n')
 
 
 def test_fatal_error():
