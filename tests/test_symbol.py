@@ -148,11 +148,11 @@ def tidy(text, *names):
         'C File "symbols.c"', 'C File "…/symbols.c"'), others
 
 
-def expect(child, lines, name="symbols", report=REPORT):
+def expect(child, lines, name="symbols"):
     """The report of a crash in boom(), and the frames around it."""
     child.err, others = tidy(child.err, name)
     lines = textwrap.indent(block(lines % {"name": name}), "  ")
-    check(child, SIGSEGV, block(report).replace("%s\n", lines))
+    check(child, SIGSEGV, block(REPORT).replace("%s\n", lines))
     if complete():
         check_others(others)
 
