@@ -7,7 +7,7 @@ from signal import SIGSEGV
 
 import pytest
 
-from helpers import LIMIT, SANITIZED, block, python
+from helpers import LIMIT, SANITIZED, python, raises
 
 
 LINE = (r"  Binary file (\"[^\"]+\"(, at [\w.@]*\+0x[0-9a-f]+)?|"
@@ -140,30 +140,20 @@ def test_own_frames_of_a_dump():
     assert "faulthandler." not in "".join(shape(child.err))
 
 
+WRONG = "ValueError c_stack must be False, True or 'mixed', not %s"
+
+
 def test_wrong_value():
     """Another string is an error; all else counts as true or false."""
-    child = python("""
-        import faulthandler
-        for value in ("Mixed", "", "mixed\\0"):
-            try:
-                faulthandler.enable(2, c_stack=value)
-            except ValueError as error:
-                print(error)
+    raises({
+        "enable(2, c_stack='Mixed')": WRONG % "'Mixed'",
+        "enable(2, c_stack='')": WRONG % "''",
+        r"enable(2, c_stack='mixed\0')": WRONG % r"'mixed\x00'",
+        "enable(2, c_stack=Odd())": "KeyError 'odd'",
+        **{"enable(2, True, %s)" % value: "None" for value in (
+            "0", "1", "None", "b'mixed'", "type('Text', (str,), {})('mixed')")}
+    }, before="""
         class Odd:
             def __bool__(self):
                 raise KeyError("odd")
-        try:
-            faulthandler.enable(2, c_stack=Odd())
-        except KeyError as error:
-            print(error)
-        class Text(str):
-            pass
-        for value in (0, 1, None, b"mixed", Text("mixed")):
-            faulthandler.enable(2, True, value)
     """)
-    assert (child.status, child.err, child.out) == (0, "", block(r"""
-        c_stack must be False, True or 'mixed', not 'Mixed'
-        c_stack must be False, True or 'mixed', not ''
-        c_stack must be False, True or 'mixed', not 'mixed\x00'
-        'odd'
-    """))

@@ -11,9 +11,10 @@ from helpers import (
     FULL_PIPE, HANG_LIMIT, LIMIT, block, check, compile_library, few_versions,
     python, report, status_name, stuck, with_held_poll)
 
+pytestmark = few_versions
+
 
 @pytest.mark.slow
-@few_versions
 def test_page_that_never_comes():
     """A read that blocks for ever is given up, with its line."""
     child = stuck("""
@@ -30,7 +31,6 @@ def test_page_that_never_comes():
         '  <out of time in the traceback>\n'), limit=HANG_LIMIT)
 
 
-@few_versions
 def test_crash_while_a_dump_is_stuck():
     """A dump that is stuck for ever does not hold up a crash."""
     child = stuck("""
@@ -56,7 +56,6 @@ def test_crash_while_a_dump_is_stuck():
     """))
 
 
-@few_versions
 def test_crowd_into_a_slow_pipe():
     """A report that takes seconds is whole, and the only one."""
     child = python(block(FULL_PIPE) + block("""
@@ -93,7 +92,6 @@ def test_crowd_into_a_slow_pipe():
     assert re.search(r'\A(Fatal .*\n|Th.*:\n|Tr.*:\n|  .*\n|\n)*\Z', text)
 
 
-@few_versions
 def test_claim_of_a_killed_child():
     """A vfork() child killed in its report leaves no claim behind."""
     compile_library("places")
@@ -127,7 +125,6 @@ def test_claim_of_a_killed_child():
     assert sleeps < 1500
 
 
-@few_versions
 def test_signals_wait():
     """A signal that comes while a report is written comes after it."""
     child = python(block(FULL_PIPE) + block("""
@@ -145,7 +142,6 @@ def test_signals_wait():
                          r'  File "<string>", line \d+ in <module>\n$', text)
 
 
-@few_versions
 @pytest.mark.parametrize("when, signum", [
     ("reports(parent)", "SIGBUS"),
     ("not blocked(parent) >> signal.SIGRTMAX - 1 & 1", "SIGRTMAX")])
@@ -173,7 +169,6 @@ def test_sent_while_it_reports(when, signum):
     """)
 
 
-@few_versions
 def test_abort_from_another_thread():
     """It ends a process that dumps, and does not disturb a report."""
     code = block("""
@@ -212,7 +207,6 @@ def test_abort_from_another_thread():
     """)
 
 
-@few_versions
 def test_fork_during_calls():
     """A child of a process that was calling us can call us, too."""
     child = python("""
@@ -241,7 +235,6 @@ def test_fork_during_calls():
     assert (child.status, child.err) == (0, "")
 
 
-@few_versions
 def test_fork_during_a_dump():
     """A child forked during a dump disarms at once, and reports."""
     child = python(block(FULL_PIPE) + block("""
