@@ -96,22 +96,15 @@ def complete():
         return MESSAGE in file.read()
 
 
-@functools.lru_cache(maxsize=None)
-def library():
-    """The library that crashes, compiled once; its bytes."""
-    build("symbols", SYMBOLS, "-g")
-    with open(os.path.join(FOLDER, "symbols.so"), "rb") as file:
-        return file.read()
-
-
 @pytest.fixture(autouse=True)
 def built():
-    """symbols.so is there."""
-    library()
+    """The library that crashes is there."""
+    build("symbols", SYMBOLS, "-g")
 
 
+@functools.lru_cache(maxsize=None)
 def build(name, source, *options, suffix=".c"):
-    """Make a shared library in the children's folder."""
+    """Make a shared library in the children's folder, once."""
     if compiler() is None:
         pytest.skip("needs a C compiler")
     path = write_file(name + suffix, source)
@@ -479,7 +472,8 @@ def test_deleted_program():
 def damage(seed):
     """The library with damage to what is read by lookups only."""
     numbers = random.Random(seed)
-    data = bytearray(library())
+    with open(os.path.join(FOLDER, "symbols.so"), "rb") as file:
+        data = bytearray(file.read())
     table, = struct.unpack_from("<Q", data, 40)
     size, count = struct.unpack_from("<HH", data, 58)
     parts = [(table, size * count)]
