@@ -27,7 +27,6 @@ import pytest
 HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 CHILDREN = os.path.join(HERE, "tests", "children")
 C_FILE = os.path.join(HERE, "faulthandler.c")
-README = os.path.join(HERE, "README.rst")
 
 PYTHON = sys.executable                     # the interpreter under test
 LIBRARY = sysconfig.get_path("stdlib")      # the folder of its library
@@ -53,8 +52,6 @@ SIGNALS = [
 ]
 
 X86_64 = os.uname().machine == "x86_64"
-with open("/proc/cpuinfo") as file:
-    PROCESSOR = file.read()
 DEBUG = hasattr(sys, "gettotalrefcount")
 FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 SANITIZED = "libasan" in os.environ.get("LD_PRELOAD", "")

@@ -13,7 +13,7 @@ from helpers import (
 
 # What runs.  die() prints its caller's stack as traceback has it.
 FRAMES = {
-    "functions, methods of every binding, lambdas": """
+    "methods of every binding, lambdas, comprehensions": """
         class C:
             def method(self):
                 self.of_class()
@@ -22,7 +22,8 @@ FRAMES = {
                 cls.static()
             @staticmethod
             def static():
-                die()
+                return [{x: {y for y in [x] if die()} for x in "a"}
+                        for z in "b"]
         f = lambda: C().method()
         def outer():
             (lambda: f())()
@@ -48,11 +49,6 @@ FRAMES = {
         class Outer:
             class Inner(Base):
                 pass
-    """,
-    "comprehensions": """
-        def f():
-            return [{x: {y for y in [x] if die()} for x in "a"} for z in "b"]
-        f()
     """,
     "generators that are resumed, sent to, and delegate": """
         def leaf():
