@@ -56,11 +56,6 @@ MORE = {
             library.mixed_call(None)
         f()
     """,
-    "nowhere call": """
-        def f():
-            library.mixed_call(ctypes.c_void_p(0x5000))
-        list(map(lambda x: f(), [1]))
-    """,
     "re": 'import re; re.sub("a", lambda m: crash(), "banana")',
     "json": """
         import json
