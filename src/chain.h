@@ -23,8 +23,9 @@
            dies
 
    - A fault comes again by itself when the handler returns, with the same
-     siginfo and registers.  What was sent is queued again with its siginfo.
-     Faults are not queued: valgrind takes a queued one for its own.
+     siginfo and registers.  What was sent, or told of afterwards, is queued
+     again with its siginfo.  Faults are not queued: valgrind takes a queued
+     one for its own.
    - The process survives what was sent where it is process 1 of a namespace,
      or where a debugger discards the signal.  It is armed again at once.
      Where a debugger repairs a fault the default action stays in place until
@@ -253,14 +254,14 @@ chain_asks_first(const struct chain *chain, const siginfo_t *info)
 /* ---- The default action ---- */
 
 /* The last act of a handler: let the default action happen when it returns,
-   at the instruction that was interrupted.  A fault comes again by itself;
-   what was sent is sent again, to this thread, and waits until then.
+   at the instruction that was interrupted.  A fault comes again by itself; all
+   else is sent again, to this thread, and waits until then.
    Returns whether it was sent. */
 static bool
 chain_end(struct chain *chain, siginfo_t *info)
 {
     struct sigaction action = {.sa_handler = SIG_DFL};
-    bool sent = info->si_code <= 0;
+    bool sent = !fault_comes_again(info);
     atomic_store(&chain->dying, true);
     sigaction(info->si_signo, &action, NULL);
     if (sent && platform_queue_signal(info->si_signo, info) < 0) {

@@ -50,6 +50,16 @@ fault_is_synchronous(const siginfo_t *info)
                && info->si_pid == getpid());
 }
 
+/* Does a fault come again when the handler returns?  Not one that the kernel
+   tells of afterwards: SEGV_MTEAERR and BUS_MCEERR_AO. */
+static bool
+fault_comes_again(const siginfo_t *info)
+{
+    bool afterwards = (info->si_signo == SIGSEGV && info->si_code == 8)
+                      || (info->si_signo == SIGBUS && info->si_code == 5);
+    return info->si_code > 0 && !afterwards;
+}
+
 /* The code of Py_FatalError() and its relatives.  They print a traceback
    before they call abort(). */
 static struct platform_code fault_printers[4];

@@ -126,18 +126,19 @@ def test_use_after_free():
         % cause, child.err)
 
 
-def dies_of(signum, code, who, words):
-    """A signal that was queued with this code, sender or address."""
+def dies_of(signum, code, who, words, comes_again=True):
+    """A signal that was queued with this code, sender or address.  A fault
+    would come again: it is sent once more."""
     dies("""
         import struct
         info = struct.pack("iiii%s", %d, 0, %d, 0, *%r)
         info = ctypes.create_string_buffer(info, 128)
         number = 297 if %r else 240
         me = os.getpid(), threading.get_native_id()
-        # A fault would come again.
-        libc.syscall(number, *me, %d, info); os.kill(me[0], %d)
+        libc.syscall(number, *me, %d, info); %s
     """ % ("ii" if code <= 0 else "Q", signum, code, who, X86_64, signum,
-           signum), signum, words)
+           "os.kill(me[0], %d)" % signum if comes_again else "pass"),
+         signum, words)
 
 
 @pytest.mark.parametrize("signum, code, name, words", TABLE + [
@@ -154,6 +155,16 @@ def test_all_codes(signum, code, name, words):
         words += " at address 0x0000700000000000"
     dies_of(signum, code, (4711000, 1000) if code <= 0 else
             (0x700000000000,), "%s (%s)" % (words, name))
+
+
+@pytest.mark.parametrize("signum, code, words", [
+    (SIGSEGV, 8, "a wrong memory tag, noticed later (SEGV_MTEAERR)"),
+    (SIGBUS, 5, "the kernel says no more (si_code 5)")])
+def test_told_afterwards(signum, code, words):
+    """What the kernel tells of afterwards does not come again, and kills."""
+    dies_of(signum, code, (0x700000000000,),
+            "accessing address 0x0000700000000000: " + words,
+            comes_again=False)
 
 
 def test_process_from_outside():
