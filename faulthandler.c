@@ -849,7 +849,7 @@ module_init_process(void)
     if (!done) {
         platform_init();
         cpython_init();
-        mem_handler = on_fatal_signal;
+        mem_fatal_handler = on_fatal_signal;
         fatal_pid = getpid();
         strncpy(report_python, Py_GetVersion(), sizeof report_python - 1);
         report_python[strcspn(report_python, " ")] = '\0';

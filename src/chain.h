@@ -120,12 +120,12 @@ chain_older(const struct chain *chain)
 /* Install our handler.  A system call that a survivor was in is restarted,
    unless the older handler wants it to end.  Returns -1 with errno. */
 static int
-chain_put(const struct chain *chain)
+chain_install_ours(const struct chain *chain)
 {
     struct sigaction older = chain_older(chain);
     int restart = chain_is_handler(&older) ? older.sa_flags & SA_RESTART
                                            : SA_RESTART;
-    return chain_install(chain_signum(chain), mem_handler,
+    return chain_install(chain_signum(chain), mem_fatal_handler,
                          SA_ONSTACK | restart, NULL);
 }
 
@@ -211,10 +211,10 @@ chain_take_back(struct chain *chain, const struct sigaction *older,
             return;
         }
         atomic_store(&chain->older, NULL);
-        chain_put(chain);
+        chain_install_ours(chain);
     }
     else if (now.sa_sigaction == older->sa_sigaction) {
-        chain_put(chain);
+        chain_install_ours(chain);
     }
 }
 
@@ -276,7 +276,7 @@ chain_revive(void)
 {
     for (struct chain *chain = chain_states; chain < CHAIN_END; chain++) {
         if (atomic_exchange(&chain->dying, false)) {
-            chain_put(chain);
+            chain_install_ours(chain);
         }
     }
 }
@@ -304,12 +304,13 @@ chain_arm_one(struct chain *chain)
     if (sigaction(chain_signum(chain), NULL, slot) < 0) {
         return -1;
     }
-    if (slot->sa_sigaction != mem_handler && !atomic_load(&chain->dying)) {
+    if (slot->sa_sigaction != mem_fatal_handler
+        && !atomic_load(&chain->dying)) {
         atomic_store(&chain->older, slot);
         atomic_store(&chain->asked, false);
     }
     atomic_store(&chain->dying, false);
-    if (chain_put(chain) < 0) {
+    if (chain_install_ours(chain) < 0) {
         return -1;
     }
     atomic_store(&chain->armed, true);
@@ -343,7 +344,7 @@ chain_disarm(bool at_end)
         struct sigaction older = chain_older(chain);
         if ((!at_end || older.sa_handler != SIG_DFL)
             && atomic_exchange(&chain->armed, false)) {
-            chain_restore(chain_signum(chain), mem_handler, &older);
+            chain_restore(chain_signum(chain), mem_fatal_handler, &older);
         }
     }
 }

@@ -248,9 +248,9 @@ code_line(const struct code *c, intptr_t offset)
         return CODE_NO_LINE;
     }
     int64_t line =
-        CPYTHON_LINES == CPYTHON_LINES_311
+        CPYTHON_LINE_FORMAT == CPYTHON_LINES_311
         ? code_find_line_311(&t, c->first_line, offset)
-        : CPYTHON_LINES == CPYTHON_LINES_310
+        : CPYTHON_LINE_FORMAT == CPYTHON_LINES_310
         ? code_find_line_310(&t, c->first_line, offset)
         : code_find_line_38(&t, c->first_line, offset);
     return line < 0 || line > INT_MAX ? CODE_NO_LINE : (int)line;

@@ -426,7 +426,7 @@ frame_write_stack(struct out *o, uintptr_t tstate, bool show_oldest,
             ring.frames[ring.count++ % FRAME_OLDEST] = w.frame;
         }
         else {
-            out_text(o, CPYTHON_MARKS_DEEP ? "  ...\n" : "");
+            out_text(o, CPYTHON_PRINTS_DOTS ? "  ...\n" : "");
             return !m->unknown;
         }
     }

@@ -38,7 +38,7 @@ THREAD_LOCAL struct mem_session *mem_here;
 
 /* Our handler of faults, which must be in place for MEM_DIRECT.  Set once, at
    import, before any handler is installed. */
-static void (*mem_handler)(int, siginfo_t *, void *);
+static void (*mem_fatal_handler)(int, siginfo_t *, void *);
 
 /* Who relies on our handlers, and who wants to remove them.  Written by every
    thread that dumps or disarms, and by handlers; the order of these two words
@@ -252,8 +252,8 @@ mem_begin(struct mem_session *s)
     s->pipe[0] = s->pipe[1] = -1;
     atomic_fetch_add(&mem_direct.users, 1);
     if (atomic_load(&mem_direct.closed) == 0 && !mem_stack_is_small()
-        && platform_handler_is(SIGSEGV, mem_handler)
-        && platform_handler_is(SIGBUS, mem_handler)) {
+        && platform_handler_is(SIGSEGV, mem_fatal_handler)
+        && platform_handler_is(SIGBUS, mem_fatal_handler)) {
         s->way = MEM_DIRECT;
     }
     else {

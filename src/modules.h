@@ -37,7 +37,7 @@ modules_is_library(uintptr_t key)
     if (mem_read(name, s.data, n) < 0) {
         return false;
     }
-    if (CPYTHON_HIDES_SUBMODULES) {
+    if (CPYTHON_HIDES_LIBRARY_SUBMODULES) {
         name[strcspn(name, ".")] = '\0';
     }
     for (size_t i = 0; i < modules_library_count; i++) {

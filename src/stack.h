@@ -154,7 +154,7 @@ static atomic_bool stack_spare_used[STACK_USES];
 
 /* A thread ends: take its alternate stack away, if it is still ours. */
 static void
-stack_on_exit(void *note)
+stack_thread_ends(void *note)
 {
     char *base = (char *)note - stack_size;
     stack_t now, off = {.ss_flags = SS_DISABLE};
@@ -205,7 +205,7 @@ stack_init(void)
     stack_spares[STACK_FATAL] = stack_take();
     stack_spares[STACK_USER] = stack_take();
     thread_note_key_made = pthread_key_create(&thread_note_key,
-                                              stack_on_exit) == 0;
+                                              stack_thread_ends) == 0;
 }
 
 /* In a forked child: its one thread has its stack, the spare ones are free,
@@ -368,12 +368,12 @@ stack_wrap_function(PyObject *args)
 /* The interpreter's start functions: start_new_thread() and its older name
    take no keywords, start_joinable_thread() of 3.13+ does.  Set before ours is
    in the table, which other threads may be reading. */
-static _Atomic(PyCFunction) stack_start_plain, stack_start_joinable;
+static _Atomic(PyCFunction) stack_real_new_thread, stack_real_joinable_thread;
 
 static PyObject *
-stack_call_plain(PyObject *module, PyObject *args)
+stack_start_new_thread(PyObject *module, PyObject *args)
 {
-    PyCFunction start = atomic_load(&stack_start_plain);
+    PyCFunction start = atomic_load(&stack_real_new_thread);
     PyObject *wrapped = stack_wrap_function(args);
     PyObject *result = wrapped == NULL ? NULL : start(module, wrapped);
     Py_XDECREF(wrapped);
@@ -381,10 +381,10 @@ stack_call_plain(PyObject *module, PyObject *args)
 }
 
 static PyObject *
-stack_call_joinable(PyObject *module, PyObject *args, PyObject *kwargs)
+stack_start_joinable_thread(PyObject *module, PyObject *args, PyObject *kwargs)
 {
     PyCFunctionWithKeywords start = (PyCFunctionWithKeywords)(void (*)(void))
-                                    atomic_load(&stack_start_joinable);
+                                    atomic_load(&stack_real_joinable_thread);
     PyObject *wrapped = stack_wrap_function(args);
     PyObject *result = wrapped == NULL ? NULL : start(module, wrapped, kwargs);
     Py_XDECREF(wrapped);
@@ -421,13 +421,13 @@ stack_wrap_starters(void)
     PyMethodDef *def = module == NULL ? NULL : module->m_methods;
     for (; def != NULL && def->ml_name != NULL; def++) {
         stack_wrap_starter(def, "start_new_thread", METH_VARARGS,
-                           stack_call_plain, &stack_start_plain);
-        stack_wrap_starter(def, "start_new", METH_VARARGS, stack_call_plain,
-                           &stack_start_plain);
-        stack_wrap_starter(def, "start_joinable_thread",
-                           METH_VARARGS | METH_KEYWORDS,
-                           (PyCFunction)(void (*)(void))stack_call_joinable,
-                           &stack_start_joinable);
+                           stack_start_new_thread, &stack_real_new_thread);
+        stack_wrap_starter(def, "start_new", METH_VARARGS,
+                           stack_start_new_thread, &stack_real_new_thread);
+        stack_wrap_starter(
+            def, "start_joinable_thread", METH_VARARGS | METH_KEYWORDS,
+            (PyCFunction)(void (*)(void))stack_start_joinable_thread,
+            &stack_real_joinable_thread);
     }
     PyErr_Clear();
     Py_DECREF(thread);

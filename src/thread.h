@@ -295,7 +295,7 @@ thread_write_header(struct out *o, const char *title, uintptr_t ident,
     out_text(o, title);
     out_text(o, " 0x");
     out_hex(o, ident, 2 * (int)sizeof(long));
-    if (native != 0 && (program != NULL || CPYTHON_NAMES_THREADS)) {
+    if (native != 0 && (program != NULL || CPYTHON_PRINTS_THREAD_NAMES)) {
         platform_thread_name(native, name);
     }
     if (name[0] != '\0' && (program == NULL || strcmp(name, program) != 0)) {

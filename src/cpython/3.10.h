@@ -10,7 +10,7 @@
 
 /* Frames and code objects. */
 #define CPYTHON_FRAME_UNIT 2
-#define CPYTHON_LINES CPYTHON_LINES_310
+#define CPYTHON_LINE_FORMAT CPYTHON_LINES_310
 #define CPYTHON_LINE_TABLE offsetof(PyCodeObject, co_linetable)
 
 /* The collector's flag, where the measured releases have it. */

@@ -18,8 +18,8 @@
 #define CPYTHON_MODULE_DEF_FLAG CPYTHON_UNKNOWN
 
 /* What its own faulthandler prints. */
-#define CPYTHON_HIDES_SUBMODULES false
-#define CPYTHON_NAMES_THREADS false
+#define CPYTHON_HIDES_LIBRARY_SUBMODULES false
+#define CPYTHON_PRINTS_THREAD_NAMES false
 #define CPYTHON_C_STACK_DEFAULT_TEXT "False"
 
 /* Interpreters with a GIL of their own may import the module: its state is the

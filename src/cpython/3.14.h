@@ -9,7 +9,7 @@
 #define CPYTHON_MODULE_DEF_FLAG CPYTHON_UNKNOWN
 
 /* What its own faulthandler prints. */
-#define CPYTHON_HIDES_SUBMODULES false
+#define CPYTHON_HIDES_LIBRARY_SUBMODULES false
 
 /* What it publishes of itself at the head of _PyRuntime, up to the last field
    that is used.  The names are CPython's. */

@@ -10,7 +10,7 @@
 #define CPYTHON_MODULE_DEF_FLAG (sizeof(PyObject) + 4 * sizeof(void *))
 
 /* What its own faulthandler prints. */
-#define CPYTHON_HIDES_SUBMODULES true
+#define CPYTHON_HIDES_LIBRARY_SUBMODULES true
 
 /* What it publishes of itself at the head of _PyRuntime, up to the last field
    that is used.  The names are CPython's. */

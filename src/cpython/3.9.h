@@ -9,7 +9,7 @@
 
 /* Frames and code objects. */
 #define CPYTHON_FRAME_UNIT 1
-#define CPYTHON_LINES CPYTHON_LINES_38
+#define CPYTHON_LINE_FORMAT CPYTHON_LINES_38
 #define CPYTHON_LINE_TABLE offsetof(PyCodeObject, co_lnotab)
 
 /* The collector's flag, where the measured releases have it. */

@@ -15,7 +15,7 @@
 /* Code objects and dicts. */
 #define CPYTHON_CODE_SIZE offsetof(PyCodeObject, co_code_adaptive)
 #define CPYTHON_CODE_TRACEABLE offsetof(PyCodeObject, _co_firsttraceable)
-#define CPYTHON_LINES CPYTHON_LINES_311
+#define CPYTHON_LINE_FORMAT CPYTHON_LINES_311
 #define CPYTHON_LINE_TABLE offsetof(PyCodeObject, co_linetable)
 #define CPYTHON_KEYS_LOG2 1
 

@@ -35,7 +35,7 @@
 
 /* What its own faulthandler prints. */
 #define CPYTHON_FPE_TITLE "Floating-point exception"
-#define CPYTHON_MARKS_DEEP false
+#define CPYTHON_PRINTS_DOTS false
 
 /* Calls. */
 #define CPYTHON_ATTACHED_THREAD() PyThreadState_GetUnchecked()

@@ -18,7 +18,7 @@
 #endif
 
 /* What its own faulthandler prints. */
-#define CPYTHON_NAMES_THREADS true
+#define CPYTHON_PRINTS_THREAD_NAMES true
 #define CPYTHON_C_STACK_DEFAULT_TEXT "True"
 
 /* Interpreters with a GIL of their own may import the module: its state is the

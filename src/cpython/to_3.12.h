@@ -16,9 +16,9 @@
 
 /* What its own faulthandler prints. */
 #define CPYTHON_FPE_TITLE "Floating point exception"
-#define CPYTHON_MARKS_DEEP true
-#define CPYTHON_HIDES_SUBMODULES false
-#define CPYTHON_NAMES_THREADS false
+#define CPYTHON_PRINTS_DOTS true
+#define CPYTHON_HIDES_LIBRARY_SUBMODULES false
+#define CPYTHON_PRINTS_THREAD_NAMES false
 #define CPYTHON_C_STACK_DEFAULT_TEXT "False"
 
 /* Calls. */
