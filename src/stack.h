@@ -1,10 +1,12 @@
 /* stack: alternate stacks, one for each thread that Python starts.
 
    A handler that runs because the stack is full needs another one.  Each
-   thread that Python starts after the import gets it, by a wrapper around
-   _thread's start functions; so does the thread that imports or enables.
+   thread that Python starts after the import gets one: a wrapper around
+   _thread's start functions gives it.  The thread that imports or enables
+   gets one, too.
 
-   The spare stacks are used in handlers.  The rest is not. */
+   Handlers call only the functions of the spare stacks.  The others run
+   outside handlers. */
 
 #ifndef FAULTHANDLER_STACK_H
 #define FAULTHANDLER_STACK_H
@@ -18,40 +20,41 @@
    tools/callgraph bounds it at 20 KiB; the rest is for unwinding. */
 #define STACK_NEED (64 * 1024)
 
-/* Forbidden memory above a slab: what is mapped first often lies right below a
-   thread's own stack, and a large frame that reaches over the guard of that
-   one must not come to rest here. */
+/* Forbidden memory above a slab.  A thread's own stack often lies right above
+   it.  A function with a large frame can jump over the guard page of that
+   stack.  It must then fault, and not write into the slab. */
 #define STACK_ABOVE (1024 * 1024)
 
 /* ---- Slabs ---- */
 
-/* Stacks come in slabs: a mapping each would cost two or three a thread, of
-   the 65,530 that a process may have.
+/* A mapping for each stack would use up two or three of the 65,530 that a
+   process may have.  So 64 stacks share one, a slab.
 
-     forbidden page | page, stack | page, stack | ... | forbidden memory
+     forbidden page | guard page, stack | guard page, stack | ... | forbidden
 
-   Where the kernel can (6.13 and newer) the pages between the stacks are
-   guards that cost no mapping; else a stack that overflows runs into its
-   neighbour's, most likely idle.  A slab is never given back; the stacks of
-   ended threads are for the next ones. */
+   From Linux 6.13 on the guard pages cost no mapping.  On older kernels a
+   stack that overflows writes into the one below, which is most likely idle.
+   A slab is never given back.  The stacks of ended threads are used again. */
 #define STACK_SLABS 1024
-#define STACK_PER_SLAB 64
+#define STACK_PER_SLAB 64       /* the bits of `free` */
 #ifndef MADV_GUARD_INSTALL
 #  define MADV_GUARD_INSTALL 102
 #endif
 
 /* Bit n of free: stack n is nobody's.  A slab is published by its base; the
-   bits are set after that.  Both are changed by any thread, without a lock
-   that a fork() could keep. */
+   bits are set after that.  Any thread changes both.  There is no lock: a
+   forked child could inherit it locked. */
 struct stack_slab {
     _Atomic(char *) base;       /* NULL: not mapped */
     atomic_uint_fast64_t free;
 };
 static struct stack_slab stack_slabs[STACK_SLABS];
 
-static size_t stack_page, stack_room;
-static size_t stack_step;       /* a page and a stack */
-static size_t stack_size;       /* the room without the thread's note */
+/* In bytes. */
+static size_t stack_page;
+static size_t stack_room;       /* a stack, with its thread_note on top */
+static size_t stack_step;       /* a guard page and stack_room */
+static size_t stack_size;       /* a stack without the note */
 
 /* The lowest address of a stack. */
 static char *
@@ -74,15 +77,16 @@ stack_take_from(struct stack_slab *slab)
     return NULL;
 }
 
-/* Map a slab, unless another thread is faster.  Returns -1 if there is none:
-   where addresses are limited, most are for the threads' own stacks. */
+/* Map a slab, unless another thread is faster.  Returns -1 if there is none.
+   Where RLIMIT_AS is set, more slabs than one take at most one sixteenth of
+   it: threads' own stacks need the rest. */
 static int
 stack_add_slab(struct stack_slab *slab)
 {
     size_t stacks = STACK_PER_SLAB * stack_step;
     size_t size = stack_page + stacks + STACK_ABOVE;
     size_t count = (size_t)(slab - stack_slabs) + 1;
-    char *others = NULL;
+    char *others = NULL;        /* what another thread mapped meanwhile */
     struct rlimit limit;
     if (count > 1 && getrlimit(RLIMIT_AS, &limit) == 0
         && count * size > limit.rlim_cur / 16) {
@@ -122,7 +126,8 @@ stack_take(void)
     return stack;
 }
 
-/* Give a stack back.  Slabs that only a crowd needs keep no memory. */
+/* Give a stack back.  The first slab keeps its memory.  The others give it
+   back to the kernel. */
 static void
 stack_give(char *stack)
 {
@@ -145,14 +150,15 @@ stack_give(char *stack)
 
 /* ---- The stack of a thread ---- */
 
-/* For a handler that finds itself on another owner's stack, too small for a
-   report.  Mapped at the start, touched only then.  One for a crash, which may
-   come while a user's signal has the other. */
+/* For a handler that runs on a small alternate stack of somebody else.  Mapped
+   at import.  One for crashes and one for signals of register(): a crash may
+   come while the other is in use. */
 enum stack_use { STACK_FATAL, STACK_USER, STACK_USES };
 static char *stack_spares[STACK_USES];
 static atomic_bool stack_spare_used[STACK_USES];
 
-/* A thread ends: take its alternate stack away, if it is still ours. */
+/* The destructor of thread_note_key: a thread ends.  Take its alternate stack
+   away, if it is still ours. */
 static void
 stack_thread_ends(void *note)
 {
@@ -164,10 +170,10 @@ stack_thread_ends(void *note)
     stack_give(base);
 }
 
-/* Give the calling thread an alternate stack, unless it has one: another
-   owner's is never replaced, the builtin module's small one neither.  On a
-   small one a report is written on a spare stack.  Without one, a stack
-   overflow goes unreported; everything else works. */
+/* Give the calling thread an alternate stack, unless it has one.  Another
+   owner's is never replaced, not even the builtin module's small one: a
+   report is then written on a spare stack.  A thread without an alternate
+   stack cannot report an overflow. */
 static void
 stack_install(void)
 {
@@ -176,7 +182,8 @@ stack_install(void)
         || !(now.ss_flags & SS_DISABLE)) {
         return;
     }
-    /* Somebody may have switched it off: then it is still there. */
+    /* thread.h: the key leads to the note on top of the stack.  Where there is
+       one, somebody has disabled our stack.  Both are still there. */
     char *note = pthread_getspecific(thread_note_key);
     char *base = note != NULL ? note - stack_size : stack_take();
     if (base == NULL) {
@@ -193,6 +200,7 @@ stack_install(void)
     sigaltstack(&ours, NULL);
 }
 
+/* Called once, at import: the sizes, the spare stacks, the key. */
 static void
 stack_init(void)
 {
@@ -237,7 +245,7 @@ stack_after_fork(void)
 /* ---- The spare stack ---- */
 
 /* May run inside a handler.  Does it run on an alternate stack that has too
-   little room left for a report? */
+   little room left for a report?  It runs on it if room < ss_size. */
 static bool
 stack_is_small(const void *context)
 {
@@ -254,8 +262,9 @@ struct stack_call {
     stack_t stack;
 };
 
-/* Runs on the spare stack.  A nested fault is to come to it, too.  When the
-   handler returns the kernel puts the old one back. */
+/* Runs on the spare stack.  Makes it the alternate stack, so that a nested
+   fault comes here, too.  The kernel restores the old one when the handler
+   returns. */
 static void
 stack_on_spare(void *argument)
 {
@@ -278,6 +287,7 @@ stack_call_on_spare(enum stack_use use, void (*function)(void *),
     if (spare == NULL || atomic_exchange(&stack_spare_used[use], true)) {
         return false;
     }
+    /* The stack pointer must be a multiple of 16. */
     cpu_call_on(spare + stack_size / 16 * 16, stack_on_spare, &call);
     atomic_store(&stack_spare_used[use], false);
     return true;
@@ -285,8 +295,9 @@ stack_call_on_spare(enum stack_use use, void (*function)(void *),
 
 /* ---- The start functions of _thread ---- */
 
-/* Note the name of a thread that the threading module starts: its function is
-   Thread._bootstrap, of the thread's object.  No code of a user runs. */
+/* Note the name of a thread that the threading module starts.  Its function is
+   the bound method Thread._bootstrap.  The attribute is read without running
+   the user's code. */
 static void
 stack_note_name(PyObject *function)
 {
@@ -314,8 +325,8 @@ stack_note_name(PyObject *function)
     Py_XDECREF(key);
 }
 
-/* The first function of a thread.  An exception ends the thread here, as it
-   would have in _thread, so that the message names the thread's function. */
+/* The first function of a thread.  It catches the exception here: _thread
+   would name our wrapper in its message, and not the thread's function. */
 static PyObject *
 stack_run_thread(PyObject *function, PyObject *args, PyObject *kwargs)
 {
@@ -339,8 +350,9 @@ static PyMethodDef stack_run_thread_def = {
     METH_VARARGS | METH_KEYWORDS, NULL
 };
 
-/* The arguments of a start function, with the first one wrapped.  What is not
-   callable stays as it is, to be refused.  Returns NULL with an exception. */
+/* Return the arguments of a start function, with the first one wrapped.  What
+   is not callable stays as it is: the start function refuses it.  Returns NULL
+   with an exception. */
 static PyObject *
 stack_wrap_function(PyObject *args)
 {
@@ -365,9 +377,9 @@ stack_wrap_function(PyObject *args)
     return wrapped;
 }
 
-/* The interpreter's start functions: start_new_thread() and its older name
-   take no keywords, start_joinable_thread() of 3.13+ does.  Set before ours is
-   in the table, which other threads may be reading. */
+/* The original functions.  start_new_thread() and its older name take no
+   keywords, start_joinable_thread() of 3.13+ does.  They are stored before
+   ours are put into the table: other threads may be reading it. */
 static _Atomic(PyCFunction) stack_real_new_thread, stack_real_joinable_thread;
 
 static PyObject *
@@ -391,8 +403,9 @@ stack_start_joinable_thread(PyObject *module, PyObject *args, PyObject *kwargs)
     return result;
 }
 
-/* Put ours in the place of one, if it is called as we know it.  Somebody who
-   came after us may call ours: not to be called by it. */
+/* Replace one entry, if its calling convention is the one that we know.  If
+   another module has wrapped ours, leave its entry: each would call the other
+   without end. */
 static void
 stack_wrap_starter(PyMethodDef *def, const char *name, int flags,
                    PyCFunction ours, _Atomic(PyCFunction) *theirs)
@@ -406,9 +419,9 @@ stack_wrap_starter(PyMethodDef *def, const char *name, int flags,
     }
 }
 
-/* Wrap the interpreter's start functions, in the table of _thread's methods:
-   threading, gevent and others keep copies of the function objects, or have
-   put their own in the module.  Returns -1 with an exception. */
+/* Wrap the start functions in the table of _thread's methods, not in the
+   module: threading, gevent and others keep copies of the function objects, or
+   have put their own there.  Returns -1 with an exception. */
 static int
 stack_wrap_starters(void)
 {
@@ -429,7 +442,7 @@ stack_wrap_starters(void)
             (PyCFunction)(void (*)(void))stack_start_joinable_thread,
             &stack_real_joinable_thread);
     }
-    PyErr_Clear();
+    PyErr_Clear();              /* PyModule_GetDef() may have set one */
     Py_DECREF(thread);
     return 0;
 }
