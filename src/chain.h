@@ -1,7 +1,7 @@
 /* chain: who had a fatal signal before us, and how it gets it.
 
-   Everything may run inside a signal handler, but what says that it runs
-   under state_lock.  It never reports: that is faulthandler.c's part.
+   Everything may run inside a signal handler, except functions that say that
+   they need state_lock (request.h).  This room never reports.
 
    The states of one signal:
 
@@ -30,15 +30,14 @@
      or where a debugger discards the signal.  It is armed again at once.
      Where a debugger repairs a fault the default action stays in place until
      enable() is called or another signal is reported.
-   - An older handler that was given a fault, and after which the process
-     lives on, uses faults as a tool, as a Java machine does: from then on it
-     is asked before there is a report ("asked").  Where it puts the default
-     action back it has given up: we are armed again, and its fault, which
-     comes again, is reported.
+   - An older handler may repair faults, as a Java machine does.  Once it was
+     called for a fault, it is asked before each report ("asked").  If it
+     restores the default action, it has given up: we are armed again, the
+     fault comes again, and we report it.
 
-   The older handler is called from ours.  Not installed for a moment in our
-   place, so that the kernel calls it: another thread's signals would meet it
-   there, and who installs ours again? */
+   Our handler calls the older one.  We do not install it for a moment: another
+   thread's signal would then reach it without us, and nobody might install
+   ours again. */
 
 #ifndef FAULTHANDLER_CHAIN_H
 #define FAULTHANDLER_CHAIN_H
@@ -49,12 +48,12 @@
 #include "platform.h"
 
 /* One signal's state.  The slots, older and armed are written under
-   state_lock and read by handlers: a slot that is in use is never written.
-   The flags are written by handlers, and cleared under state_lock. */
+   state_lock.  A slot in use is never written.  Handlers may set older to
+   NULL, and set or clear asked and dying. */
 struct chain {
     struct sigaction slots[2];
-    /* Who had it before us; NULL: nobody, or a handler that does not want it
-       again. */
+    /* Who had it before us.  NULL: the default action.  Also after
+       SA_RESETHAND, or when it gave up. */
     _Atomic(const struct sigaction *) older;
     atomic_bool armed;          /* our handler was installed */
     atomic_bool asked;          /* the older handler may repair faults */
@@ -76,8 +75,8 @@ chain_signum(const struct chain *chain)
     return fault_signals[chain - chain_states].signum;
 }
 
-/* Is the action a handler?  The kernel looks at the address alone: with
-   SA_RESETHAND the flags stay as they were. */
+/* Is the action a handler?  Look at the address only, as the kernel does:
+   SA_RESETHAND sets it to SIG_DFL and leaves the flags. */
 static bool
 chain_is_handler(const struct sigaction *action)
 {
@@ -117,8 +116,9 @@ chain_older(const struct chain *chain)
                          : (struct sigaction) {.sa_handler = SIG_DFL};
 }
 
-/* Install our handler.  A system call that a survivor was in is restarted,
-   unless the older handler wants it to end.  Returns -1 with errno. */
+/* Install our handler.  If the process survives, interrupted system calls are
+   restarted, unless the older handler was installed without SA_RESTART.
+   Returns -1 with errno. */
 static int
 chain_install_ours(const struct chain *chain)
 {
@@ -133,7 +133,9 @@ chain_install_ours(const struct chain *chain)
 
 /* A call of an older handler by ours, on the stack of the thread. */
 struct chain_call {
-    const struct chain_call *self;      /* else a jump has left this behind */
+    /* Points to itself during the call.  Another value: a longjmp() left the
+       call, and the memory was used again. */
+    const struct chain_call *self;
     int signum;
     const void *context;
     bool reported;              /* there is a report of this signal */
@@ -141,11 +143,11 @@ struct chain_call {
 };
 THREAD_LOCAL struct chain_call *chain_here;
 
-/* Return the call of an older handler that a signal comes from, or NULL.
-   Either the older handler calls ours, as the one before it: with the same
-   context, and our frame lies below the call.  Or it was interrupted.  What
-   a jump has left behind on the stack is overwritten by who comes next there,
-   which a sanitizer does not like to be looked at; or that stack is gone. */
+/* Return the older handler's call that this signal came out of, or NULL.
+   Either the older handler calls ours, with the same context, from a frame
+   below its own; or the signal interrupted it.  After a longjmp() the struct
+   may be overwritten, or its stack unmapped: so it is probed first.  A
+   sanitizer would object to reading it. */
 UNSANITIZED static struct chain_call *
 chain_inside(const void *context, const void *our_frame)
 {
@@ -153,7 +155,8 @@ chain_inside(const void *context, const void *our_frame)
     struct chain_call *call = chain_here;
     uintptr_t at = (uintptr_t)call, base = (uintptr_t)alternate->ss_sp;
     uintptr_t sp = cpu_get_place(context).sp;
-    struct chain_call copy;
+    struct chain_call copy;     /* only a probe */
+    /* Other errors mean that a sandbox forbids the probe. */
     if (call == NULL
         || (platform_read_self(getpid(), &copy, call, sizeof copy) < 0
             && errno == EFAULT)
@@ -189,9 +192,9 @@ chain_call_older(const struct sigaction *older, int signum, siginfo_t *info,
     pthread_sigmask(SIG_SETMASK, &mask, NULL);
 }
 
-/* After the older handler has returned: where it has taken our place, or has
-   given up, take it again.  Where it put the default action back and raised
-   the signal, or leaves a fault that was reported, the process is to die. */
+/* After the older handler has returned: if it installed itself or the default
+   action, install ours.  Not where the process is to die: it restored the
+   default action, and raised the signal again or left a reported fault. */
 static void
 chain_take_back(struct chain *chain, const struct sigaction *older,
                 const struct chain_call *call, const siginfo_t *info)
@@ -199,6 +202,7 @@ chain_take_back(struct chain *chain, const struct sigaction *older,
     struct sigaction now;
     sigset_t pending;
     sigemptyset(&pending);
+    /* The chain has ended, the process is dying, or we are disarmed. */
     if (call->ended || atomic_load(&chain->dying)
         || !atomic_load(&chain->armed)
         || sigaction(call->signum, NULL, &now) < 0) {
@@ -224,6 +228,7 @@ chain_pass(struct chain *chain, const struct sigaction *older,
            const struct chain_call *inside, bool reported, siginfo_t *info,
            void *context)
 {
+    /* Unless we are inside it, a jump may have left it behind. */
     struct chain_call *outer = inside != NULL ? chain_here : NULL;
     struct chain_call call = {
         .self = &call, .signum = info->si_signo, .context = context,
@@ -265,6 +270,7 @@ chain_end(struct chain *chain, siginfo_t *info)
     atomic_store(&chain->dying, true);
     sigaction(info->si_signo, &action, NULL);
     if (sent && platform_queue_signal(info->si_signo, info) < 0) {
+        /* The siginfo is lost. */
         syscall(SYS_tgkill, getpid(), platform_thread_id(), info->si_signo);
     }
     return sent;
@@ -281,10 +287,10 @@ chain_revive(void)
     }
 }
 
-/* ---- Arming: under state_lock ---- */
+/* ---- Arming: under state_lock, except at the interpreter's end ---- */
 
-/* Is our handler to be installed?  Not where it is, nor where a handler that
-   came after us may chain to it; but where somebody has set the default. */
+/* Is our handler to be installed?  Where it never was, and where the action is
+   now SIG_DFL or SIG_IGN.  Leave any other handler alone: it may call ours. */
 static bool
 chain_is_due(const struct chain *chain)
 {
@@ -294,11 +300,12 @@ chain_is_due(const struct chain *chain)
                && !chain_is_handler(&now));
 }
 
-/* Install our handler, with what is there as the older one: known before it
-   can be needed.  Returns -1 with errno. */
+/* Install our handler.  The older action is stored before that: a signal may
+   come at once.  Returns -1 with errno. */
 static int
 chain_arm_one(struct chain *chain)
 {
+    /* The slot that is not in use. */
     struct sigaction *slot = &chain->slots[atomic_load(&chain->older)
                                            == &chain->slots[0]];
     if (sigaction(chain_signum(chain), NULL, slot) < 0) {
@@ -317,9 +324,9 @@ chain_arm_one(struct chain *chain)
     return 0;
 }
 
-/* Install the handlers that are not installed, or only those that were given
-   back at the end of an interpreter.  Returns -1 with errno where a sandbox
-   forbids it, which the first one tells. */
+/* Install the handlers that are missing; with given_back, only those that
+   chain_disarm(true) took away.  Returns -1 with errno where a sandbox forbids
+   it: then the first call fails already. */
 static int
 chain_arm(bool given_back)
 {
@@ -334,9 +341,9 @@ chain_arm(bool given_back)
 }
 
 /* Put back what was there, if the action is still ours.  At the interpreter's
-   end only what was somebody's: where there was the default action we stay,
-   for crashes in what ends after it.  There it runs without the lock: a thread
-   that the interpreter stopped may hold it. */
+   end restore only real handlers and SIG_IGN.  Where the default action was,
+   stay: later code may still crash.  Then this runs without state_lock, which
+   a stopped thread may hold. */
 static void
 chain_disarm(bool at_end)
 {
