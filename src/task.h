@@ -26,7 +26,7 @@
 #define TASK_VALUE_MAX 200      /* characters that are shown */
 #define TASK_LEVELS 7           /* of five bits, the last one of two */
 
-/* The same in all versions from 3.8 to 3.15. */
+/* The same in all versions so far. */
 #define TASK_CONTEXT_VARS (sizeof(PyObject) + sizeof(void *))
 #define TASK_TRIE_ROOT sizeof(PyObject)
 #define TASK_ARRAY_CHILDREN sizeof(PyObject)

@@ -56,6 +56,11 @@ DEBUG = hasattr(sys, "gettotalrefcount")
 FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 SANITIZED = "libasan" in os.environ.get("LD_PRELOAD", "")
 
+# The minor numbers of the Pythons that setup.py takes.
+with open(os.path.join(HERE, "setup.py"), encoding="utf-8") as file:
+    NEWEST = int(re.search(r"\nNEWEST = \(3, (\d+)\)", file.read()).group(1))
+MINORS = range(8, NEWEST + 1)
+
 
 def load_runner():
     """tests.py, which makes the environment that the tests run in."""

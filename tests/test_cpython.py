@@ -10,8 +10,8 @@ from signal import SIGSEGV
 import pytest
 
 from helpers import (
-    C_FILE, HERE, block, c_sources, check, compiler, crash, python, report,
-    run, what_is_missing, write_file)
+    C_FILE, HERE, MINORS, NEWEST, block, c_sources, check, compiler, crash,
+    python, report, run, what_is_missing, write_file)
 
 
 # What a subinterpreter calls the code that it is given.
@@ -102,23 +102,28 @@ def questions(name):
 
 @pytest.mark.skipif(not os.path.exists(C_FILE), reason="needs the C file")
 def test_versions_answer_the_same_questions():
-    """Each version's file defines the same names, each in one place."""
+    """Each version's file answers the questions that cpython.h explains."""
     names = {name: questions(name) for name in version_files()
              if name.startswith("3.")}
     assert names == dict.fromkeys(
-        ["3.%d.h" % n for n in range(8, 16)], names["3.15.h"])
+        ["3.%d.h" % n for n in MINORS], names["3.%d.h" % NEWEST])
+    words = re.findall(r"\w+", c_sources()["src/cpython.h"].partition("*/")[0])
+    assert names["3.8.h"].difference(["CPYTHON_" + w for w in words]) == set()
 
 
 @pytest.mark.skipif(not os.path.exists(C_FILE), reason="needs the C file")
 def test_one_ladder():
     """Each version's file is included in one place, the newest first."""
-    included = re.findall(r'(?m)^# *include "(cpython/.*)"',
-                          "".join(c_sources().values()))
-    assert included == ["cpython/3.%d.h" % n for n in range(15, 7, -1)]
+    rows = re.findall(
+        r'if PY_VERSION_HEX >= 0x03(..)0000\n# *include "(cpython/.*)"',
+        "".join(c_sources().values()))
+    assert rows == [("%02X" % n, "cpython/3.%d.h" % n)
+                    for n in reversed(MINORS)]
 
 
 # What the mirrors of internal structs say, and what the headers say of them:
-# from which version on, to which, the macro, the struct, the field.
+# from which version on, to which, the macro, the struct, the field.  99 is no
+# end: a new version is compared, too.
 MIRRORS = [
     (8, 12, "CPYTHON_INTERP_NEXT", "_is", "next"),
     (8, 12, "CPYTHON_INTERP_ID", "_is", "id"),
@@ -131,17 +136,17 @@ MIRRORS = [
     (11, 12, "CPYTHON_FRAME_INSTR", "_PyInterpreterFrame", "prev_instr"),
     (11, 11, "CPYTHON_FRAME_ENTRY", "_PyInterpreterFrame", "is_entry"),
     (11, 12, "CPYTHON_FRAME_OWNER", "_PyInterpreterFrame", "owner"),
-    (11, 15, "CPYTHON_FRAME_SIZE", "_PyInterpreterFrame", "localsplus"),
-    (11, 15, "offsetof(struct cpython_keys, dk_log2_index_bytes)",
+    (11, 99, "CPYTHON_FRAME_SIZE", "_PyInterpreterFrame", "localsplus"),
+    (11, 99, "offsetof(struct cpython_keys, dk_log2_index_bytes)",
      "_dictkeysobject", "dk_log2_index_bytes"),
-    (11, 15, "offsetof(struct cpython_keys, dk_kind)", "_dictkeysobject",
+    (11, 99, "offsetof(struct cpython_keys, dk_kind)", "_dictkeysobject",
      "dk_kind"),
-    (11, 15, "offsetof(struct cpython_keys, dk_nentries)", "_dictkeysobject",
+    (11, 99, "offsetof(struct cpython_keys, dk_nentries)", "_dictkeysobject",
      "dk_nentries"),
-    (11, 15, "sizeof(struct cpython_keys)", "_dictkeysobject", "dk_indices"),
+    (11, 99, "sizeof(struct cpython_keys)", "_dictkeysobject", "dk_indices"),
     (11, 14, "CPYTHON_MODULE_DEF", "PyModuleObject", "md_def"),
-    (15, 15, "CPYTHON_MODULE_DEF", "PyModuleObject", "md_token"),
-    (15, 15, "CPYTHON_MODULE_DEF_FLAG", "PyModuleObject", "md_token_is_def"),
+    (15, 99, "CPYTHON_MODULE_DEF", "PyModuleObject", "md_token"),
+    (15, 99, "CPYTHON_MODULE_DEF_FLAG", "PyModuleObject", "md_token_is_def"),
 ]
 
 

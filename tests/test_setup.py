@@ -13,8 +13,8 @@ import sysconfig
 import pytest
 
 from helpers import (
-    C_FILE, PATIENCE, PYTHON, compiler, copy_checkout, environment, run,
-    what_is_missing)
+    C_FILE, MINORS, NEWEST, PATIENCE, PYTHON, compiler, copy_checkout,
+    environment, run, what_is_missing)
 
 pytest.importorskip("setuptools")
 
@@ -53,8 +53,10 @@ def refuses(sentence, checkout, *arguments, **options):
 VERSION = ("sys.version_info = %r + (0, 'final', 0)\n"
            "platform.python_version = lambda: '%d.%d.0'\n")
 FREE_THREADED = "sysconfig.get_config_var = lambda name: 1\n"
-UNTESTED = ("faulthandler was never tested on Python %s.0, only up to 3.15: "
-            "set FAULTHANDLER_UNTESTED=1 to build it nevertheless.")
+UNTESTED = ("faulthandler was never tested on Python %%s.0, only up to 3.%d: "
+            "set FAULTHANDLER_UNTESTED=1 to build it nevertheless." % NEWEST)
+NEXT = NEWEST + 1
+TOO_NEW = VERSION % ((3, NEXT), 3, NEXT)
 
 
 @pytest.mark.parametrize("before, sentence", [
@@ -74,15 +76,15 @@ UNTESTED = ("faulthandler was never tested on Python %s.0, only up to 3.15: "
     (VERSION % ((3, 13), 3, 13) + FREE_THREADED,
      "faulthandler needs a Python with the GIL, or free-threaded Python 3.14 "
      "or newer: this is free-threaded Python 3.13.0."),
-    (VERSION % ((3, 16), 3, 16), UNTESTED % "3.16"),
+    (TOO_NEW, UNTESTED % "3.%d" % NEXT),
     (VERSION % ((4, 0), 4, 0), UNTESTED % "4.0"),
-    ("os.environ['FAULTHANDLER_UNTESTED'] = '0'\n"
-     + VERSION % ((3, 16), 3, 16), UNTESTED % "3.16"),
+    ("os.environ['FAULTHANDLER_UNTESTED'] = '0'\n" + TOO_NEW,
+     UNTESTED % "3.%d" % NEXT),
     ("sys.modules['setuptools'] = None",
      'setup.py needs setuptools: run "pip install setuptools", or '
      '"pip install ." here, which brings its own.'),
-], ids=["PyPy", "Windows", "riscv64", "32 bits", "3.7", "3.13t", "3.16", "4.0",
-        "3.16, 0", "no setuptools"])
+], ids=["PyPy", "Windows", "riscv64", "32 bits", "3.7", "3.13t", "too new",
+        "4.0", "too new, 0", "no setuptools"])
 def test_unsupported(checkout, before, sentence):
     """An unsupported Python or system, or no setuptools, gets a sentence."""
     child = setup(checkout, "--name", before=before)
@@ -91,10 +93,9 @@ def test_unsupported(checkout, before, sentence):
 
 @pytest.mark.parametrize("before", [
     VERSION % ((3, 14), 3, 14) + FREE_THREADED,
-    VERSION % ((3, 15), 3, 15) + FREE_THREADED,
-    "os.environ['FAULTHANDLER_UNTESTED'] = '1'\n"
-    + VERSION % ((3, 16), 3, 16),
-], ids=["3.14t", "3.15t", "3.16, 1"])
+    VERSION % ((3, NEWEST), 3, NEWEST) + FREE_THREADED,
+    "os.environ['FAULTHANDLER_UNTESTED'] = '1'\n" + TOO_NEW,
+], ids=["3.14t", "the newest, t", "too new, 1"])
 def test_accepted(checkout, before):
     """Free-threaded 3.14 is accepted, and an untested Python on request."""
     # The check alone: setuptools would meet a made-up version.
@@ -232,7 +233,7 @@ def test_metadata(checkout):
                      text, re.MULTILINE)
     assert re.findall(
         r"^Classifier: Programming Language :: Python :: 3\.(.*)", text,
-        re.MULTILINE) == [str(minor) for minor in range(8, 16)]
+        re.MULTILINE) == [str(minor) for minor in MINORS]
     assert not re.search(r"^(Project-URL|Home-page): (?!UNKNOWN)", text,
                          re.MULTILINE)
 
@@ -251,13 +252,13 @@ def test_long_description(checkout):
 
 @needs_compiler
 @pytest.mark.parametrize("version, more, sentence", [
-    ("0x03100000", "", "this CPython is newer than those that faulthandler "
-     "was tested with: build with FAULTHANDLER_UNTESTED=1 to use it "
-     "nevertheless"),
+    ("0x03%02X0000" % NEXT, "", "this CPython is newer than those that "
+     "faulthandler was tested with: build with FAULTHANDLER_UNTESTED=1 to use "
+     "it nevertheless"),
     ("0x030D0000", "#define Py_GIL_DISABLED 1",
      "faulthandler supports free-threaded CPython from 3.14 on"),
     ("0x03070000", "", "faulthandler needs CPython 3.8 or newer"),
-], ids=["3.16", "3.13t", "3.7"])
+], ids=["too new", "3.13t", "3.7"])
 def test_compiler_refuses(tmp_path, version, more, sentence):
     """Without setup.py the compiler says the same."""
     path = tmp_path / "other.c"

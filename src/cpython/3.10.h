@@ -13,10 +13,10 @@
 #define CPYTHON_LINE_FORMAT CPYTHON_LINES_310
 #define CPYTHON_LINE_TABLE offsetof(PyCodeObject, co_linetable)
 
-/* The collector's flag, where the measured releases have it. */
+/* Checked at import by cpython_check_collector(). */
 #define CPYTHON_COLLECTING(interp) ((interp) + 816)
 
-/* What its own faulthandler prints. */
+/* What CPython's faulthandler prints. */
 #define CPYTHON_LISTS_MODULES true
 #define CPYTHON_TELLS_COLLECTOR true
 

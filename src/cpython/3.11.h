@@ -26,12 +26,11 @@
 #define CPYTHON_FRAME_INSTR 56
 #define CPYTHON_FRAME_OWNER 69
 #define CPYTHON_FRAME_ENTRY 68
-#define CPYTHON_OWNER_MAX 0             /* no shims */
+#define CPYTHON_OWNER_MAX 0
 
-/* The collector's flag, where the measured releases have it. */
+/* Checked at import by cpython_check_collector(). */
 #define CPYTHON_COLLECTING(interp) ((interp) + 848)
 
-/* It has no slots but those that all versions have. */
 #define CPYTHON_MODULE_SLOTS
 
 #define CPYTHON_REFCOUNT(head) \

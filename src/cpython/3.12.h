@@ -1,6 +1,6 @@
-/* CPython 3.12: a shim, a frame on the C stack, stands behind the frames of
-   each evaluation loop.  The struct between thread state and frame is still
-   there. */
+/* CPython 3.12: each evaluation loop puts a shim, a frame without code, on the
+   C stack.  Its oldest Python frame links to the shim.  The thread state leads
+   to a _PyCFrame, and that to the newest frame. */
 
 #ifndef FAULTHANDLER_CPYTHON_3_12_H
 #define FAULTHANDLER_CPYTHON_3_12_H
@@ -16,7 +16,7 @@
 #define CPYTHON_TSTATE_RAISED offsetof(PyThreadState, current_exception)
 #define CPYTHON_TSTATE_RAISED_TYPE CPYTHON_UNKNOWN
 #define CPYTHON_CFRAME_FRAME offsetof(_PyCFrame, current_frame)
-#define CPYTHON_CFRAME_PREVIOUS CPYTHON_UNKNOWN
+#define CPYTHON_CFRAME_PREVIOUS CPYTHON_UNKNOWN     /* shims mark the loops */
 
 /* Frames. */
 #define CPYTHON_FRAME_SIZE 72
@@ -25,13 +25,11 @@
 #define CPYTHON_FRAME_INSTR 56
 #define CPYTHON_FRAME_OWNER 70
 #define CPYTHON_FRAME_ENTRY CPYTHON_UNKNOWN
-#define CPYTHON_OWNER_MAX 3
+#define CPYTHON_OWNER_MAX 3             /* FRAME_OWNED_BY_CSTACK */
 
-/* The collector's flag, where the measured releases have it. */
+/* Checked at import by cpython_check_collector(). */
 #define CPYTHON_COLLECTING(interp) ((interp) + 312)
 
-/* Interpreters with a GIL of their own may import the module: its state is the
-   process's, and guarded. */
 #define CPYTHON_MODULE_SLOTS \
     {Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED},
 

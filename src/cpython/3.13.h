@@ -12,18 +12,16 @@
 /* Frames, code objects, modules. */
 #define CPYTHON_FRAME_SIZE 72
 #define CPYTHON_FRAME_TAGS 0
-#define CPYTHON_OWNER_MAX 3
+#define CPYTHON_OWNER_MAX 3             /* FRAME_OWNED_BY_CSTACK */
 #define CPYTHON_CODE_COPIES CPYTHON_UNKNOWN
 #define CPYTHON_MODULE_DEF (sizeof(PyObject) + sizeof(PyObject *))
 #define CPYTHON_MODULE_DEF_FLAG CPYTHON_UNKNOWN
 
-/* What its own faulthandler prints. */
+/* What CPython's faulthandler prints. */
 #define CPYTHON_HIDES_LIBRARY_SUBMODULES false
 #define CPYTHON_PRINTS_THREAD_NAMES false
 #define CPYTHON_C_STACK_DEFAULT_TEXT "False"
 
-/* Interpreters with a GIL of their own may import the module: its state is the
-   process's, and guarded. */
 #define CPYTHON_MODULE_SLOTS \
     {Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED},
 

@@ -8,7 +8,7 @@
 #define CPYTHON_MODULE_DEF (sizeof(PyObject) + sizeof(PyObject *))
 #define CPYTHON_MODULE_DEF_FLAG CPYTHON_UNKNOWN
 
-/* What its own faulthandler prints. */
+/* What CPython's faulthandler prints. */
 #define CPYTHON_HIDES_LIBRARY_SUBMODULES false
 
 /* What it publishes of itself at the head of _PyRuntime, up to the last field

@@ -9,7 +9,7 @@
 #define CPYTHON_MODULE_DEF (sizeof(PyObject) + 9 * sizeof(void *))
 #define CPYTHON_MODULE_DEF_FLAG (sizeof(PyObject) + 4 * sizeof(void *))
 
-/* What its own faulthandler prints. */
+/* What CPython's faulthandler prints. */
 #define CPYTHON_HIDES_LIBRARY_SUBMODULES true
 
 /* What it publishes of itself at the head of _PyRuntime, up to the last field

@@ -13,11 +13,11 @@
 #define CPYTHON_LINE_FORMAT CPYTHON_LINES_38
 #define CPYTHON_LINE_TABLE offsetof(PyCodeObject, co_lnotab)
 
-/* The collector's flag, where the measured releases have it. */
+/* Checked at import by cpython_check_collector(). */
 #define CPYTHON_COLLECTING(interp) ((void)(interp), \
                                     (uintptr_t)_PyRuntime + 544)
 
-/* What its own faulthandler prints. */
+/* What CPython's faulthandler prints. */
 #define CPYTHON_LISTS_MODULES false
 #define CPYTHON_TELLS_COLLECTOR false
 

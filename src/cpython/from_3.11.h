@@ -19,7 +19,7 @@
 #define CPYTHON_LINE_TABLE offsetof(PyCodeObject, co_linetable)
 #define CPYTHON_KEYS_LOG2 1
 
-/* What its own faulthandler prints. */
+/* What CPython's faulthandler prints. */
 #define CPYTHON_LISTS_MODULES true
 #define CPYTHON_TELLS_COLLECTOR true
 

@@ -33,7 +33,7 @@
     ((interp) + cpython_published.interpreter_state.gc \
      + cpython_published.gc.collecting)
 
-/* What its own faulthandler prints. */
+/* What CPython's faulthandler prints. */
 #define CPYTHON_FPE_TITLE "Floating-point exception"
 #define CPYTHON_PRINTS_DOTS false
 

@@ -10,19 +10,17 @@
 /* Frames and code objects. */
 #define CPYTHON_FRAME_SIZE 80
 #define CPYTHON_FRAME_TAGS 3
-#define CPYTHON_OWNER_MAX 4
+#define CPYTHON_OWNER_MAX 4             /* 3.14's FRAME_OWNED_BY_CSTACK */
 #ifdef Py_GIL_DISABLED
 #  define CPYTHON_CODE_COPIES offsetof(PyCodeObject, co_tlbc)
 #else
 #  define CPYTHON_CODE_COPIES CPYTHON_UNKNOWN
 #endif
 
-/* What its own faulthandler prints. */
+/* What CPython's faulthandler prints. */
 #define CPYTHON_PRINTS_THREAD_NAMES true
 #define CPYTHON_C_STACK_DEFAULT_TEXT "True"
 
-/* Interpreters with a GIL of their own may import the module: its state is the
-   process's, and guarded.  It does not need the GIL. */
 #define CPYTHON_MODULE_SLOTS \
     {Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED}, \
     {Py_mod_gil, Py_MOD_GIL_NOT_USED},

@@ -26,14 +26,13 @@
 #define CPYTHON_FRAME_TRACE offsetof(PyFrameObject, f_trace)
 #define CPYTHON_FRAME_OWNER CPYTHON_UNKNOWN
 #define CPYTHON_FRAME_ENTRY CPYTHON_UNKNOWN
-#define CPYTHON_OWNER_MAX 0             /* no shims */
+#define CPYTHON_OWNER_MAX 0
 
 /* Code objects and dicts. */
 #define CPYTHON_CODE_SIZE sizeof(PyCodeObject)
 #define CPYTHON_CODE_TRACEABLE CPYTHON_UNKNOWN
 #define CPYTHON_KEYS_LOG2 0
 
-/* It has no slots but those that all versions have. */
 #define CPYTHON_MODULE_SLOTS
 
 #define CPYTHON_REFCOUNT(head) \

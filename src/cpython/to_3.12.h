@@ -14,7 +14,7 @@
 #define CPYTHON_MODULE_DEF (sizeof(PyObject) + sizeof(PyObject *))
 #define CPYTHON_MODULE_DEF_FLAG CPYTHON_UNKNOWN
 
-/* What its own faulthandler prints. */
+/* What CPython's faulthandler prints. */
 #define CPYTHON_FPE_TITLE "Floating point exception"
 #define CPYTHON_PRINTS_DOTS true
 #define CPYTHON_HIDES_LIBRARY_SUBMODULES false
