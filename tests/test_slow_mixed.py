@@ -17,8 +17,8 @@ import sysconfig
 import pytest
 
 from helpers import (
-    DEBUG, FOLDER, PATIENCE, PYTHON, SANITIZED, block, compile_library,
-    environment, run, what_is_missing, write_file)
+    DEBUG, FOLDER, PATIENCE, PYTHON, SANITIZED, SIGNALS, block,
+    compile_library, environment, run, what_is_missing, write_file)
 from test_frame import FRAMES
 from test_mixed import STACKS, START
 
@@ -176,8 +176,6 @@ if SCRIPT:
         pass
 with open(STEM + ".pybt", "w") as file:
     file.write(text)
-for name in ("SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL", "SIGABRT"):
-    gdb.execute("handle %s nostop noprint pass" % name)
 """
 
 Line = collections.namedtuple("Line", "kind name module offset text")
@@ -207,7 +205,9 @@ def run_under_gdb(name):
         "set backtrace past-main on", "set backtrace past-entry on",
         "set backtrace limit unlimited", "set debuginfod enabled off",
         "set auto-load python-scripts off", "run %s.py" % stem,
-        "source %s.ingdb.py" % stem, "continue"]
+        "source %s.ingdb.py" % stem,
+        *["handle %s nostop noprint pass" % signum.name
+          for signum, _, _ in SIGNALS], "continue"]
     child = run("gdb", "-batch", "-nx",
                 *[word for command in commands for word in ("-ex", command)],
                 PYTHON, limit=4 * PATIENCE, env=environment(

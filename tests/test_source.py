@@ -119,8 +119,8 @@ def test_conditions():
 
 
 def functions():
-    """The name and the number of lines of each function."""
-    for text in c_sources().values():
+    """Each function: (path, name, number of lines)."""
+    for path, text in c_sources().items():
         start = None
         lines = text.splitlines()
         for number, line in enumerate(lines):
@@ -129,16 +129,24 @@ def functions():
             elif line == "}" and start is not None:
                 head = "\n".join(lines[max(0, start - 6):start])
                 names = re.findall(r"(?m)^(?:[\w*]+ )*?\**(\w+)\(", head)
-                yield (names or ["?"])[-1], number - start + 1
+                yield path, (names or ["?"])[-1], number - start + 1
                 start = None
 
 
 def test_length_of_functions():
     """No function has more than 70 lines."""
-    lengths = dict(functions())
+    lengths = {name: lines for _, name, lines in functions()}
     assert len(lengths) > 50
     assert {name: lines for name, lines in lengths.items()
             if lines > 70} == {}
+
+
+def test_names():
+    """A room's functions begin with its name; the linker gives one another."""
+    named = re.compile(r"src/([a-z]+)\w*\.h (on_)?\1_")
+    assert [name for path, name, _ in functions() if path != "faulthandler.c"
+            and not named.match("%s %s" % (path, name))] == [
+                "__wrap_dl_iterate_phdr"]
 
 
 def test_signal_table():
