@@ -27,7 +27,9 @@
      that may fault, loop or be killed (src/symbol.h).
 
    The map.  Each room is a file whose name is the prefix of its functions.
-   It uses only what stands above it, and signal handlers are called on_*.
+   It uses only what stands above it.  Signal handlers are called on_*.  Above
+   the line they may call all that does not say otherwise; below it, functions
+   called on_*, and what stands before enable() in this file.
 
    src/platform.h   what the kernel and the C library offer
    src/cpu.h        the registers at a fault: cpu_x86_64.h or cpu_aarch64.h
