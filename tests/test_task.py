@@ -276,8 +276,7 @@ def test_busy_thread():
     """)
     assert (child.status, child.err) == (0, "")
     found = {text for block in contexts(child.out) for text in block}
-    assert "a" * 200 in found
-    assert found <= {"a" * 200, r"\U0001f600" * 200, "???"}
+    assert found and found <= {"a" * 200, r"\U0001f600" * 200, "???"}
 
 
 def test_subinterpreter():
