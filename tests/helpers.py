@@ -402,21 +402,27 @@ def raises(calls, before="", **options):
     assert child.status == 0
 
 
+# What runs the pytest that runs this one, with `python -c`.  The folder that it
+# is in comes last: there may be a faulthandler in it.
+WITH_PYTEST = block("""
+    import sys
+    sys.path += %r
+    import pytest
+    sys.exit(pytest.main(sys.argv[1:]))
+""" % [os.path.dirname(os.path.dirname(pytest.__file__))])
+
+
 def run_pytest(source, *arguments, stderr=subprocess.PIPE, **variables):
-    """Run a suite with the pytest that runs this one.
+    """Run a suite.
 
     With the usual folder for temporary files it might delete those of older
     runs at its end, which takes long.
     """
     write_file("test_suite.py", block(source))
-    folders = [os.path.dirname(os.path.dirname(pytest.__file__))]
-    return run(PYTHON, "-c", block("""
-        import sys
-        sys.path += %r
-        import pytest
-        sys.exit(pytest.main(sys.argv[1:]))
-    """ % folders), "-p", "no:cacheprovider", "--basetemp=pytest-of-a-test",
-        "test_suite.py", *arguments, stderr=stderr,
+    return run(
+        PYTHON, "-c", WITH_PYTEST, "-p", "no:cacheprovider",
+        "--basetemp=pytest-of-a-test", "test_suite.py", *arguments,
+        stderr=stderr,
         env=environment(PYTEST_DISABLE_PLUGIN_AUTOLOAD="1", **variables))
 
 
@@ -444,18 +450,23 @@ def compile_library(name):
     assert child.status == 0
 
 
+def compile_module(path, *options, source=C_FILE):
+    """Compile the module to this path."""
+    missing = what_is_missing()
+    if missing or not os.path.exists(source):
+        pytest.skip(missing or "needs the C file")
+    child = run(compiler(), "-std=gnu11", "-O1", "-fPIC", "-shared", "-w",
+                "-fvisibility=hidden", "-Wl,-z,now", *options, "-I",
+                sysconfig.get_path("include"), source, "-o", path,
+                env=environment(LD_PRELOAD=""), limit=10 * PATIENCE)
+    assert child.status == 0
+
+
 @functools.lru_cache(maxsize=None)
 def special_build(macro):
     """Compile the module with this macro defined; its path."""
-    missing = what_is_missing()
-    if missing or not os.path.exists(C_FILE):
-        pytest.skip(missing or "needs the C file")
     path = os.path.join(FOLDER, macro + ".so")
-    child = run(compiler(), "-std=gnu11", "-O1", "-fPIC", "-shared",
-                "-D" + macro, "-I", sysconfig.get_path("include"), C_FILE,
-                "-o", path, env=environment(LD_PRELOAD=""),
-                limit=10 * PATIENCE)
-    assert child.status == 0
+    compile_module(path, "-D" + macro)
     return path
 
 

@@ -187,12 +187,3 @@ def test_musl():
         pytest.skip("this Python.h includes crypt.h")
     child = run(os.path.join(HERE, "tools", "musl"), PYTHON, limit=4 * PATIENCE)
     assert (child.status, child.out, child.err) == (0, "musl: ok\n", "")
-
-
-def test_guards():
-    """The edits of tools/guards fit the sources, and name tests."""
-    tool = os.path.join(HERE, "tools", "guards")
-    if not os.path.exists(tool):
-        pytest.skip("needs tools/guards")
-    child = run(PYTHON, "-B", tool, "--check")
-    assert re.search(r"^\d+ guards, 0 problems\n$", child.out), child
