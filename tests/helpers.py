@@ -443,10 +443,10 @@ def compile_library(name):
     """Compile children/NAME.c to NAME.so in the children's folder, once."""
     if compiler() is None:
         pytest.skip("needs a C compiler")
-    kept = environment()
-    kept.pop("LD_PRELOAD", None)
-    child = run(compiler(), "-shared", "-fPIC", "-pthread", "-o",
-                name + ".so", os.path.join(CHILDREN, name + ".c"), env=kept)
+    child = run(compiler(), "-shared", "-fPIC", "-pthread", "-I",
+                sysconfig.get_path("include"), "-o", name + ".so",
+                os.path.join(CHILDREN, name + ".c"),
+                env=environment(LD_PRELOAD=""))
     assert child.status == 0
 
 

@@ -8,9 +8,7 @@ import tempfile
 import pytest
 
 from details import START, split_registers
-from helpers import (
-    HERE, PATIENCE, PYTHON, X86_64, block, compiler, python, run,
-    status_name)
+from helpers import X86_64, block, python, status_name
 
 pytestmark = pytest.mark.skipif(
     not X86_64 and os.uname().machine != "aarch64",
@@ -249,14 +247,3 @@ def test_signal_that_was_sent():
     _, holds = split_registers(child.err)
     assert holds[FLAGS] == ""
     assert "<-" not in child.err
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("option", ["", "--debug"])
-def test_every_line_of_many_crashes(option):
-    """60 scripts release objects once too often: no line is wrong."""
-    if compiler() is None:
-        pytest.skip("needs a compiler")
-    child = run(PYTHON, os.path.join(HERE, "tools", "check_registers.py"),
-                *option.split(), "60", limit=10 * PATIENCE)
-    assert (child.status, child.err) == (0, ""), child

@@ -1,6 +1,6 @@
-/* ledger: preloaded into Python, keeps a table of the blocks that objects live
-   in.  Another process reads the table, a file that FAULTHANDLER_LEDGER names.
-   Only with the GIL, and from the first allocation on. */
+/* Preloaded into Python, keeps a table of the blocks that objects live in, from
+   the first allocation on.  Another process reads it: it is the file "ledger".
+   Only with the GIL. */
 
 #include <Python.h>
 #include <fcntl.h>
@@ -74,18 +74,14 @@ __attribute__((constructor)) static void
 begin(void)
 {
     PyMemAllocatorEx above = {NULL, on_malloc, on_calloc, on_realloc, on_free};
-    const char *path = getenv("FAULTHANDLER_LEDGER");
-    int fd = path == NULL ? -1 : open(path, O_RDWR | O_CLOEXEC);
-    if (fd < 0) {
-        return;
-    }
+    int fd = open("ledger", O_RDWR | O_CLOEXEC);
     table = mmap(NULL, ENTRIES * sizeof *table, PROT_READ | PROT_WRITE,
                  MAP_SHARED, fd, 0);
     close(fd);
     if (table == MAP_FAILED) {
         abort();
     }
-    if (getenv("FAULTHANDLER_LEDGER_DEBUG") != NULL) {
+    if (getenv("LEDGER_DEBUG") != NULL) {
         PyMem_SetupDebugHooks();
     }
     PyMem_GetAllocator(PYMEM_DOMAIN_OBJ, &below);
