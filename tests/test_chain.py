@@ -828,3 +828,76 @@ def test_memcheck(options):
         faulthandler.dump_c_stack(file)
     """), env=environment(PYTHONMALLOC="malloc"), limit=180)
     assert child.status == 0, child
+
+
+# ---- what shows only where a guard is missing ------------------------------
+
+def test_last_of_the_chain():
+    """An older handler that calls ours is called once a fault."""
+    child = with_older("""
+        import faulthandler
+        ctypes.c_int.in_dll(older, "loud").value = 1
+        install('newer')
+        faulthandler.disable()
+        faulthandler.enable(all_threads=False, c_stack=False)
+        faulthandler.sigsegv()
+    """)
+    check(child, SIGSEGV, block("""
+        Fatal Python error: Segmentation fault
+
+        Stack (most recent call first):
+          File "<string>", line 6 in <module>
+    """))
+    assert child.out == "newer\n"
+
+
+def test_older_handler_after_a_crash_of_a_vfork_child():
+    """Who comes before us is known again after that."""
+    compile_library("places")
+    child = with_older("""
+        import faulthandler
+        assert ctypes.CDLL("./places.so").crash_in_vfork() == 11
+        faulthandler.disable()
+        install('exit')
+        faulthandler.enable(all_threads=False, c_stack=False)
+        faulthandler.sigsegv()
+    """)
+    assert child.out.startswith("signal 11 code 1 at (nil) in thread ")
+    assert child.status == 42
+    assert child.err.endswith(block("""
+        Fatal Python error: Segmentation fault
+
+        Stack (most recent call first):
+          File "<string>", line 6 in <module>
+    """))
+
+
+def test_older_handler_that_jumped_from_a_stack_that_is_gone():
+    """The call that it left on there is not looked at."""
+    child = with_older("""
+        import faulthandler
+        libc, word = ctypes.CDLL(None), ctypes.c_size_t
+        libc.mmap.restype = word
+        faulthandler.disable()
+        install('jump')
+        faulthandler.enable(all_threads=False, c_stack=False)
+        for n in range(2):
+            stack = libc.mmap(None, word(1 << 18), 3, 0x22, -1, 0)
+            libc.sigaltstack((word * 3)(stack, 0, 1 << 18), None)
+            older.jump_out(ctypes.c_void_p(16))
+        libc.sigaltstack((word * 3)(0, 2, 0), None)
+        libc.munmap(word(stack), word(1 << 18))
+        faulthandler.sigfpe()
+    """)
+    assert status_name(child.status) == "-SIGFPE"
+    assert re.sub("Floating.point e", "Floating point e", child.err) == block(
+        """
+        Fatal Python error: Segmentation fault
+
+        Stack (most recent call first):
+          File "<string>", line 10 in <module>
+        Fatal Python error: Floating point exception
+
+        Stack (most recent call first):
+          File "<string>", line 13 in <module>
+    """)

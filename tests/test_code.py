@@ -90,3 +90,25 @@ def test_no_code():
         '  File "<string>", line 9 in inner\n'
         '  File ???, line ??? in ???\n'
         '  File "<string>", line 12 in <module>\n'))
+
+
+def test_line_table_of_another_type():
+    """Only a bytes object is a line table, also where another one fits."""
+    crash("""
+        import sys, damage, faulthandler
+        class Other(bytes):
+            pass
+        def inner():
+            code = sys._getframe(1).f_code
+            table = Other(code.co_linetable if hasattr(code, "co_linetable")
+                          else code.co_lnotab)
+            damage.damage(sys._getframe(1), "lines", id(table))
+            faulthandler.sigsegv()
+        inner()
+    """, """
+        Fatal Python error: Segmentation fault
+
+        Traceback (most recent call first):
+          File "<string>", line 9 in inner
+          File "<string>", line ??? in <module>
+    """)

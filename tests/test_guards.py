@@ -95,6 +95,9 @@ GUARDS = {
     "standard error is not a file that Python opened": (
         "test_sink.test_reused_descriptor",
         ("return flags >= 0 && !(flags & FD_CLOEXEC);", "return flags >= 0;")),
+    "... nor one that has its inode": (
+        "test_out.test_file_that_is_opened_as_number_2",
+        (" && !S_ISREG(now->st_mode)", "")),
     "a pipe is not waited for": (
         "test_out.test_full[pipe-True-dump]",
         ("S_ISFIFO(p->file.st_mode) || ", ""),
@@ -133,7 +136,7 @@ GUARDS = {
         "test_code.test_no_code",
         ("|| Py_TYPE(&head.object) != &PyCode_Type", "")),
     "a line table is bytes": (
-        "test_mem.test_damaged",
+        "test_code.test_line_table_of_another_type",
         ("|| Py_TYPE((PyObject *)&head) != &PyBytes_Type", "")),
     "a stack ends with the entry of a loop": (
         "test_mem.test_damaged_link",
@@ -183,21 +186,24 @@ GUARDS = {
         ("bool turn = false;",
          "bool turn = false; signal(came->info->si_signo, SIG_DFL);")),
     "a session of another process is not ours": (
-        "test_report.test_claim_of_a_killed_child",
+        "test_report.test_vfork_child_that_was_killed_while_it_read",
         ("&& session->pid == getpid()", "")),
     "signals that were sent while we report": (
         "test_report.test_sent_while_it_reports",
         ("&& own && session->pid", "&& session->pid")),
     "a vfork() child leaves nothing behind": (
-        "test_platform.test_vfork_child",
-        ("bool borrowed = getpid() != fatal_pid;", "bool borrowed = false;"),
-        ("platform_thread_is_gone(turn.thread)", "0")),
+        "test_chain.test_older_handler_after_a_crash_of_a_vfork_child",
+        ("bool borrowed = getpid() != fatal_pid;", "bool borrowed = false;")),
     "an older handler that hands the signal back": (
-        "test_chain.test_handlers_that_repair",
+        "test_chain.test_last_of_the_chain",
         ("bool last = inside != NULL", "bool last = false")),
     "a handler that left by a jump is not there any more": (
         "test_chain.test_older_handler_that_jumps",
         ("|| call->self != call", "")),
+    "... nor is it looked for on a stack that is gone": (
+        "test_chain.test_older_handler_that_jumped_from_a_stack_that_is_gone",
+        ("(platform_read_self(getpid(), &copy, call, sizeof copy) < 0\n"
+         "            && errno == EFAULT)", "false")),
     "abort() inside an older handler": (
         "test_chain.test_abort_inside_an_older_handler",
         ("inside != NULL && inside->reported", "false")),
@@ -206,6 +212,13 @@ GUARDS = {
     "the guard page of an alternate stack": (
         "test_stack.test_around_the_alternate_stacks",
         ("PROT_NONE,", "PROT_READ | PROT_WRITE,")),
+    "a spare stack for crashes alone": (
+        "test_stack.test_crash_while_the_spare_stack_is_used",
+        ("stack_call_on_spare(STACK_FATAL, ",
+         "stack_call_on_spare(STACK_USER, ")),
+    "start functions do not call themselves": (
+        "test_stack.test_start_function_that_somebody_else_has_replaced",
+        ("&& now != ours && (known == NULL || known == now)", "")),
     "alternate stacks are given back": (
         "test_stack.test_many_threads",
         ("stack_give(base);\n}", "}")),

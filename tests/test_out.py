@@ -500,3 +500,15 @@ def test_pending_signal_is_kept():
         print(signal.SIGPIPE in signal.sigpending())
     """)
     assert (child.status, child.out) == (0, "True\n")
+
+
+def test_file_that_is_opened_as_number_2():
+    """It is not standard error, also where it has its inode."""
+    with open(write_file("errors.txt", ""), "r+") as file:
+        child = python("""
+            import faulthandler, os
+            os.close(2)
+            assert os.open("errors.txt", os.O_WRONLY) == 2
+            faulthandler.sigsegv()
+        """, stderr=file)
+        assert (status_name(child.status), file.read()) == ("-SIGSEGV", "")

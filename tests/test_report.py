@@ -253,3 +253,29 @@ def test_fork_during_a_dump():
     """))
     assert (child.status, child.out) == (0, "0\n")
     assert re.search(r'^Stack .*\n  File .*\n$', child.err)
+
+
+@few_versions
+def test_vfork_child_that_was_killed_while_it_read():
+    """The read that it left behind is not taken for ours."""
+    compile_library("places")
+    child = stuck("""
+        import ctypes, faulthandler, os, stuck, sys
+        from damage import replace, words
+        places, parent = ctypes.CDLL("./places.so"), os.getpid()
+        if os.fork() == 0:
+            os.read(stuck.fault, 32)    # the kernel says that it is stuck
+            path = "/proc/%d/task/%d/children" % (parent, parent)
+            with open(path) as file:
+                for pid in map(int, file.read().split()):
+                    if pid != os.getpid():
+                        os.kill(pid, 9)
+            os._exit(0)
+        code = sys._getframe().f_code
+        cells, name = words(id(code)), id(code.co_name)
+        replace(cells, name, stuck.page)
+        assert places.crash_in_vfork() == 9
+        replace(cells, stuck.page, name)
+        faulthandler.sigsegv()
+    """)
+    check(child, SIGSEGV, report('  File "<string>", line 17 in <module>\n'))

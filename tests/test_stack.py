@@ -684,3 +684,55 @@ def test_forked_while_the_spare_stack_is_used():
     assert (child.status, child.out) == (0, "0\n")
     assert re.search(r'\AStack \(most recent call first\):\n'
                      r'  File "<string>", line \d+ in <module>\n\Z', child.err)
+
+
+@few_versions
+@pytest.mark.skipif(SANITIZED, reason="the sanitizer's frames need more")
+def test_crash_while_the_spare_stack_is_used():
+    """There is another one, for crashes."""
+    child = with_held_poll("pipe = theirs\n" + block(SMALL % 4096) + block("""
+        import threading
+        def work():
+            stack = ctypes.create_string_buffer(16384)
+            words = (ctypes.c_size_t * 3)(ctypes.addressof(stack), 0, 16384)
+            assert libc.sigaltstack(words, None) == 0
+            # Without the GIL.
+            getattr(libc, "raise")(signal.SIGUSR1)
+        faulthandler.register(signal.SIGUSR1, file=pipe)
+        faulthandler.enable(all_threads=False, c_stack=False)
+        hold.value = 1
+        threading.Thread(target=work, daemon=True).start()
+        until(lambda: held.value)
+        crash = faulthandler.sigsegv
+        g()
+    """))
+    assert status_name(child.status) == "-SIGSEGV"
+    assert re.fullmatch(
+        r'Fatal Python error: Segmentation fault\n\n'
+        r'Stack \(most recent call first\):\n'
+        r'  File "<string>", line \d+ in \?\?\?\n'
+        r'  File "<string>", line \d+ in g\n'
+        r'  File "<string>", line \d+ in <module>\n', child.err)
+
+
+def test_start_function_that_somebody_else_has_replaced():
+    """Who came after us calls ours: it is not called by ours."""
+    child = python("""
+        import _thread, ctypes, faulthandler, sys
+        # PyCFunctionObject.m_ml->ml_meth
+        word = ctypes.c_void_p
+        table = word.from_address(id(_thread.start_new_thread)
+                                  + object.__basicsize__).value
+        method = word.from_address(table + ctypes.sizeof(word))
+        kind = ctypes.PYFUNCTYPE(*[ctypes.py_object] * 3)
+        ours = kind(method.value)
+        theirs = kind(lambda module, args: ours(module, args))
+        method.value = ctypes.cast(theirs, word).value
+        del sys.modules["faulthandler"]
+        import faulthandler
+        done = _thread.allocate_lock()
+        done.acquire()
+        _thread.start_new_thread(done.release, ())
+        print(done.acquire(True, 20))
+    """)
+    assert (child.status, child.out, child.err) == (0, "True\n", "")
