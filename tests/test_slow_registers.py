@@ -20,12 +20,12 @@ import tempfile
 import pytest
 
 from helpers import (
-    FOLDER, PYTHON, SANITIZED, SECONDS, SIGNALS, SLOWER, X86_64,
+    FOLDER, FREE_THREADED, PYTHON, SANITIZED, SECONDS, SIGNALS, SLOWER, X86_64,
     compile_library, environment, preload, start, what_is_missing)
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(
-    SANITIZED or not X86_64 or bool(what_is_missing()),
-    reason="reads the registers of x86-64, and needs a compiler")]
+    SANITIZED or FREE_THREADED or not X86_64 or bool(what_is_missing()),
+    reason="reads the registers of x86-64, and needs a compiler and the GIL")]
 
 FATAL = {row[0] for row in SIGNALS}
 NEAR = 65536
