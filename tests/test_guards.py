@@ -156,7 +156,7 @@ GUARDS = {
         "test_report.test_crowd_into_a_slow_pipe",
         ("(own && survived) || fatal_turn_is_over(turn)", "1")),
     "the crowd waits": (
-        "test_thread.test_crowd",
+        "test_report.test_crowd_into_a_slow_pipe",
         ("#define FATAL_WAIT_NS INT64_C(12000000000)",
          "#define FATAL_WAIT_NS INT64_C(0)")),
     "... but not for a thread that is gone": (

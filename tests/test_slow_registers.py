@@ -236,7 +236,8 @@ def crash(seed, debug):
 
 @pytest.mark.parametrize("debug", [False, True])
 def test_every_line(debug):
-    """Of 160 crashes no line is wrong, with either allocator of CPython."""
+    """Of 20 crashes for each of SLOW_SECONDS, with either allocator of CPython,
+    no line is wrong."""
     compile_library("ledger")
     crashes = seed = 0
     kinds, wrong = collections.Counter(), []
