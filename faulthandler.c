@@ -364,7 +364,8 @@ fatal_hand_on(struct chain *chain, const struct fatal_signal *came,
     struct sigaction older = chain_older(chain);
     bool last = inside != NULL && inside->signum == came->info->si_signo;
     bool handled = chain_is_handler(&older) && !last;
-    bool ignored = older.sa_handler == SIG_IGN && came->info->si_code <= 0;
+    bool ignored = older.sa_handler == SIG_IGN
+                   && !fault_comes_again(came->info);
     if (last) {
         inside->ended = true;
     }

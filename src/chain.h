@@ -210,7 +210,7 @@ chain_take_back(struct chain *chain, const struct sigaction *older,
     }
     if (now.sa_handler == SIG_DFL) {
         sigpending(&pending);
-        if (call->reported && (info->si_code > 0 || sigismember(
+        if (call->reported && (fault_comes_again(info) || sigismember(
                                    &pending, call->signum) == 1)) {
             return;
         }
@@ -234,7 +234,7 @@ chain_pass(struct chain *chain, const struct sigaction *older,
         .self = &call, .signum = info->si_signo, .context = context,
         .reported = reported,
     };
-    if (info->si_code > 0) {
+    if (fault_comes_again(info)) {
         atomic_store(&chain->asked, true);
     }
     if (older->sa_flags & (int)SA_RESETHAND) {
@@ -252,7 +252,7 @@ static bool
 chain_asks_first(const struct chain *chain, const siginfo_t *info)
 {
     struct sigaction older = chain_older(chain);
-    return info->si_code > 0 && chain_is_handler(&older)
+    return fault_comes_again(info) && chain_is_handler(&older)
            && atomic_load(&chain->asked);
 }
 

@@ -8,7 +8,7 @@ import shutil
 import sys
 import sysconfig
 
-from signal import SIGABRT, SIGFPE, SIGILL, SIGRTMAX, SIGSEGV
+from signal import SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGRTMAX, SIGSEGV
 
 import pytest
 
@@ -292,6 +292,38 @@ def test_chain_in_a_circle():
         Stack (most recent call first):
           File "<string>", line 7 in <module>
     '''))
+
+
+@pytest.mark.parametrize("kind, status, said, reports", [
+    ("ignores", 0, "alive\n", 2),
+    ("gives up", -SIGBUS, "", 2),
+    ("notes", 42, "alive\n", 3)])
+def test_told_afterwards(kind, status, said, reports):
+    """The kernel tells of broken memory that nobody has used: no fault that
+    comes again.  It is told twice; then there is a real one."""
+    child = python("""
+        import ctypes, os, struct, sys, threading
+        kind, calls, libc = sys.argv[1], [], ctypes.CDLL(None)
+        @ctypes.CFUNCTYPE(None, ctypes.c_int)
+        def older(signum):
+            calls.append(signum)
+            if kind == "gives up":
+                libc.signal(signum, None)
+            elif len(calls) == 3:
+                os._exit(42)
+        libc.signal(7, ctypes.c_void_p(1) if kind == "ignores" else older)
+        import faulthandler
+        info = ctypes.create_string_buffer(
+            struct.pack("iiiiQ", 7, 0, 5, 0, 0x700000000000), 128)
+        for n in range(2):
+            libc.syscall(297 if %r else 240, os.getpid(),
+                         threading.get_native_id(), 7, info)
+        print("alive", flush=True)
+        if kind == "notes":
+            faulthandler.sigbus()
+    """ % X86_64, kind)
+    assert (child.status, child.out) == (status, said)
+    assert child.err.count("Fatal Python error: Bus error\n") == reports
 
 
 @pytest.mark.parametrize("off", [False, True])
