@@ -12,6 +12,7 @@ import itertools
 import os
 import random
 import re
+import subprocess
 import threading
 import time
 
@@ -125,55 +126,52 @@ def send_signals(pid):
             time.sleep(1 / 3000)
 
 
-def read_all(file, dumps):
-    """Read a pipe to its end, but for the last dump of the watchdog.
-
-    That may be cut: it was cancelled while this thread did not read.
-    """
-    with open(file, "rb") as pipe:
-        text = pipe.read()
+def without_last(text):
+    """What was written to a pipe, but for the last dump of the watchdog: it
+    may be cut, where it was cancelled while nobody read."""
     last = text.rfind(b"Timeout (")
-    dumps.read(text[:last] if last >= 0 else text)
+    return text[:last] if last >= 0 else text
 
 
 def race(seconds, kinds, more):
     """One child that is dumped while it runs: the dumps of each file."""
-    found, names, readers, ends = [], [], [], []
+    found, names, readers, ends = {}, [], [], []
     for number, kind in enumerate(kinds):
         if kind == "same":
             names.append(names[0])
             continue
-        found.append(Dumps())
-        if kind == "pipe":
-            ours, theirs = os.pipe()
-            readers.append(threading.Thread(
-                target=read_all, args=(ours, found[-1])))
-            ends.append(theirs)
-            names.append(str(theirs))
-        else:
-            names.append(os.path.join(FOLDER, "race-%d" % number))
-            open(names[-1], "w").close()
+        path = os.path.join(FOLDER, "race-%d" % number)
+        found[path, kind] = Dumps()
+        names.append(path)
+        with open(path, "w") as file:
+            if kind == "pipe":
+                # A process: threads of this one wait for the sender.
+                ours, theirs = os.pipe()
+                readers.append(subprocess.Popen(
+                    ["cat"], stdin=ours, stdout=file))
+                os.close(ours)
+                ends.append(theirs)
+                names[-1] = str(theirs)
     process = start("nice", PYTHON, "-W", "ignore", SCRIPT, str(seconds),
                     *names, more, pass_fds=ends)
     for end in ends:
         os.close(end)
-    for reader in readers:
-        reader.start()
     assert process.stdout.readline() == b"ready\n"
     sender = threading.Thread(target=send_signals, args=(process.pid,))
     sender.start()
     try:
         child = finish(process, limit=seconds + PATIENCE)
     finally:
-        for thread in readers + [sender]:
-            thread.join()
+        sender.join()
+        for reader in readers:
+            reader.wait(PATIENCE)
     assert (status_name(child.status), child.err) == ("exit 0", "")
-    for name in set(names):
-        if not name.isdigit():
-            with open(name, "rb") as file:
-                found[names.index(name)].read(file.read())
-            os.remove(name)
-    return found
+    for (path, kind), dumps in found.items():
+        with open(path, "rb") as file:
+            text = file.read()
+        dumps.read(text if kind == "file" else without_last(text))
+        os.remove(path)
+    return list(found.values())
 
 
 @pytest.mark.parametrize("kinds, more", [
