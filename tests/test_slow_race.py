@@ -127,7 +127,7 @@ def send_signals(pid):
 
 
 def without_last(text):
-    """What was written to a pipe, but for the last dump of the watchdog: it
+    """What was written, but for the last dump of the watchdog: in a pipe it
     may be cut, where it was cancelled while nobody read."""
     last = text.rfind(b"Timeout (")
     return text[:last] if last >= 0 else text
@@ -139,19 +139,20 @@ def race(seconds, kinds, more):
     for number, kind in enumerate(kinds):
         if kind == "same":
             names.append(names[0])
-            continue
-        path = os.path.join(FOLDER, "race-%d" % number)
-        found[path, kind] = Dumps()
-        names.append(path)
-        with open(path, "w") as file:
-            if kind == "pipe":
-                # A process: threads of this one wait for the sender.
-                ours, theirs = os.pipe()
-                readers.append(subprocess.Popen(
-                    ["cat"], stdin=ours, stdout=file))
-                os.close(ours)
-                ends.append(theirs)
-                names[-1] = str(theirs)
+        elif kind == "file":
+            names.append(os.path.join(FOLDER, "race-%d" % number))
+            found[open(names[-1], "w+b")] = Dumps()
+        else:
+            # Read by a process, as threads of this one wait for the sender,
+            # and into memory, as a disk may be busy.
+            ours, theirs = os.pipe()
+            names.append(str(theirs))
+            ends.append(theirs)
+            memory = os.fdopen(os.memfd_create("pipe"), "w+b")
+            readers.append(subprocess.Popen(
+                ["cat"], stdin=ours, stdout=memory))
+            os.close(ours)
+            found[memory] = Dumps()
     process = start("nice", PYTHON, "-W", "ignore", SCRIPT, str(seconds),
                     *names, more, pass_fds=ends)
     for end in ends:
@@ -166,11 +167,10 @@ def race(seconds, kinds, more):
         for reader in readers:
             reader.wait(PATIENCE)
     assert (status_name(child.status), child.err) == ("exit 0", "")
-    for (path, kind), dumps in found.items():
-        with open(path, "rb") as file:
-            text = file.read()
-        dumps.read(text if kind == "file" else without_last(text))
-        os.remove(path)
+    for file, dumps in found.items():
+        with file:
+            file.seek(0)
+            dumps.read(without_last(file.read()))
     return list(found.values())
 
 
