@@ -51,6 +51,14 @@ on_exit_42(int signum, siginfo_t *info, void *context)
     _exit(42);
 }
 
+/* Notes broken memory that nobody has used, BUS_MCEERR_AO. */
+static void
+on_note(int signum, siginfo_t *info, void *context)
+{
+    if (info->si_code != 5)
+        on_exit_42(signum, info, context);
+}
+
 /* Make the page readable and writable. A fault has a code over 0. */
 static int
 repair(const siginfo_t *info)
@@ -149,11 +157,12 @@ static const struct {
     void (*plain)(int);     /* the handler, or NULL */
     handler detailed;       /* one with SA_SIGINFO */
 } KINDS[] = {
-    {"exit", NULL, on_exit_42}, {"repair", NULL, on_repair},
-    {"retire", NULL, on_retire}, {"newer", NULL, on_newer},
-    {"chain", NULL, on_chain}, {"restore", NULL, on_restore},
-    {"jump", NULL, on_jump}, {"plain", on_plain, NULL},
-    {"abort", on_abort, NULL}, {"unblock", on_unblock, NULL},
+    {"exit", NULL, on_exit_42}, {"note", NULL, on_note},
+    {"repair", NULL, on_repair}, {"retire", NULL, on_retire},
+    {"newer", NULL, on_newer}, {"chain", NULL, on_chain},
+    {"restore", NULL, on_restore}, {"jump", NULL, on_jump},
+    {"plain", on_plain, NULL}, {"abort", on_abort, NULL},
+    {"unblock", on_unblock, NULL},
 };
 
 int
