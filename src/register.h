@@ -2,8 +2,9 @@
 
    The last block of a fatal report with details.  It reads memory that may be
    anything: called in a handler, between mem_begin() and mem_end().  A line
-   says what is there, not how it came to be: a count of 0 is no proof that an
-   object was freed. */
+   says what is there, not how it came to be.  A count of 0 is no proof that
+   an object was freed.  Another count is none that it was not: whoever has a
+   stale pointer counts it up again. */
 
 #ifndef FAULTHANDLER_REGISTER_H
 #define FAULTHANDLER_REGISTER_H
