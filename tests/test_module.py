@@ -10,7 +10,8 @@ from signal import SIGSEGV
 import pytest
 
 from helpers import (
-    FOLDER, PATIENCE, SANITIZED, check, child_source, crash, python, report)
+    FOLDER, FREE_THREADED, PATIENCE, SANITIZED, SECONDS, check, child_source,
+    crash, python, report)
 import grammar
 
 
@@ -104,7 +105,8 @@ OTHERS = re.compile(r"  context: (call \d+|\?\?\?)|  C File .*|  thread \d+"
 
 
 @pytest.mark.parametrize("seconds", [
-    1, pytest.param(30, marks=pytest.mark.slow)])
+    1, pytest.param(int(10 * SECONDS if FREE_THREADED else SECONDS) + 1,
+                    marks=pytest.mark.slow)])
 def test_all_calls_from_eight_threads(seconds):
     """Nothing dies, stands still or writes a line that is not one; the GIL
     of a free-threaded Python stays off."""

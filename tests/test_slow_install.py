@@ -5,6 +5,7 @@ where the builtin was armed first; after each removal every file is as before,
 and Python starts silently with its builtin back.
 """
 
+import functools
 import glob
 import os
 import re
@@ -14,7 +15,7 @@ import time
 
 import pytest
 
-from helpers import copy_checkout, environment, run, status_name
+from helpers import FOLDER, copy_checkout, environment, run, status_name
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(
     bool(os.environ.get("CI")) and sys.version_info[:2] == (3, 11),
@@ -97,21 +98,28 @@ class Python:
         return found
 
 
-@pytest.fixture(scope="module")
-def python(request, tmp_path_factory):
-    """An environment, with the setuptools that came with it or the newest.
-
-    Isolated builds bring their own.
-    """
-    state = request.param
-    found = Python(os.path.realpath(str(tmp_path_factory.mktemp(state))))
+@functools.lru_cache(maxsize=None)
+def make(state):
+    """An environment, with the setuptools that came with it or the newest;
+    None where none came.  Isolated builds bring their own."""
+    found = Python(os.path.join(FOLDER, "install", state))
     if state == "bundled" and run(found.path, "-c",
                                   "import setuptools").status != 0:
-        pytest.skip("no setuptools comes with this Python")
+        return None
     found.download()
     if state == "newest":
         found.pip("install", "-q", "--upgrade", "pip", "setuptools", "wheel")
     return found
+
+
+def with_checkout(state):
+    """This environment, with a fresh copy of the checkout."""
+    python = make(state)
+    if python is None:
+        pytest.skip("no setuptools comes with this Python")
+    shutil.rmtree(python.here, ignore_errors=True)
+    copy_checkout(python.here)
+    return python
 
 
 # ---- What must hold --------------------------------------------------------
@@ -181,14 +189,13 @@ INSTALLED = [
 ]
 
 
-@pytest.mark.parametrize("python, way", [
+@pytest.mark.parametrize("state, way", [
     (state, way) for state, ways in (
         ("isolated", ISOLATED), ("bundled", INSTALLED), ("newest", INSTALLED))
-    for way in ways], indirect=["python"], ids=str)
-def test_way(python, way):
+    for way in ways], ids=str)
+def test_way(state, way):
     """Install, check, uninstall, check."""
-    shutil.rmtree(python.here, ignore_errors=True)
-    copy_checkout(python.here)
+    python = with_checkout(state)
     if way in INSTALLED[3:]:
         python.pip("install", "-q", "wheel")
     before = python.files()
@@ -212,11 +219,9 @@ def test_way(python, way):
     check_builtin(python)
 
 
-@pytest.mark.parametrize("python", ["newest"], indirect=True)
-def test_sdist_is_whole(python):
+def test_sdist_is_whole():
     """It holds every file of the checkout that is no dot file."""
-    shutil.rmtree(python.here, ignore_errors=True)
-    copy_checkout(python.here)
+    python = with_checkout("newest")
     names = [os.path.relpath(os.path.join(folder, name), python.here)
              for folder, _, files in os.walk(python.here) for name in files]
     python.setup("-q", "sdist")
