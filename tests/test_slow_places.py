@@ -11,8 +11,8 @@ from signal import SIGABRT, SIGBUS, SIGILL, SIGSEGV
 import pytest
 
 from helpers import (
-    DEBUG, FOLDER, LIMIT, SANITIZED, SIGNALS, block, compile_library,
-    preload, python, status_name)
+    DEBUG, FOLDER, LIMIT, SANITIZED, SIGNALS, X86_64, block,
+    compile_library, preload, python, status_name)
 import grammar
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(
@@ -22,7 +22,7 @@ START = """
     import ctypes, errno, faulthandler, os, resource, signal, sys
     import threading, time, warnings
     warnings.simplefilter("ignore")     # fork() in a thread
-    lib = ctypes.CDLL("./worst.so")
+    lib, libc = ctypes.CDLL("./places.so"), ctypes.CDLL(None)
     if sys.argv[1]:
         faulthandler.enable(all_threads=True, c_stack=sys.argv[1] == "c")
 """
@@ -54,16 +54,17 @@ def dies(child, text, signums=(SIGSEGV,), count=1):
 
 def crash(code, form, **options):
     """Run code in a child that has the library of bad places."""
-    compile_library("worst")
+    compile_library("places")
     return python(block(START) + block(code), form, **options)
 
 
 in_a_thread = """
-    thread = threading.Thread(target=lambda: %s)
-    thread.start()
-    thread.join()
-    time.sleep(20)
+        thread = threading.Thread(target=lambda: %s)
+        thread.start()
+        thread.join()
+        time.sleep(20)
 """
+ONSTACK = 0x08000000
 
 
 @every_form
@@ -94,28 +95,36 @@ in_a_thread = """
         sys.kept = C()
      """, ME + "__del__"),
     ("ctypes.pythonapi.Py_AtExit(lib.crash)", NOBODY),
-    ("lib.at_exit_of_c()", NOBODY),
+    ("libc.__cxa_atexit(lib.crash, None, None)", NOBODY),
     ("lib.on_unload(1)", NOBODY),
     ("""
         threading.Thread(target=lib.crash_later, daemon=True).start()
         lib.on_unload(2)
      """, ""),
-    (in_a_thread % "lib.at_thread_end()", ""),
-    # Handlers and their stacks.
-    ("lib.crash_inside_alternate_stack(ctypes.c_long(1024))", ME),
-    ("lib.crash_inside_alternate_stack(ctypes.c_long(16384))", ME),
-    ("lib.crash_inside_alternate_stack(ctypes.c_long(40000))", ME),
-    ("lib.crash_on_alternate_stack(ctypes.c_size_t(100))", ME),
-    ("lib.crash_on_alternate_stack(ctypes.c_size_t(16384))", ME),
-    ("lib.crash_on_alternate_stack(ctypes.c_size_t(32768))", ME),
     ("""
-        lib.install_crasher(signal.SIGUSR1, 0)
+        key = ctypes.c_uint()
+        libc.pthread_key_create(ctypes.byref(key), lib.crash)
+     """ + in_a_thread % "libc.pthread_setspecific(key, 1)", ""),
+    # Handlers and their stacks.
+    *[("""
+        lib.install_crasher(signal.SIGUSR2, %d, ctypes.c_size_t(%d))
+        os.kill(os.getpid(), signal.SIGUSR2)
+       """ % (ONSTACK, used), ME) for used in (100, 16384, 32768, 40000)],
+    ("""
+        lib.install_crasher(signal.SIGUSR1, 0, ctypes.c_size_t(0))
         faulthandler.register(signal.SIGUSR1, file=open(os.devnull, "w"),
                               chain=True)
         os.kill(os.getpid(), signal.SIGUSR1)
      """, ME),
-    ("lib.in_thread(lib.crash, ctypes.c_size_t(16384))", NOBODY),
-    ("lib.in_thread(lib.crash, ctypes.c_size_t(65536))", NOBODY)])
+    # A thread that Python does not know.
+    *[("""
+        thread, attributes = ctypes.c_size_t(), (ctypes.c_size_t * 8)()
+        libc.pthread_attr_init(attributes)
+        libc.pthread_attr_setstacksize(attributes, ctypes.c_size_t(%d))
+        libc.pthread_create(
+            ctypes.byref(thread), attributes, lib.crash, None)
+        libc.pthread_join(thread, None)
+       """ % size, NOBODY) for size in (16384, 65536)]])
 def test_place(code, text, form):
     """The report of the crash is there."""
     dies(crash(code, form), text)
@@ -137,12 +146,13 @@ def test_destructor_with_a_file(form):
 @every_form
 @pytest.mark.parametrize("thread", [False, True])
 @pytest.mark.parametrize("value", [
-    "0", "0xdddddddddddddddd", "8", "lib.forbidden()", "id(sys) & ~15"])
+    "0", "0xdddddddddddddddd", "8", "damage.forbidden + 2048",
+    "id(sys) & ~15"])
 def test_lost_stack_pointer(value, thread, form):
     """The stack pointer points nowhere, or into an object."""
     call = "lib.lose_stack(ctypes.c_ulong(%s))" % value
-    child = crash("lib.forbidden.restype = ctypes.c_ulong\n"
-                  + (block(in_a_thread) % call if thread else call), form)
+    child = crash("import damage\n" + (
+        block(in_a_thread) % call if thread else call), form)
     dies(child, ME, (SIGSEGV, SIGBUS, SIGILL))
 
 
@@ -206,10 +216,13 @@ def test_without_malloc(code, form):
             lib.crash()
         os.kill(os.getpid(), os.WTERMSIG(os.waitpid(pid, 0)[1]))
      """, False),
+    # A fork without the handlers of pthread_atfork().
     ("""
-        if os.WTERMSIG(lib.crash_in_raw_fork()) == signal.SIGSEGV:
+        pid = libc.syscall(%d, signal.SIGCHLD, 0, 0, 0, 0)
+        if pid == 0:
             lib.crash()
-     """, False),
+        os.kill(os.getpid(), os.WTERMSIG(os.waitpid(pid, 0)[1]))
+     """ % (56 if X86_64 else 220), False),
     ("""
         import subprocess
         child = subprocess.run(["true"], preexec_fn=lambda: lib.crash())

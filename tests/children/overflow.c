@@ -4,7 +4,6 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
 #include <ucontext.h>
 #include <unistd.h>
@@ -50,12 +49,21 @@ near(int offset)
     return *(volatile char *)((char *)low + offset);
 }
 
-static ucontext_t before, inside;
-
 static void
 overflow_here(void)
 {
     small(0);
+}
+
+static void
+run_on(char *stack, size_t size, void (*function)(void))
+{
+    static ucontext_t before, inside;
+    getcontext(&inside);
+    inside.uc_stack = (stack_t){.ss_sp = stack, .ss_size = size};
+    inside.uc_link = &before;
+    makecontext(&inside, function, 0);
+    swapcontext(&before, &inside);
 }
 
 int
@@ -65,12 +73,8 @@ coroutine(int unused)
                         MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     (void)unused;
     mprotect(memory + GUARD, KIB(252), PROT_READ | PROT_WRITE);
-    getcontext(&inside);
-    inside.uc_stack.ss_sp = memory + GUARD;
-    inside.uc_stack.ss_size = KIB(252);
-    inside.uc_link = &before;
-    makecontext(&inside, overflow_here, 0);
-    return swapcontext(&before, &inside);
+    run_on(memory + GUARD, KIB(252), overflow_here);
+    return 0;
 }
 
 static void
@@ -82,11 +86,9 @@ on_signal(int signum)
 int
 alternate(int unused)
 {
-    struct sigaction action;
+    struct sigaction action = {.sa_handler = on_signal,
+                               .sa_flags = SA_ONSTACK};
     (void)unused;
-    memset(&action, 0, sizeof action);
-    action.sa_handler = on_signal;
-    action.sa_flags = SA_ONSTACK;
     sigaction(SIGUSR1, &action, NULL);
     return raise(SIGUSR1);
 }
@@ -124,32 +126,21 @@ reach_over(int unused)
 }
 
 static void *
-beside(void *kind)
+beside(void *argument)
 {
-    stack_t handler = {.ss_sp = malloc(KIB(128)), .ss_size = KIB(128)};
+    int kind = *(int *)argument;
     char *other = base + KIB(2560);
     size_t size = KIB(512) - GUARD;
-    if (*(int *)kind == 1) {
-        handler.ss_sp = other;
-        handler.ss_size = size;
-    }
+    stack_t handler = {.ss_sp = malloc(KIB(128)), .ss_size = KIB(128)};
+    if (kind == 1)
+        handler = (stack_t){.ss_sp = other, .ss_size = size};
     sigaltstack(&handler, NULL);
-    switch (*(int *)kind) {
-    case 1:
+    if (kind == 1)
         alternate(0);
-        break;
-    case 2:
+    else if (kind == 2)
         reach_over(0);
-        break;
-    default:
-        getcontext(&inside);
-        inside.uc_stack.ss_sp = other;
-        inside.uc_stack.ss_size = size;
-        inside.uc_link = &before;
-        makecontext(&inside, *(int *)kind == 0 ? overflow_here
-                                               : write_upwards, 0);
-        swapcontext(&before, &inside);
-    }
+    else
+        run_on(other, size, kind == 0 ? overflow_here : write_upwards);
     return NULL;
 }
 

@@ -1,13 +1,22 @@
-/* Crashes in bad places: locks held, no memory, a child of vfork(); and what
-   looks around once Python has ended. */
+/* Crashes in bad places: locks held, little stack, a child of vfork(), the
+   end of the process; and what looks around once Python has ended. */
+#define _GNU_SOURCE
+#include <alloca.h>
 #include <dlfcn.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+void
+crash(void)
+{
+    *(volatile int *)8 = 1;
+}
 
 /* malloc() finds its own data damaged, and aborts with its lock held. */
 void
@@ -55,11 +64,67 @@ crash_in_vfork(void)
     pid_t pid = vfork();
 
     if (pid == 0) {
-        *(volatile int *)8 = 1;
+        crash();
         _exit(1);
     }
     waitpid(pid, &status, 0);
     return WTERMSIG(status);
+}
+
+static volatile int at_unload, go;
+
+void
+crash_later(void)
+{
+    while (!go)
+        usleep(1000);
+    crash();
+}
+
+void on_unload(int kind) { at_unload = kind; }
+
+__attribute__((destructor)) static void
+unload(void)
+{
+    if (at_unload == 1)
+        crash();
+    if (at_unload == 2) {
+        go = 1;
+        sleep(20);
+    }
+}
+
+/* The stack pointer is lost: a push faults. */
+void
+lose_stack(unsigned long value)
+{
+#if defined(__x86_64__)
+    __asm__ volatile ("mov %0, %%rsp; push %%rax; ud2" : : "r"(value));
+#else
+    __asm__ volatile ("mov sp, %0; str x0, [sp]" : : "r"(value));
+#endif
+}
+
+static volatile size_t room;
+
+static void
+on_signal(int signum)
+{
+    volatile char *used = alloca(room + 1);
+
+    (void)signum;
+    used[0] = 1;
+    crash();
+}
+
+/* The handler of this signal crashes, after so many bytes of its stack. */
+void
+install_crasher(int signum, int flags, size_t used)
+{
+    struct sigaction action = {.sa_handler = on_signal, .sa_flags = flags};
+
+    room = used;
+    sigaction(signum, &action, NULL);
 }
 
 /* At the end: has every other thread ended, or does it within 5 s? */

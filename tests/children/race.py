@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 import time
+import types
 
 EXTRA = ("churn", "crash", "interpreters")
 
@@ -88,39 +89,32 @@ def generators():
     sum(leaf(x) for x in range(50))
 
 
-class Awaitable:
-    def __await__(self):
-        yield 1
-        return leaf(2)
+@types.coroutine
+def pause():
+    yield leaf(2)
 
 
 async def awaits(n):
-    if n:
-        await awaits(n - 1)
-    else:
-        await Awaitable()
+    await (awaits(n - 1) if n else pause())
 
 
 def coroutines():
     c = awaits(20)
     c.send(None)
-    try:
-        c.send(None)
-    except StopIteration:
-        pass
+    next(c.__await__(), None)
 
 
 class Node:
-    def __init__(self, n):
-        self.me, self.n = self, n
+    def __init__(self):
+        self.me = self
 
     def __del__(self):
-        leaf(self.n)
+        leaf(1)
 
 
 def garbage():
-    for n in range(100):
-        Node(n)
+    for _ in range(100):
+        Node()
     gc.collect(random.randrange(3))
 
 
