@@ -14,10 +14,8 @@
 #include <ucontext.h>
 #include <unistd.h>
 
-typedef void (*handler)(int, siginfo_t *, void *);
-
 static struct sigaction before;     /* the handler of the last install() */
-static handler installed;
+static void *installed;
 static sigjmp_buf way_out;
 static char *page;
 static volatile int calls, lies, is_open;
@@ -27,8 +25,7 @@ int loud;                           /* on_newer() tells of each call */
 static void
 on_exit_42(int signum, siginfo_t *info, void *context)
 {
-    char line[200];
-    int size;
+    char line[200], where[100];
     void *pc = NULL;
 
 #ifdef __x86_64__
@@ -37,15 +34,14 @@ on_exit_42(int signum, siginfo_t *info, void *context)
     pc = (void *)((ucontext_t *)context)->uc_mcontext.pc;
 #endif
     if (info->si_code > 0)
-        size = snprintf(line, sizeof line, "signal %d code %d at %p%s",
-                        signum, info->si_code, info->si_addr,
-                        info->si_addr == pc ? " which is the pc" : "");
+        snprintf(where, sizeof where, "at %p%s", info->si_addr,
+                 info->si_addr == pc ? " which is the pc" : "");
     else
-        size = snprintf(line, sizeof line, "signal %d code %d from %s",
-                        signum, info->si_code,
-                        info->si_pid == getpid() ? "itself" : "another");
-    size += snprintf(line + size, sizeof line - (size_t)size,
-                     " in thread %ld\n", syscall(SYS_gettid));
+        snprintf(where, sizeof where, "from %s",
+                 info->si_pid == getpid() ? "itself" : "another");
+    int size = snprintf(line, sizeof line, "signal %d code %d %s in thread"
+                        " %ld\n", signum, info->si_code, where,
+                        syscall(SYS_gettid));
     if (write(1, line, (size_t)size) < 0)
         _exit(43);
     _exit(42);
@@ -154,33 +150,26 @@ on_unblock(int signum)
 
 static const struct {
     const char *name;
-    void (*plain)(int);     /* the handler, or NULL */
-    handler detailed;       /* one with SA_SIGINFO */
+    void *run;
+    int flags;
 } KINDS[] = {
-    {"exit", NULL, on_exit_42}, {"note", NULL, on_note},
-    {"repair", NULL, on_repair}, {"retire", NULL, on_retire},
-    {"newer", NULL, on_newer}, {"chain", NULL, on_chain},
-    {"restore", NULL, on_restore}, {"jump", NULL, on_jump},
-    {"plain", on_plain, NULL}, {"abort", on_abort, NULL},
-    {"unblock", on_unblock, NULL},
+    {"exit", on_exit_42, SA_SIGINFO}, {"note", on_note, SA_SIGINFO},
+    {"repair", on_repair, SA_SIGINFO}, {"retire", on_retire, SA_SIGINFO},
+    {"newer", on_newer, SA_SIGINFO}, {"chain", on_chain, SA_SIGINFO},
+    {"restore", on_restore, SA_SIGINFO}, {"jump", on_jump, SA_SIGINFO},
+    {"plain", on_plain, 0}, {"abort", on_abort, 0}, {"unblock", on_unblock, 0},
 };
 
 int
 install(const char *kind, int signum, int flags)
 {
-    struct sigaction action = {.sa_flags = flags};
-
     size_t i = 0;
 
     while (strcmp(kind, KINDS[i].name) != 0)
         i++;
-    if (KINDS[i].plain != NULL)
-        action.sa_handler = KINDS[i].plain;
-    else {
-        action.sa_sigaction = KINDS[i].detailed;
-        action.sa_flags |= SA_SIGINFO;
-    }
-    installed = action.sa_sigaction;
+    installed = KINDS[i].run;
+    struct sigaction action = {.sa_handler = installed,
+                               .sa_flags = flags | KINDS[i].flags};
     return sigaction(signum, &action, &before);
 }
 
@@ -190,7 +179,7 @@ is_installed(int signum)
     struct sigaction action;
 
     sigaction(signum, NULL, &action);
-    return action.sa_sigaction == installed;
+    return action.sa_handler == installed;
 }
 
 /* Put back what was there before the last install(). */
