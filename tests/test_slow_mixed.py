@@ -20,7 +20,7 @@ from helpers import (
     DEBUG, FOLDER, PATIENCE, PYTHON, SANITIZED, SIGNALS, block,
     compile_library, environment, run, what_is_missing, write_file)
 from test_frame import FRAMES
-from test_mixed import STACKS, START
+from test_mixed import C_LINE, STACKS, START, TITLE
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(
     sys.version_info < (3, 11) or SANITIZED or bool(what_is_missing())
@@ -39,9 +39,7 @@ MORE = {
     """,
     "bus": """
         import damage
-        def f():
-            library.mixed_read(ctypes.c_void_p(damage.beyond))
-        f()
+        library.mixed_read(ctypes.c_void_p(damage.beyond))
     """,
     "ctypes": "ctypes.string_at(1)",
     "callback of the C library": """
@@ -51,16 +49,8 @@ MORE = {
         numbers = (ctypes.c_int * 5)(5, 1, 4, 2, 3)
         ctypes.CDLL(None).qsort(numbers, 5, 4, kind(compare))
     """,
-    "null call": """
-        def f():
-            library.mixed_call(None)
-        f()
-    """,
+    "null call": "library.mixed_call(None)",
     "re": 'import re; re.sub("a", lambda m: crash(), "banana")',
-    "json": """
-        import json
-        json.dumps({"a": [object()]}, default=lambda o: crash())
-    """,
     "zlib": """
         import zlib
         zlib.crc32((ctypes.c_char * 5000).from_address(4096))
@@ -100,10 +90,7 @@ MORE = {
     """,
     "overflow": """
         sys.setrecursionlimit(10 ** 6)
-        try:
-            faulthandler._stack_overflow()
-        finally:
-            pass
+        faulthandler._stack_overflow()
     """,
     "overflow of Python": """
         class A:
@@ -153,46 +140,33 @@ ENABLE = ('import faulthandler; faulthandler.enable('
 SCRIPTS = [PYTHON + "-gdb.py", os.path.realpath(PYTHON) + "-gdb.py",
            "%s/python%d.%d-gdb.py" % (sysconfig.get_config_var("BINDIR"),
                                       *sys.version_info[:2])]
-MIXED = "\nC and Python stack (most recent call first):\n"
 
 # Runs inside gdb, where the process stopped at its fault. Of a tail call
 # nothing is left on the stack: gdb makes such frames up.
 IN_GDB = r"""
 import gdb, json
-frames, frame, level = [], gdb.newest_frame(), 0
+frames, frame, text = [], gdb.newest_frame(), ""
 while frame is not None:
     if frame.type() not in (gdb.INLINE_FRAME, gdb.TAILCALL_FRAME):
-        frames.append([level, frame.pc(), frame.name() or "",
+        frames.append([frame.pc(), frame.name() or "",
                        gdb.solib_name(frame.pc()) or ""])
-    level, frame = level + 1, frame.older()
-with open(STEM + ".gdb", "w") as file:
-    json.dump(frames, file)
-text = ""
+    frame = frame.older()
 if SCRIPT:
     try:
         gdb.execute("source " + SCRIPT)
         text = gdb.execute("py-bt-full", to_string=True)
     except gdb.error:
         pass
-with open(STEM + ".pybt", "w") as file:
-    file.write(text)
+with open(STEM + ".gdb", "w") as file:
+    json.dump([frames, text], file)
 """
 
 Line = collections.namedtuple("Line", "kind name module offset text")
-C_LINE = re.compile(r"  C File .*, line .* in (.*) \((?:(.*)\+)?0x(.*)\)$")
 PYTHON_LINE = re.compile(r"  File .*, line .* in (.*)$")
 
 
-def read(path):
-    """A file's text, "" where there is none."""
-    if not os.path.exists(path):
-        return ""
-    with open(path, encoding="utf-8", errors="replace") as file:
-        return file.read()
-
-
 def run_under_gdb(name):
-    """Crash a program; the stem of the files that tell of it."""
+    """Crash a program; gdb's frames, what its script says, our report."""
     compile_library("mixed")
     write_file("crashing.py", "from die import die\n\ndie()\n")
     stem = os.path.join(FOLDER, "mixed-" + re.sub(r"\W", "-", name))
@@ -218,28 +192,28 @@ def run_under_gdb(name):
     assert " exited " not in child.out, child
     if not os.path.exists(stem + ".gdb"):
         pytest.skip("gdb cannot run the interpreter here")
-    return stem
+    with open(stem + ".gdb") as file, open(stem + ".report") as report:
+        return [*json.load(file), report.read()]
 
 
 def parse(text):
     """The Python lines of the first traceback, and all mixed lines."""
-    plain, _, mixed = text.rpartition(MIXED)
+    plain, _, mixed = text.rpartition(TITLE)
     lines = []
     for line in mixed.splitlines():
-        c, python = C_LINE.match(line), PYTHON_LINE.match(line)
+        c, python = re.match(C_LINE, line), PYTHON_LINE.match(line)
         if c:
-            lines.append(Line("C", c[1], c[2], int(c[3], 16), line))
-        elif python:
-            lines.append(Line("P", python[1], None, None, line))
+            lines.append(Line("C", *c.group(3, 4), int(c[5], 16), line))
         else:
-            lines.append(Line("?", "", None, None, line))
+            lines.append(Line("P" if python else "?", python and python[1],
+                              None, None, line))
     first = plain.split("\n\n")[1].split("\n")[1:]
     return [line for line in first if PYTHON_LINE.match(line)], lines
 
 
 def is_loop(frame):
     """Is this frame of gdb's an evaluation loop?"""
-    return frame[2].startswith("_PyEval_EvalFrameDefault")
+    return frame[1].startswith("_PyEval_EvalFrameDefault")
 
 
 def place(line):
@@ -262,8 +236,8 @@ def is_same(frames, lines):
     (frame, frame_count), (line, line_count) = frames, lines
     if is_loop(frame) or line.kind != "C":
         return line.kind == "P"
-    base = os.path.basename(frame[3])
-    return (line.offset & 0xfff == frame[1] & 0xfff
+    base = os.path.basename(frame[2])
+    return (line.offset & 0xfff == frame[0] & 0xfff
             and (not base or not line.module or base == line.module)
             and line_count % frame_count == 0)
 
@@ -275,11 +249,11 @@ def differences(frames, lines):
                and "frames not shown" not in line.text]
     if is_loop(frames[0]) and lines[0].kind == "C":
         frames, lines = frames[1:], lines[runs(lines, place)[0][1]:]
-    frames = runs(frames, lambda frame: frame[1])
+    frames = runs(frames, lambda frame: frame[0])
     lines = runs(lines, place)
     # Code of 3.14's JIT compiler, where gdb loses its way.
     lost = [n for n, (frame, _) in enumerate(frames)
-            if n > 0 and not frame[2] and not frame[3]]
+            if n > 0 and not frame[1] and not frame[2]]
     gap = [n for n, (line, _) in enumerate(lines) if line.kind == "?"]
     if lost:
         frames, lines, strange = frames[:lost[0]], lines[:lost[0]], []
@@ -318,19 +292,15 @@ def same_as_py_bt(text, lines):
 def test_program(name):
     """The mixed stack is that of gdb, of the plain report, and of CPython's
     script for gdb."""
-    stem = run_under_gdb(name)
-    report = read(stem + ".report")
-    assert MIXED in report
+    frames, py_bt, report = run_under_gdb(name)
+    assert TITLE in report
     plain, lines = parse(report)
     # Frames of this module are shown only where it crashes on purpose.
-    frames = [frame for i, frame in enumerate(json.loads(read(stem + ".gdb")))
-              if i == 0 or "/faulthandler." not in frame[3]]
+    frames = [frame for i, frame in enumerate(frames)
+              if i == 0 or "/faulthandler." not in frame[2]]
     assert differences(frames, lines) == []
     ours = [line.text for line in lines[:100] if line.kind == "P"]
-    if any(line.kind == "?" for line in lines):
-        assert ours[:90] == plain[:len(ours[:90])]
-    else:
-        assert ours[:len(plain)] == plain[:len(ours)]
-    py_bt = read(stem + ".pybt")
+    count = 90 if any(line.kind == "?" for line in lines) else len(plain)
+    assert ours[:count] == plain[:len(ours[:count])]
     if re.search(r"(?m)^#\d+ Frame 0x", py_bt):
         same_as_py_bt(py_bt, lines)
