@@ -29,7 +29,6 @@ START = """
 TITLES = {"-" + signum.name: title for signum, title, _ in SIGNALS}
 ME = r'File "<string>", line \d+ in '
 NOBODY = "<no Python frame>"
-every_form = pytest.mark.parametrize("form", ["", "library", "c"])
 
 
 def reports(child, text, count=1):
@@ -52,10 +51,13 @@ def dies(child, text, signums=(SIGSEGV,), count=1):
     assert child.seconds < LIMIT
 
 
-def crash(code, form, **options):
-    """Run code in a child that has the library of bad places."""
+@pytest.fixture(params=["", "library", "c"])
+def crash(request):
+    """Runs code in a child that has the library of bad places, with each form
+    of the report."""
     compile_library("places")
-    return python(block(START) + block(code), form, **options)
+    return lambda code, **options: python(
+        block(START) + block(code), request.param, **options)
 
 
 in_a_thread = """
@@ -67,15 +69,8 @@ in_a_thread = """
 ONSTACK = 0x08000000
 
 
-@every_form
 @pytest.mark.parametrize("code, text", [
     # Nothing is left.
-    ("""
-        crash = lib.crash
-        size = int(open("/proc/self/statm").read().split()[0]) * 4096
-        resource.setrlimit(resource.RLIMIT_AS, (size, size))
-        crash()
-     """, ME),
     ("""
         resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))
         os.closerange(3, 64)
@@ -85,6 +80,8 @@ ONSTACK = 0x08000000
         resource.setrlimit(resource.RLIMIT_SIGPENDING, (0, 0))
         lib.crash()
      """, ME),
+    # A call of a freed object.
+    ("ctypes.CFUNCTYPE(None)(0xdddddddddddd0000)()", ME),
     # Python ends, or has ended.
     ("import atexit; atexit.register(lambda: lib.crash())", ME + "<lambda>"),
     ("""
@@ -125,50 +122,45 @@ ONSTACK = 0x08000000
             ctypes.byref(thread), attributes, lib.crash, None)
         libc.pthread_join(thread, None)
        """ % size, NOBODY) for size in (16384, 65536)]])
-def test_place(code, text, form):
+def test_place(code, text, crash):
     """The report of the crash is there."""
-    dies(crash(code, form), text)
+    dies(crash(code), text)
 
 
-@every_form
-def test_destructor_with_a_file(form):
+def test_destructor_with_a_file(crash):
     """Python has closed the file that the report goes to."""
     child = crash("""
         kept = open("at-end", "w")
         faulthandler.enable(kept, c_stack=sys.argv[1] == "c")
         lib.on_unload(1)
-    """, form)
+    """)
     with open(os.path.join(FOLDER, "at-end")) as file:
         child.raw_err += file.read()
     dies(child, NOBODY)
 
 
-@every_form
 @pytest.mark.parametrize("thread", [False, True])
 @pytest.mark.parametrize("value", [
     "0", "0xdddddddddddddddd", "8", "damage.forbidden + 2048",
     "id(sys) & ~15"])
-def test_lost_stack_pointer(value, thread, form):
+def test_lost_stack_pointer(value, thread, crash):
     """The stack pointer points nowhere, or into an object."""
     call = "lib.lose_stack(ctypes.c_ulong(%s))" % value
     child = crash("import damage\n" + (
-        block(in_a_thread) % call if thread else call), form)
+        block(in_a_thread) % call if thread else call))
     dies(child, ME, (SIGSEGV, SIGBUS, SIGILL))
 
 
-@every_form
-@pytest.mark.parametrize("code, signums", [
-    ("ctypes.CFUNCTYPE(None)(0xdddddddddddd0000)()", [SIGSEGV]),
-    ("resource.setrlimit(resource.RLIMIT_SIGPENDING, (0, 0));"
-     "faulthandler.sigbus()", [SIGBUS])])
-def test_other_signals(code, signums, form):
-    """A call of a freed object; a signal where none can be queued."""
-    dies(crash(code, form), ME, signums)
+def test_no_signal_can_be_queued(crash):
+    """Another signal than that of the places above."""
+    dies(crash("""
+        resource.setrlimit(resource.RLIMIT_SIGPENDING, (0, 0))
+        faulthandler.sigbus()
+    """), ME, [SIGBUS])
 
 
 @pytest.mark.skipif(DEBUG, reason="the interpreter asserts that there is some")
-@every_form
-def test_no_memory_left_in_a_thread(form):
+def test_no_memory_left_in_a_thread(crash):
     """The thread began before the memory was used up."""
     child = crash("""
         def eat(size=1 << 22):
@@ -184,11 +176,10 @@ def test_no_memory_left_in_a_thread(form):
         resource.setrlimit(resource.RLIMIT_AS, 2 * (size + (64 << 20),))
         thread.start()
         thread.join()
-    """, form)
+    """)
     dies(child, ME + "eat")
 
 
-@every_form
 @pytest.mark.parametrize("code", [
     "ctypes.CDLL(None).crash_in_malloc()",
     "ctypes.CDLL(None).crash_without_malloc()",
@@ -202,13 +193,12 @@ def test_no_memory_left_in_a_thread(form):
         threading.Thread(target=time.sleep, args=(20,), daemon=True).start()
     ctypes.PyDLL(None).crash_without_malloc()
     """])
-def test_without_malloc(code, form):
+def test_without_malloc(code, crash):
     """The lock of malloc() is held, or nobody may call it."""
     compile_library("forbid")
-    dies(crash(code, form, env=preload("forbid")), ME)
+    dies(crash(code, env=preload("forbid")), ME)
 
 
-@every_form
 @pytest.mark.parametrize("code, survives", [
     ("""
         pid = os.fork()
@@ -236,10 +226,10 @@ def test_without_malloc(code, form):
             os._exit(os.WTERMSIG(os.waitpid(pid, 0)[1]))
         threading.Thread(target=forks).start()
      """, True)])
-def test_children_that_crash(code, survives, form):
+def test_children_that_crash(code, survives, crash):
     """A child of fork(), of a raw fork, of preexec_fn, of a thread's fork()
     crashes first; then the parent does, or lives on."""
-    child = crash(code, form)
+    child = crash(code)
     if not survives:
         dies(child, ME, count=2)
         return
@@ -251,18 +241,17 @@ CALLS = ["rt_tgsigqueueinfo", "timer_create", "process_vm_readv",
          "sigaltstack", "pipe2", "fcntl", "openat"]
 
 
-@every_form
 @pytest.mark.parametrize("error", ["EPERM", "ENOSYS"])
 @pytest.mark.parametrize("names, call, signum", [
     ([name], "lib.crash()", SIGSEGV) for name in CALLS + ["tgkill"]] + [
     (CALLS, "lib.crash()", SIGSEGV), (CALLS, "os.abort()", SIGABRT),
     (CALLS, "faulthandler.sigbus()", SIGBUS)])
-def test_sandbox(names, call, signum, error, form):
+def test_sandbox(names, call, signum, error, crash):
     """System calls fail: one, or all but those that raise signals."""
     child = crash("""
         from refuse import refuse
         for name in %r:
             refuse(name, errno.%s)
         %s
-    """ % (names, error, call), form)
+    """ % (names, error, call))
     dies(child, ME, [signum])

@@ -67,13 +67,17 @@ repair(const siginfo_t *info)
     return 0;
 }
 
-static void
-on_repair(int signum, siginfo_t *info, void *context)
-{
-    (void)context;
-    if (repair(info) < 0)
-        signal(signum, SIG_DFL);
-}
+/* Handlers that differ in what they do where they cannot repair. */
+#define REPAIRS(name, otherwise) \
+    static void name(int signum, siginfo_t *info, void *context) \
+    { \
+        (void)context; \
+        if (repair(info) < 0) \
+            otherwise; \
+    }
+REPAIRS(on_repair, signal(signum, SIG_DFL))
+REPAIRS(on_chain, before.sa_sigaction(signum, info, context))
+REPAIRS(on_restore, sigaction(signum, &before, NULL))
 
 /* One without SA_SIGINFO knows of one page only. */
 static void
@@ -103,23 +107,6 @@ on_newer(int signum, siginfo_t *info, void *context)
 {
     if (!loud || write(1, "newer\n", 6) == 6)
         before.sa_sigaction(signum, info, context);
-}
-
-/* Calls it for what it cannot repair. */
-static void
-on_chain(int signum, siginfo_t *info, void *context)
-{
-    if (repair(info) < 0)
-        before.sa_sigaction(signum, info, context);
-}
-
-/* Puts it back for what it cannot repair. */
-static void
-on_restore(int signum, siginfo_t *info, void *context)
-{
-    (void)context;
-    if (repair(info) < 0)
-        sigaction(signum, &before, NULL);
 }
 
 static void
