@@ -268,13 +268,12 @@ def differences(frames, lines):
 
 def same_as_py_bt(text, lines):
     """The k-th group of Python frames is that of gdb's k-th loop."""
-    theirs = collections.OrderedDict()
-    for level, name, unknown in re.findall(
-            r"^#(\d+) (?:Frame 0x.*?, for file .*?, line \d+, in (\S+) \("
-            r"|(\(unable to read python frame information\)))", text,
-            re.M | re.S):
-        theirs.setdefault(level, []).append(None if unknown else name)
-    theirs = list(theirs.values())
+    found = re.findall(
+        r"^#(\d+) (?:Frame 0x.*?, for file .*?, line \d+, in (\S+) \("
+        r"|(\(unable to read python frame information\)))", text,
+        re.M | re.S)
+    theirs = [[None if unknown else name for _, name, unknown in same]
+              for _, same in itertools.groupby(found, lambda one: one[0])]
     kinds = [line.kind for line in lines]
     cut = kinds.index("?") if "?" in kinds else None
     ours = [[line.name for line in same] for kind, same in itertools.groupby(

@@ -215,6 +215,7 @@ if __name__ == "__main__":
     keep_on(spin)
     for thread in threads:
         thread.join()
+    signal.raise_signal(signal.SIGUSR1)     # one dump, however busy we were
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     faulthandler.cancel_dump_traceback_later()
     while len(os.listdir("/proc/self/task")) > 1:
