@@ -42,9 +42,7 @@ on_exit_42(int signum, siginfo_t *info, void *context)
     int size = snprintf(line, sizeof line, "signal %d code %d %s in thread"
                         " %ld\n", signum, info->si_code, where,
                         syscall(SYS_gettid));
-    if (write(1, line, (size_t)size) < 0)
-        _exit(43);
-    _exit(42);
+    _exit(write(1, line, (size_t)size) < 0 ? 43 : 42);
 }
 
 /* Notes broken memory that nobody has used, BUS_MCEERR_AO. */

@@ -93,15 +93,6 @@ alternate(int unused)
     return raise(SIGUSR1);
 }
 
-int
-null_call(int unused)
-{
-    void (*volatile function)(void) = NULL;
-    (void)unused;
-    function();
-    return 1;
-}
-
 /* A thread whose stack has a neighbour: from above the stack, forbidden
    memory, another stack, forbidden memory. */
 

@@ -2,7 +2,8 @@
 
     race.py SECONDS USER_FILE LATER_FILE MORE
 
-The files are names or descriptors. MORE names one more function to run.
+The files are names or descriptors. MORE names one more function to run, or is
+-.
 """
 import faulthandler
 import gc
@@ -13,8 +14,6 @@ import sys
 import threading
 import time
 import types
-
-EXTRA = ("churn", "crash", "interpreters")
 
 
 def keep_on(step):
@@ -206,7 +205,7 @@ if __name__ == "__main__":
     os.write(1, b"ready\n")
     steps = [recursion, new_code, short_lives, short_lives, generators,
              coroutines, garbage, callbacks, exceptions]
-    if sys.argv[4] in EXTRA:
+    if sys.argv[4] != "-":
         steps.append(globals()[sys.argv[4]])
     threads = [threading.Thread(target=keep_on, args=(step,))
                for step in steps]
