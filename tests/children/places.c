@@ -101,7 +101,7 @@ lose_stack(unsigned long value)
 #if defined(__x86_64__)
     __asm__ volatile ("mov %0, %%rsp; push %%rax; ud2" : : "r"(value));
 #else
-    __asm__ volatile ("mov sp, %0; str x0, [sp]" : : "r"(value));
+    __asm__ volatile ("mov sp, %0; str x0, [sp]; .inst 0" : : "r"(value));
 #endif
 }
 
