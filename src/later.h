@@ -283,10 +283,13 @@ later_dump_traceback(PyObject *module, PyObject *args, PyObject *kwargs)
     }
     job->repeat = repeat;
     job->exit = exit_after;
+    int error;
+    /* Started without the GIL: the thread that has it may never give it
+       back, which is what the watchdog is for. */
     Py_BEGIN_ALLOW_THREADS
     later_replace(job);
+    error = later_start(job);
     Py_END_ALLOW_THREADS
-    int error = later_start(job);
     if (error != 0) {
         later_end(job);
         Py_XDECREF(keep);

@@ -311,6 +311,31 @@ def test_cancelled_while_it_stands_still():
 
 
 @few_versions
+def test_armed_while_another_thread_keeps_the_gil():
+    """The watchdog runs before the call that arms it has the GIL again."""
+    child = with_held_poll("""
+        import threading
+        faulthandler.dump_traceback_later(0.01, file=theirs)
+        until(lambda: polls.value)      # cancelling it takes a while
+        reader, writer = os.pipe()
+        text, go = ctypes.create_string_buffer(4096), threading.Lock()
+        def keep():
+            go.acquire()
+            ctypes.PyDLL(None).read(reader, text, 4096)
+        go.acquire()
+        thread = threading.Thread(target=keep)
+        thread.start()
+        sys.setswitchinterval(1000)
+        go.release()
+        faulthandler.dump_traceback_later(0.02, file=writer)
+        thread.join()
+        print(text.value.splitlines()[0])
+    """)
+    assert (child.status, child.out, child.err) == (
+        0, "b'Timeout (0:00:00.020000)!'\n", "")
+
+
+@few_versions
 def test_cancel_while_another_writes():
     """cancel does not wait long for a watchdog at the door."""
     child = python(block(FULL_PIPE) + block("""
