@@ -1,7 +1,7 @@
 /* later: the watchdog, which writes a traceback after a time.
 
-   Nothing here runs in a handler.  The GIL is held, but in the watchdog's own
-   thread, which never takes it. */
+   Nothing here runs in a handler.  The GIL is held, except where a function
+   says so and in the watchdog's own thread, which never takes it. */
 
 #ifndef FAULTHANDLER_LATER_H
 #define FAULTHANDLER_LATER_H
@@ -193,7 +193,8 @@ later_new_job(const struct request *request, int64_t microseconds)
 }
 
 /* Start the job's thread, whose stack has the usual size: the thread-local
-   variables of all libraries are on it, too.  Returns an error number. */
+   variables of all libraries are on it, too.  Returns an error number.  The
+   GIL is not held. */
 static int
 later_start(struct later_job *job)
 {

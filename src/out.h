@@ -17,8 +17,9 @@ struct sink {
         SINK_NOWHERE,
         SINK_STDERR,            /* descriptor 2, redirected or not */
         SINK_COPY,              /* our duplicate of a file or terminal */
-        SINK_NUMBER,            /* a pipe or socket: never duplicated for */
-        SINK_PATH,              /* long, so that its reader sees the end */
+        SINK_NUMBER,            /* a pipe or socket: never duplicated for
+                                   long, so that its reader sees the end */
+        SINK_PATH,              /* a file that each report opens */
     } kind;
     int copy;                   /* our duplicate, SINK_COPY */
     int given;                  /* the descriptor that was given */
