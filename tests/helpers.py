@@ -186,6 +186,13 @@ def preload(name):
     return environment(LD_PRELOAD=" ".join(names))
 
 
+def patient():
+    """The environment of a child in which no limit of the module's is
+    reached, however long others take."""
+    compile_library("patient")
+    return preload("patient")
+
+
 @contextlib.contextmanager
 def limits(name, value):
     """A resource limit for the children that start meanwhile."""
@@ -267,6 +274,11 @@ def stuck(code):
     if child.status == 77:
         pytest.skip("needs userfaultfd()")
     return child
+
+
+def with_full_pipe(code):
+    """Run code with a full pipe; a report waits until it is emptied."""
+    return python(block(FULL_PIPE) + block(code), env=patient())
 
 
 def with_held_poll(code, **options):

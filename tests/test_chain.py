@@ -15,7 +15,7 @@ import pytest
 from helpers import (
     CHILDREN, FOLDER, FULL_PIPE, LIMIT, PYTHON, SANITIZED, SIGNALS, X86_64,
     block, check, compile_library, compiler, environment, few_versions,
-    python, report, run, status_name, write_file)
+    python, report, run, status_name, with_full_pipe, write_file)
 import grammar
 
 
@@ -559,7 +559,7 @@ def test_fault_that_another_thread_repairs(who):
     """It does not come again when it was reported: the process survives, and
     the next crash of any thread is reported."""
     child = python(block(FULL_PIPE) + block("""
-        import ctypes, threading
+        import ctypes, mmap, threading
         from damage import forbidden, libc
         faulthandler.enable(theirs, all_threads=False, c_stack=False)
         def until(done):
@@ -572,12 +572,12 @@ def test_fault_that_another_thread_repairs(who):
         def repair():
             until(lambda: reports(parent))
             libc.mprotect(ctypes.c_void_p(forbidden), 4096, 1)
-            open(repaired, "w").close()
+            repaired[0] = 1
         def send():
             signal.raise_signal(signal.SIGFPE)
             time.sleep(60)
-        repaired = "repaired-%d" % parent
-        empty(lambda: until(lambda: os.path.exists(repaired)))
+        repaired = mmap.mmap(-1, 1)
+        empty(lambda: until(lambda: repaired[0]))
         started(repair)
         libc.memchr(ctypes.c_void_p(forbidden), 1, 1)
         started(send) if sys.argv[1] == "other thread" else send()
@@ -699,8 +699,8 @@ def test_debugger_sees_the_truth():
 @few_versions
 def test_disable_during_a_dump():
     """disable() leaves handlers that a dump relies on where they are."""
-    child = python(block(FULL_PIPE) + block("""
-        import damage, threading
+    child = with_full_pipe("""
+        import ctypes, damage, threading
         ready, never = threading.Event(), threading.Lock()
         never.acquire()
         def deep(n):
@@ -725,20 +725,21 @@ def test_disable_during_a_dump():
         def sleeps(thread):
             return int(status(thread, "voluntary_ctxt_switches"))
         def until_disabling():
-            end = time.monotonic() + 0.8
+            end = time.monotonic() + 1
             while time.monotonic() < end:
                 before = sleeps(parent)
-                time.sleep(0.01)
+                time.sleep(0.05)
                 if sleeps(parent) - before >= 10:
                     break       # it waits, in many short sleeps
-        while sleeps(watchdog) < 5:     # until it waits at the pipe
+        polls = ctypes.c_int.in_dll(ctypes.CDLL("./patient.so"), "polls")
+        while not polls.value:      # until it waits at the pipe
             time.sleep(0.01)
         empty(until_disabling)
         faulthandler.disable()
         while os.path.exists("/proc/self/task/" + watchdog):
             time.sleep(0.01)
         os._exit(7)
-    """))
+    """)
     assert child.status == 7
     assert re.search(r' in \?\?\?\n', child.out)
 

@@ -78,8 +78,8 @@ def test_large_thread_local_variables(name):
         0, "Timeout (0:00:00.010000)!\n\n")
 
 
-def test_early_enough_and_late_enough():
-    """The dump comes at the time, not before it."""
+def test_not_too_early():
+    """The dump does not come before its time."""
     child = python("""
         import faulthandler, os, time
         reader, writer = os.pipe()
@@ -89,8 +89,7 @@ def test_early_enough_and_late_enough():
             faulthandler.dump_traceback_later(0.2, file=writer)
             os.read(reader, 9999)
             waited.append(time.monotonic() - start)
-        # Of the others some may have met a busy machine.
-        print(0.2 <= min(waited) < 1.2, waited)
+        print(min(waited) >= 0.2, waited)
     """)
     assert child.out.split()[:1] == ["True"]
 
@@ -279,10 +278,12 @@ def test_forked_child_dumps():
 def test_cancelled_does_not_wait():
     """A watchdog that is cancelled soon stops waiting for a pipe."""
     child = with_held_poll("""
+        hold.value = 1
         faulthandler.dump_traceback_later(0.01, file=theirs)
-        until(lambda: polls.value)
-        before = polls.value
+        until(lambda: held.value)
         faulthandler.cancel_dump_traceback_later()
+        before = polls.value
+        hold.value = 0
         until(lambda: len(os.listdir("/proc/self/task")) == 1)
         print(polls.value - before < 12, polls.value - before)
     """)
@@ -337,29 +338,20 @@ def test_armed_while_another_thread_keeps_the_gil():
 
 @few_versions
 def test_cancel_while_another_writes():
-    """cancel does not wait long for a watchdog at the door."""
-    child = python(block(FULL_PIPE) + block("""
+    """cancel does not wait for a watchdog that cannot end: at the door."""
+    child = with_held_poll("""
         import threading
-        # Time that does not pass while the process stands still.
-        ticks = 0
-        def tick():
-            global ticks
-            while True:
-                time.sleep(0.01)
-                ticks += 1
-        threading.Thread(target=tick, daemon=True).start()
-        writer = threading.Thread(target=faulthandler.dump_traceback,
-                                  args=(theirs,))
-        writer.start()
-        while not reports(writer.native_id):
-            time.sleep(0.01)
-        faulthandler.dump_traceback_later(0.1)
+        hold.value = 1
+        threading.Thread(target=faulthandler.dump_traceback,
+                         args=(theirs,)).start()
+        until(lambda: held.value)
+        faulthandler.dump_traceback_later(0.01)
         time.sleep(0.2)
-        start = ticks
         faulthandler.cancel_dump_traceback_later()
-        print(ticks - start < 130, ticks - start)
-    """))
-    assert (child.status, child.out[:4]) == (0, "True")
+        hold.value = 0
+        print("cancelled")
+    """)
+    assert (child.status, child.out) == (0, "cancelled\n")
 
 
 @few_versions
@@ -376,7 +368,7 @@ def test_forked_child_cancels_at_once():
             before, start = sleeps(), time.monotonic()
             faulthandler.cancel_dump_traceback_later()
             # It may have stood still; but did it sleep?
-            os._exit(time.monotonic() - start > 0.5
+            os._exit(time.monotonic() - start > 0.85
                      and sleeps() > before)
         print(os.waitpid(pid, 0)[1])
     """)

@@ -188,7 +188,7 @@ def test_pytest_crashes(arguments, value, err, written):
 
 
 # Each test has to begin in it, the quick one to end.
-TIMEOUT = 2.2 * SLOWER
+TIMEOUT = 8.5 * SLOWER
 
 SLOW = """
     import os, time
@@ -267,14 +267,14 @@ def test_regrtest():
             def test_hang(self):
                 time.sleep(60)
     """))
-    child = run(PYTHON, "-m", "test", "--timeout", str(2 * SLOWER),
+    child = run(PYTHON, "-m", "test", "--timeout", str(8 * SLOWER),
                 "--testdir", FOLDER, "test_hang")
     assert child.status == 1
     assert block("""
         Timeout (%s)!
         Thread 0x… (most recent call first):
           File "test_hang.py", line 4 in test_hang
-    """) % datetime.timedelta(seconds=2 * SLOWER) in strip(child.err)
+    """) % datetime.timedelta(seconds=8 * SLOWER) in strip(child.err)
     assert child.err.count("Timeout (") == 1
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from helpers import (
     FULL_PIPE, HANG_LIMIT, LIMIT, block, check, compile_library, few_versions,
-    python, report, status_name, stuck, with_held_poll)
+    python, report, status_name, stuck, with_full_pipe, with_held_poll)
 
 pytestmark = few_versions
 
@@ -58,7 +58,7 @@ def test_crash_while_a_dump_is_stuck():
 
 def test_crowd_into_a_slow_pipe():
     """A report that takes seconds is whole, and the only one."""
-    child = python(block(FULL_PIPE) + block("""
+    child = with_full_pipe("""
         import ctypes, fcntl, threading
         ours, theirs = os.pipe()
         fcntl.fcntl(theirs, 1031, 4096)         # F_SETPIPE_SZ
@@ -83,7 +83,7 @@ def test_crowd_into_a_slow_pipe():
         empty(read_slowly)
         for n in range(8):
             threading.Thread(target=work, args=(95,)).start()
-    """))
+    """)
     assert status_name(child.status) == "-SIGSEGV"
     assert child.seconds < LIMIT
     text = child.raw_out
@@ -127,7 +127,7 @@ def test_claim_of_a_killed_child():
 
 def test_signals_wait():
     """A signal that comes while a report is written comes after it."""
-    child = python(block(FULL_PIPE) + block("""
+    child = with_full_pipe("""
         faulthandler.register(signal.SIGUSR1, theirs, all_threads=False)
         faulthandler.register(signal.SIGUSR2, all_threads=False)
         def send():
@@ -135,7 +135,7 @@ def test_signals_wait():
             os.kill(parent, signal.SIGUSR2)
         empty(send)
         os.kill(parent, signal.SIGUSR1)
-    """))
+    """)
     assert child.status == 0
     for text in (child.out, child.err):
         assert re.search(r'^Stack \(most recent call first\):\n'

@@ -153,11 +153,11 @@ def test_dead_server(arguments):
                                   stderr=subprocess.DEVNULL)
         if server.stdout.readline() != b"ready\\n":
             sys.exit(77)
+        faulthandler.enable(%s, c_stack=False)
         # Killed when it has done its work: then the copies end as well.
         subprocess.Popen(["sh", "-c", "sleep 5; kill -9 %%d" %% server.pid],
                          stdout=subprocess.DEVNULL,
                          stderr=subprocess.DEVNULL)
-        faulthandler.enable(%s, c_stack=False)
         server.send_signal(signal.SIGUSR1)
         faulthandler.sigsegv()
     """ % arguments))

@@ -6,8 +6,8 @@ import signal
 import pytest
 
 from helpers import (
-    FULL_PIPE, SIGNALS, WORKERS, as_builtin, block, few_versions, prints,
-    python, status_name, with_held_poll)
+    SIGNALS, WORKERS, as_builtin, block, few_versions, prints, python,
+    status_name, with_full_pipe, with_held_poll)
 
 
 def test_literal():
@@ -114,8 +114,8 @@ def test_interrupted_call():
 def test_not_interleaved():
     """Dumps of several kinds at once do not mix, however long."""
     child = python("""
-        import faulthandler, itertools, os, signal, tempfile, time
-        file = tempfile.TemporaryFile("w+")
+        import faulthandler, itertools, os, signal, time
+        file = os.fdopen(os.memfd_create("dumps"), "w+")
         faulthandler.register(signal.SIGUSR1, file)
         def dump():
             # Those of the watchdog too come only while we are down here.
@@ -217,7 +217,7 @@ def test_registered_again_during_a_dump():
 @few_versions
 def test_unregister_while_it_waits():
     """unregister() lets a report that has begun have its file."""
-    child = python(block(FULL_PIPE) + block("""
+    child = with_full_pipe("""
         import threading
         begun = threading.Lock()
         begun.acquire()
@@ -236,7 +236,7 @@ def test_unregister_while_it_waits():
         while reports(thread.native_id):
             time.sleep(0.001)
         os._exit(7)
-    """))
+    """)
     assert child.status == 7
     assert re.search(r'\AStack .*\n  File .* in victim\n'
                      r'(  File .*\n)*\Z', child.out)
@@ -245,7 +245,7 @@ def test_unregister_while_it_waits():
 @few_versions
 def test_signals_in_two_threads():
     """Threads that are dumped at once take turns."""
-    child = python(block(FULL_PIPE) + block("""
+    child = with_full_pipe("""
         import _thread, threading
         numbers = []
         def first():
@@ -266,7 +266,7 @@ def test_signals_in_two_threads():
         while any(map(reports, numbers)):
             time.sleep(0.001)
         os._exit(7)
-    """))
+    """)
     assert child.status == 7
     # Which comes first is not known: none may have its turn yet.
     assert sorted(child.out.split("Stack (most recent call first):\n")) == [

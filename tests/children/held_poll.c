@@ -1,7 +1,7 @@
 /* A poll() that counts its calls, in which a thread stands still as long as it
-   is held, and in which the reader of a pipe reads late: in the child, while
-   the clock stands still elsewhere, so that it reads in time on a busy machine
-   too. */
+   is held: this time does not pass on the clock.  And in which the reader of a
+   pipe reads late: in the child, while the clock stands still elsewhere, so
+   that it reads in time on a busy machine too. */
 #define _GNU_SOURCE
 #include <poll.h>
 #include <sys/syscall.h>
@@ -13,6 +13,16 @@ volatile int polls, hold, held;
 static const struct timespec at_once;
 static struct pollfd source = {.fd = -1, .events = POLLIN};
 static long now, when, still;
+static long lost;               /* nanoseconds that it was held */
+
+static long
+clock_now(void)
+{
+    struct timespec t;
+
+    syscall(SYS_clock_gettime, CLOCK_MONOTONIC, &t);
+    return t.tv_sec * 1000000000 + t.tv_nsec;
+}
 
 /* Read this descriptor so many milliseconds from now, and pass it on.  In the
    first poll() stand still for so many. */
@@ -39,10 +49,14 @@ read_all(void)
 int
 clock_gettime(clockid_t clock, struct timespec *time)
 {
-    if (source.fd < 0)
+    long n = 1000000000000000 + now * 1000000;
+
+    if (source.fd < 0 && clock != CLOCK_MONOTONIC)
         return (int)syscall(SYS_clock_gettime, clock, time);
-    time->tv_sec = 1000000 + now / 1000;
-    time->tv_nsec = now % 1000 * 1000000;
+    if (source.fd < 0)
+        n = clock_now() - lost;
+    time->tv_sec = n / 1000000000;
+    time->tv_nsec = n % 1000000000;
     return 0;
 }
 
@@ -50,6 +64,7 @@ int
 poll(struct pollfd *fds, nfds_t count, int timeout)
 {
     struct timespec wait = {timeout / 1000, timeout % 1000 * 1000000L};
+    long began = clock_now();
     int ready;
 
     polls++;
@@ -57,6 +72,8 @@ poll(struct pollfd *fds, nfds_t count, int timeout)
         held = 1;
         usleep(1000);
     }
+    if (held)
+        lost += clock_now() - began;
     if (source.fd < 0)
         return ppoll(fds, count, timeout < 0 ? NULL : &wait, NULL);
     ready = ppoll(fds, count, &at_once, NULL);

@@ -49,7 +49,7 @@ if what == "crash":
 elif what == "user":
     faulthandler.register(signal.SIGUSR1, file=file)
 elif what == "later":
-    faulthandler.dump_traceback_later(0.3, file=file)
+    faulthandler.dump_traceback_later(0.3 if waits else 3, file=file)
 if waits:
     thread = threading.Thread(target=report, daemon=True)
     thread.start()
@@ -79,4 +79,5 @@ elif what == "crash":
 elif what == "user":
     os.kill(os.getpid(), signal.SIGUSR1)
 else:
-    time.sleep(0.8)
+    while len(os.listdir("/proc/self/task")) > 1:
+        time.sleep(0.01)
