@@ -180,9 +180,10 @@ def take_file(name):
     return text
 
 
-def preload(name):
+def preload(*names):
     """The environment of a child that loads NAME.so first."""
-    names = os.environ.get("LD_PRELOAD", "").split() + ["./%s.so" % name]
+    names = os.environ.get("LD_PRELOAD", "").split() + [
+        "./%s.so" % name for name in names]
     return environment(LD_PRELOAD=" ".join(names))
 
 

@@ -23,7 +23,7 @@ from details import split_registers
 from helpers import (
     FOLDER, FREE_THREADED, LIBRARY, PATIENCE, PYTHON, SANITIZED, X86_64, block,
     check, child_source, compile_library, compiler, copy_checkout, environment,
-    preload, python, run, special_build, write_file)
+    patient, preload, python, run, special_build, write_file)
 
 
 SYMBOLS = child_source("symbols.c")
@@ -39,6 +39,12 @@ def program(prepare="pass", name="symbols"):
         %s
         boom(None)
     """) % (name, prepare)
+
+
+def run_program(code, *arguments, **options):
+    """Run a program; lookups have all the time that they need."""
+    options.setdefault("env", patient())
+    return python(code, *arguments, **options)
 
 
 MIXES = sys.version_info >= (3, 11)
@@ -160,7 +166,7 @@ def crash_in(lines, prepare="pass", name="symbols", otherwise=EXPORTED,
              **options):
     """boom() of a library crashes, after this code, with these lines in the
     report: with the other ones where the module has no libbacktrace."""
-    child = python(program(prepare, name), **options)
+    child = run_program(program(prepare, name), **options)
     expect(child, lines if complete() else otherwise, name)
 
 
@@ -174,7 +180,7 @@ def test_function_file_line():
 def test_offset():
     """The offset is that of the file's symbols; lines of one call share
     theirs."""
-    child = python(program())
+    child = run_program(program())
     found = re.findall(r" in (\w+|\?\?\?) \(symbols\.so\+0x(\w+)\)",
                        child.err)
     nm = run("nm", "symbols.so")
@@ -194,7 +200,7 @@ def test_offset():
 
 def test_last_instruction():
     """A call is the last instruction of its function."""
-    child = python(program().replace("boom", "ends_with_call"))
+    child = run_program(program().replace("boom", "ends_with_call"))
     expect(child, """
           C File "…/symbols.c", line 30 in never_returns (symbols.so+0x…)
           C File "…/symbols.c", line 37 in ends_with_call (symbols.so+0x…)
@@ -294,7 +300,7 @@ def test_long_names():
     """A name is cut after 500 characters, and escaped."""
     long = "long_" * 110
     build("long", SYMBOLS.replace("outer", long), "-g")
-    child = python(program(name="long"))
+    child = run_program(program(name="long"))
     assert child.status == -SIGSEGV
     if complete():
         assert long not in child.err
@@ -311,7 +317,7 @@ def test_long_names():
 def test_objects(name, c_stack):
     """With details: path, address and build-id of the frames' objects."""
     build("anonymous", SYMBOLS, "-Wl,--build-id=none")
-    child = python(program(name=name).replace(
+    child = run_program(program(name=name).replace(
         '"mixed"', c_stack + ", details=True"))
     assert child.status == -SIGSEGV
     report, _ = split_registers(child.raw_err)
@@ -340,7 +346,7 @@ def test_objects(name, c_stack):
 
 def test_no_objects():
     """Without a C stack no objects are listed."""
-    child = python(program().replace(
+    child = run_program(program().replace(
         'c_stack="mixed"', "c_stack=False, details=True"))
     assert "Shared objects" not in child.err
 
@@ -350,7 +356,7 @@ def test_no_objects():
 def test_old_loader(options):
     """A C library whose loader has only a list of the objects."""
     code = program().replace("import", "import injected,", 1)
-    child = python(code.replace('"mixed"', '"mixed"' + options),
+    child = run_program(code.replace('"mixed"', '"mixed"' + options),
                    special_build("FAULTHANDLER_TEST_OLD_LOADER"))
     report = split_registers(child.err)[0] if options else child.err
     frames, _, objects = report.partition("\n\nShared objects:\n")
@@ -508,7 +514,7 @@ def test_damaged_debug_data(seed):
     """Symbols, debug data, section headers: any part may be nonsense."""
     with open(os.path.join(FOLDER, "damaged.so"), "wb") as file:
         file.write(damage(seed))
-    child = python(program(name="damaged"))
+    child = run_program(program(name="damaged"))
     text = re.sub(r"(?m)^  C File .* in .* \(damaged\.so\+0x\w+\)"
                   r"\n", "", child.err)
     assert "(damaged.so+0x" in child.err
@@ -549,7 +555,7 @@ def test_slow_debug_data():
     """Debug data that take minutes cost 5 s, and all that is behind them."""
     need_libbacktrace()
     unusual("slow", units=10000, ranges=1000000)
-    crash_in(NAME, name="slow")
+    crash_in(NAME, name="slow", env=environment())
 
 
 # ---- the worst moment ----
@@ -564,7 +570,8 @@ def test_loader_lock():
 
 def test_heap_lock(stuck_heap):
     """Nobody can allocate."""
-    crash_in(LINES, STICK, env=stuck_heap)
+    patient()
+    crash_in(LINES, STICK, env=preload("forbid", "patient"))
 
 
 # There is this much more address space.
@@ -598,7 +605,7 @@ def test_short_of(lines, prepare):
 
 def test_no_memory():
     """There is no more address space."""
-    child = python(program(LIMIT_MEMORY % 0))
+    child = run_program(program(LIMIT_MEMORY % 0))
     child.err, _ = tidy(child.err)
     check(child, SIGSEGV, block(REPORT).replace("  …\n", "").replace(
         "%s", "  <the rest of the C stack cannot be read>"))

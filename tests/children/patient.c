@@ -1,7 +1,7 @@
-/* No limit of the module's is reached, however slow the machine is.  Time that
-   a process waits in poll() or nanosleep() does not pass on its clock; a poll()
-   waits as long as it takes, a sleep is ten times as long; there are no
-   timers. */
+/* No limit of the module's is reached, however slow the machine is.  The time
+   that a process waits in poll() or nanosleep() does not pass on its clock.  A
+   poll() waits as long as it takes, a sleep lasts ten times as long, and there
+   are no timers. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
