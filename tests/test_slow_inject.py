@@ -15,7 +15,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(
 
 @pytest.mark.parametrize("options", [[], ["--library"]])
 def test_1000_trials(options):
-    """No report loses or invents a frame without saying so."""
+    """No report loses or invents a frame without saying so.  Each run makes the
+    same trials, with the same addresses where the kernel permits it."""
     child = run(PYTHON, TOOL, "--trials", "1000", *options,
                 limit=10 * PATIENCE)
     print(child.raw_out)
