@@ -23,8 +23,8 @@ from signal import SIGSEGV, SIGUSR1
 import pytest
 
 from helpers import (
-    CHILDREN, FOLDER, PATIENCE, PYTHON, SECONDS, X86_64, child_source, finish,
-    start, status_name)
+    CHILDREN, FOLDER, FREE_THREADED, PATIENCE, PYTHON, SECONDS, X86_64,
+    child_source, finish, start, status_name)
 import grammar
 
 pytestmark = pytest.mark.slow
@@ -182,9 +182,9 @@ def test_race(kinds, more):
         counts += race(min(ROUND, SECONDS - begin), kinds, more)
     print(dict(counts))
     assert counts["dumps"] > 0
-    # How many depends on the processors; a stack that changes each time that
-    # it is read again cannot be read.
-    assert counts["unfinished"] <= counts["stacks"] / 2
+    # A stack that changes each time that it is read again cannot be read; with
+    # the GIL only one changes at a time.
+    assert FREE_THREADED or counts["unfinished"] <= counts["stacks"] / 2
 
 
 @pytest.mark.parametrize("number", range(max(2, int(SECONDS / 3))))
