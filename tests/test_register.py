@@ -8,7 +8,7 @@ import tempfile
 import pytest
 
 from details import START, split_registers
-from helpers import X86_64, block, python, status_name
+from helpers import X86_64, block, patient, python, status_name
 
 pytestmark = pytest.mark.skipif(
     not X86_64 and os.uname().machine != "aarch64",
@@ -30,10 +30,10 @@ CRASH = """
 """ % (ZERO, NAMES, READ)
 
 
-def crash(code):
+def crash(code, **options):
     """Run code that fills the dict `give`: its report."""
     child = python(block(START) + "import gc; gc.disable()\ngive = {}\n"
-                   + block(code) + block(CRASH))
+                   + block(code) + block(CRASH), **options)
     assert status_name(child.status) == "-SIGSEGV", child
     assert child.err.count("Fatal Python error: ") == 1
     return child.err
@@ -206,7 +206,7 @@ def test_many_mappings():
         for number in range(min(60000, most - 1000)):
             page(1 + number %% 2 * 2)
         give.update(zip(%r, (page(0), 0x700000000000)))
-    """ % NAMES)
+    """ % NAMES, env=patient())
     _, holds = split_registers(err)
     assert (holds[NAMES[0]], holds[SP], holds[NAMES[1]]) == (
         "inaccessible memory", "this thread's stack", "nothing mapped")
