@@ -108,10 +108,10 @@ def test_no_descriptor_is_kept():
     """unregister() waits for a long report, and closes its file."""
     child = python(block(FULL_PIPE) + block("""
         import threading
-        # A page every 0.4 s: the report lasts as long as one may, 6 s.
+        # A page every 0.3 s: longer in all than one waits at the door.
         def read():
             while True:
-                time.sleep(0.4)
+                time.sleep(0.3)
                 os.read(ours, 4096)
         def victim(n):
             if n:
