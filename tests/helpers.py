@@ -34,12 +34,12 @@ LIBRARY = sysconfig.get_path("stdlib")      # the folder of its library
 FOLDER = os.path.realpath(tempfile.mkdtemp(prefix="faulthandler-"))
 
 # A crash has LIMIT seconds, one whose report hangs the 7 more that a report
-# is given, any child PATIENCE: then it is killed.  A busy machine needs most
-# of it, an emulator more.
+# is given, any child PATIENCE: then it is killed.  That is many times what a
+# busy machine needs; an emulator needs more.
 SLOWER = int(os.environ.get("FAULTHANDLER_TEST_SLOWER", "1"))
-LIMIT = 30 * SLOWER
+LIMIT = 60 * SLOWER
 HANG_LIMIT = LIMIT + 7
-PATIENCE = 60 * SLOWER
+PATIENCE = 120 * SLOWER
 
 # The table of the C file: the signal, its title, how to raise it.
 SIGNALS = [
