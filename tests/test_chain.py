@@ -728,7 +728,7 @@ def test_disable_during_a_dump():
             end = time.monotonic() + 1
             while time.monotonic() < end:
                 before = sleeps(parent)
-                time.sleep(0.05)
+                time.sleep(0.01)
                 if sleeps(parent) - before >= 10:
                     break       # it waits, in many short sleeps
         polls = ctypes.c_int.in_dll(ctypes.CDLL("./patient.so"), "polls")

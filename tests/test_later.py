@@ -345,12 +345,16 @@ def test_cancel_while_another_writes():
         threading.Thread(target=faulthandler.dump_traceback,
                          args=(theirs,)).start()
         until(lambda: held.value)
+        hold_sleeps, sleeping = [
+            ctypes.c_int.in_dll(library, name)
+            for name in ("hold_sleeps", "sleeping")]
+        hold_sleeps.value = 1
         faulthandler.dump_traceback_later(0.01)
-        time.sleep(0.2)
+        until(lambda: sleeping.value)
         faulthandler.cancel_dump_traceback_later()
-        hold.value = 0
+        hold_sleeps.value = hold.value = 0
         print("cancelled")
-    """)
+    """, limit=LIMIT)
     assert (child.status, child.out) == (0, "cancelled\n")
 
 

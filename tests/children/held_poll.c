@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 volatile int polls, hold, held;
+volatile int hold_sleeps, sleeping;     /* the same for nanosleep() */
 
 static const struct timespec at_once;
 static struct pollfd source = {.fd = -1, .events = POLLIN};
@@ -58,6 +59,18 @@ clock_gettime(clockid_t clock, struct timespec *time)
     time->tv_sec = n / 1000000000;
     time->tv_nsec = n % 1000000000;
     return 0;
+}
+
+int
+nanosleep(const struct timespec *time, struct timespec *rest)
+{
+    static const struct timespec shortly = {0, 1000000};
+
+    while (hold_sleeps) {
+        sleeping = 1;
+        syscall(SYS_nanosleep, &shortly, NULL);
+    }
+    return (int)syscall(SYS_nanosleep, time, rest);
 }
 
 int
