@@ -277,9 +277,10 @@ def stuck(code):
     return child
 
 
-def with_full_pipe(code):
+def with_full_pipe(code, *arguments, **changes):
     """Run code with a full pipe; a report waits until it is emptied."""
-    return python(block(FULL_PIPE) + block(code), env=patient())
+    return python(block(FULL_PIPE) + block(code), *arguments,
+                  env=dict(patient(), **changes))
 
 
 def with_held_poll(code, **options):

@@ -13,9 +13,9 @@ from signal import SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGRTMAX, SIGSEGV
 import pytest
 
 from helpers import (
-    CHILDREN, FOLDER, FULL_PIPE, LIMIT, PYTHON, SANITIZED, SIGNALS, X86_64,
-    block, check, compile_library, compiler, environment, few_versions,
-    python, report, run, status_name, with_full_pipe, write_file)
+    CHILDREN, FOLDER, LIMIT, PYTHON, SANITIZED, SIGNALS, X86_64, block, check,
+    compile_library, compiler, environment, few_versions, python, report, run,
+    status_name, with_full_pipe, write_file)
 import grammar
 
 
@@ -558,7 +558,7 @@ def test_signals_that_a_debugger_discards():
 def test_fault_that_another_thread_repairs(who):
     """It does not come again when it was reported: the process survives, and
     the next crash of any thread is reported."""
-    child = python(block(FULL_PIPE) + block("""
+    child = with_full_pipe("""
         import ctypes, mmap, threading
         from damage import forbidden, libc
         faulthandler.enable(theirs, all_threads=False, c_stack=False)
@@ -581,7 +581,7 @@ def test_fault_that_another_thread_repairs(who):
         started(repair)
         libc.memchr(ctypes.c_void_p(forbidden), 1, 1)
         started(send) if sys.argv[1] == "other thread" else send()
-    """), who)
+    """, who, WITH_SLEEPS="1")
     assert status_name(child.status) == "-SIGFPE", child
     assert child.seconds < LIMIT
     titles = re.findall("Fatal Python error: (.*)", child.out)

@@ -148,7 +148,7 @@ def test_signals_wait():
 def test_sent_while_it_reports(when, signum):
     """A signal that is sent to a report does not disturb it: neither a fatal
     one nor that of its own timer."""
-    child = python(block(FULL_PIPE) + block("""
+    child = with_full_pipe("""
         if %r == "SIGRTMAX":
             signal.signal(signal.SIGRTMAX, lambda number, frame: None)
         faulthandler.enable(theirs, all_threads=False, c_stack=False)
@@ -159,7 +159,7 @@ def test_sent_while_it_reports(when, signum):
             os.kill(parent, signal.%s)
         empty(send)
         faulthandler.sigsegv()
-    """ % (signum, when, signum)))
+    """ % (signum, when, signum), WITH_TIMERS="1")
     assert status_name(child.status) == "-SIGSEGV"
     assert child.out == block("""
         Fatal Python error: Segmentation fault
@@ -172,18 +172,20 @@ def test_sent_while_it_reports(when, signum):
 def test_abort_from_another_thread():
     """It ends a process that dumps, and does not disturb a report."""
     code = block("""
-        import mmap, threading
+        import mmap, select, threading
         sent = mmap.mmap(-1, 1)
         def send():
             until(lambda: held.value)
             signal.pthread_kill(main, signal.SIGABRT)
             sent[0] = 1
+            until(lambda: nobody_reads or select.select(
+                [], [theirs], [], 0)[1])
             hold.value = 0
         main = threading.get_ident()
         threading.Thread(target=send).start()
         hold.value = 1
     """)
-    child = with_held_poll(code + block("""
+    child = with_held_poll("nobody_reads = True\n" + code + block("""
         faulthandler.enable(all_threads=False, c_stack=False)
         faulthandler.dump_traceback(theirs)
     """))
@@ -191,9 +193,9 @@ def test_abort_from_another_thread():
         Fatal Python error: Aborted
 
         Stack (most recent call first):
-          File "<string>", line 55 in <module>
+          File "<string>", line 58 in <module>
     """))
-    child = with_held_poll(code + block("""
+    child = with_held_poll("nobody_reads = False\n" + code + block("""
         faulthandler.enable(theirs, all_threads=False, c_stack=False)
         empty(lambda: until(lambda: sent[0]))
         faulthandler.sigsegv(True)
@@ -203,7 +205,7 @@ def test_abort_from_another_thread():
         Fatal Python error: Segmentation fault
 
         Stack (most recent call first):
-          File "<string>", line 56 in <module>
+          File "<string>", line 59 in <module>
     """)
 
 
