@@ -7,7 +7,8 @@ from helpers import PATIENCE, PYTHON, python
 
 pytestmark = pytest.mark.slow
 
-# Run test.test_faulthandler unchanged, each of its children with a limit.
+# Run test.test_faulthandler unchanged, each of its children with a limit, and
+# timeouts that a busy machine does not miss.
 # Two tests must fail: their subject is that importing does not arm. The
 # suites of 3.14 and later have a pattern for reports with a C stack that
 # "<module>" alone satisfies, that forgets the empty line and further frames,
@@ -28,6 +29,7 @@ SUITE = r"""
                 super().communicate()
                 raise
 
+    suite.TIMEOUT = 2
     case = suite.FaultHandlerTests
     for name in ("test_disabled_by_default", "test_env_var"):
         setattr(case, name, unittest.expectedFailure(getattr(case, name)))
