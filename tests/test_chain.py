@@ -13,9 +13,9 @@ from signal import SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGRTMAX, SIGSEGV
 import pytest
 
 from helpers import (
-    CHILDREN, FOLDER, LIMIT, PYTHON, SANITIZED, SIGNALS, X86_64, block, check,
-    compile_library, compiler, environment, few_versions, python, report, run,
-    status_name, with_full_pipe, write_file)
+    CHILDREN, FOLDER, LIMIT, PATIENCE, PYTHON, SANITIZED, SIGNALS, X86_64,
+    block, check, compile_library, compiler, environment, few_versions, python,
+    report, run, status_name, with_full_pipe, write_file)
 import grammar
 
 
@@ -798,7 +798,7 @@ def test_crash_under_others(words, signum, title, call):
     """qemu 7.2 enters handlers with a stack that is not aligned; valgrind
     takes a fault that is queued again for one of its own."""
     child = run(*words, PYTHON, "-c", "import faulthandler; " + call,
-                limit=120)
+                limit=4 * PATIENCE)
     assert status_name(child.status) == status_name(-signum), child
     assert child.err.count(report(
         '  File "<string>", line 1 in <module>\n', title)) == 1, child
@@ -851,7 +851,7 @@ def test_memcheck(options):
         time.sleep(0.5)
         faulthandler.cancel_dump_traceback_later()
         faulthandler.dump_c_stack(file)
-    """), env=environment(PYTHONMALLOC="malloc"), limit=180)
+    """), env=environment(PYTHONMALLOC="malloc"), limit=4 * PATIENCE)
     assert child.status == 0, child
 
 

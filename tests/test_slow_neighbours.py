@@ -142,7 +142,7 @@ def test_jvm(jvm, order, after, status, counts):
     """A JVM works, whoever came first; crashes are reported."""
     compile_library("older")
     child = python(block(START) + block(JVM) % jvm + "%s\nwork()\n%s" % (
-        order, after), limit=60)
+        order, after))
     assert status_name(child.status) == status
     assert child.out.startswith("3000\n")
     assert child.err.count("Fatal Python error") in counts
