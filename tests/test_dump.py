@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from helpers import PATIENCE, agrees, block, prints, python
+from helpers import PATIENCE, agrees, block, patient, prints, python
 
 
 @pytest.mark.parametrize("arguments, title", [
@@ -244,7 +244,7 @@ def test_pipe_read_by_a_thread():
         os.close(writer)
         thread.join()
         print(sum(total) > 10**6)
-    """)
+    """, env=patient())
     assert (child.status, child.out) == (0, "True\n")
 
 

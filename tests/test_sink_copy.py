@@ -9,7 +9,8 @@ import pytest
 
 from helpers import (
     FOLDER, FULL_PIPE, PYTHON, block, check, check_library, crash,
-    library_report, python, raises, run, status_name, take_file, unnamed)
+    library_report, patient, python, raises, run, status_name, take_file,
+    unnamed)
 
 
 REPORT = library_report('  File "<string>", line %d in <module>\n')
@@ -50,7 +51,7 @@ def test_all_parts():
             ready.acquire()
         faulthandler.enable(c_stack=True, details=True, copy="copied-%t")
         faulthandler.sigsegv()
-    """)
+    """, env=patient())
     assert status_name(child.status) == "-SIGSEGV"
     assert len(child.raw_err) > 2 * 65536
     path, = glob.glob(os.path.join(FOLDER, "copied-*"))
