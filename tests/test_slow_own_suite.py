@@ -29,7 +29,7 @@ SUITE = r"""
                 super().communicate()
                 raise
 
-    suite.TIMEOUT = 2
+    suite.TIMEOUT = 1
     case = suite.FaultHandlerTests
     for name in ("test_disabled_by_default", "test_env_var"):
         setattr(case, name, unittest.expectedFailure(getattr(case, name)))
