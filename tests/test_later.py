@@ -324,9 +324,9 @@ def test_armed_while_another_thread_keeps_the_gil():
             go.acquire()
             ctypes.PyDLL(None).read(reader, text, 4096)
         go.acquire()
+        sys.setswitchinterval(1000)     # no thread is asked for the GIL
         thread = threading.Thread(target=keep)
         thread.start()
-        sys.setswitchinterval(1000)
         go.release()
         faulthandler.dump_traceback_later(0.02, file=writer)
         thread.join()
