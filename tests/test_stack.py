@@ -31,28 +31,11 @@ def test_overflow_in_c(kind):
         '  File "<string>", line 4 in <module>\n'))
 
 
-# Until which version they overflow the stack, and the line that recurses.
-RECURSIONS = {
-    "through C": ((3, 12), 4, """
-        import faulthandler, gc, sys; gc.disable()
-        sys.setrecursionlimit(10**9)
-        def f(x):
-            list(map(f, "a"))
-        f(1)
-    """),
-    "in Python": ((3, 11), 4, """
-        import faulthandler, gc, sys; gc.disable()
-        sys.setrecursionlimit(10**9)
-        def f():
-            f()
-        f()
-    """),
-}
-
-
-@pytest.mark.parametrize("before, line, code", RECURSIONS.values(),
-                         ids=RECURSIONS)
-def test_recursion(before, line, code):
+# Until which version they overflow the stack.
+@pytest.mark.parametrize("before, call", [
+    ((3, 12), "list(map(f, 'a'))"), ((3, 11), "f()")],
+    ids=["through C", "in Python"])
+def test_recursion(before, call):
     """Code that recurses without a limit, so often, and to the call or the
     def.
 
@@ -61,15 +44,19 @@ def test_recursion(before, line, code):
     """
     if sys.version_info >= before:
         pytest.skip("uses no C stack, or CPython counts its frames")
-    child = python(code)
+    child = python("""
+        import faulthandler, gc, sys; gc.disable()
+        sys.setrecursionlimit(10**9)
+        def f(x=1):
+            %s
+        f()
+    """ % call)
     child.err = re.sub(r"\.\.\. \d{4,} frames", "... N frames", child.err)
-    frame = '  File "<string>", line %d in f\n'
-    child.err = child.err.replace(frame % (line - 1), frame % line, 1)
+    frame = '  File "<string>", line 4 in f\n'
+    child.err = child.err.replace(frame.replace("4", "3"), frame, 1)
     check(child, SIGSEGV, report(
-        90 * (frame % line)
-        + "  ... N frames not shown ...\n"
-        + 9 * (frame % line)
-        + '  File "<string>", line %d in <module>\n' % (line + 1)))
+        90 * frame + "  ... N frames not shown ...\n" + 9 * frame
+        + '  File "<string>", line 5 in <module>\n'))
 
 
 STARTS = {
@@ -138,32 +125,42 @@ def test_many_threads():
     assert (child.status, child.out) == (0, "True\n")
 
 
-def test_alternate_stacks():
-    """Each is large enough, with a forbidden page or a guard below."""
+def test_around_the_alternate_stacks():
+    """Each is large enough, with a forbidden page or a guard below; large
+    frames do not come to rest on them from above."""
     child = python("""
-        import ctypes, faulthandler, os, threading
-        libc = ctypes.CDLL(None)
+        import altstack, ctypes, faulthandler, os, threading
         reader, writer = os.pipe()
         stacks = []
         def readable(address):
-            return libc.write(writer, ctypes.c_void_p(address), 1) == 1
+            at = ctypes.c_void_p(address)
+            return altstack.libc.write(writer, at, 1) == 1
+        def has_guard(address):
+            end = 0
+            for line in open("/proc/self/maps"):
+                words = line.split()
+                first, last = (int(n, 16) for n in words[0].split("-"))
+                if first <= address < last:
+                    end = last
+                elif first == end:
+                    return words[1] == "---p" and last - first >= 1 << 20
         def work():
-            stack = (ctypes.c_size_t * 3)()
-            libc.sigaltstack(None, stack)
-            start, flags, size = stack
+            start, flags, size = altstack.now()
             # Before Linux 6.13 the next stack's end may lie below.
             kernel = tuple(map(int, os.uname().release.split(".")[:2]))
             stacks.append((flags & 0xffffffff, size >= 65536,
                            readable(start), readable(start + size - 1),
-                           readable(start - 1) and kernel >= (6, 13)))
+                           readable(start - 1) and kernel >= (6, 13),
+                           bool(stacks) or has_guard(start)))
         threads = [threading.Thread(target=work) for n in range(100)]
-        for thread in threads:
+        threads[0].start(), threads[0].join()
+        for thread in threads[1:]:
             thread.start()
         for thread in threads:
             thread.join()
         print(len(stacks), set(stacks))
     """)
-    assert child.out == "100 {(0, True, True, True, False)}\n"
+    assert child.out == "100 {(0, True, True, True, False, True)}\n"
 
 
 # Start threads until there are so many, or no more.  Print how many, and
@@ -238,11 +235,9 @@ def test_threads_under_a_limit_of_memory():
 def test_threads_of_a_forked_child():
     """The stacks of threads that a child does not have are for its own."""
     child = python("""
-        import ctypes, faulthandler, os, threading, time
+        import altstack, faulthandler, os, threading, time
         def work():
-            words = (ctypes.c_size_t * 3)()
-            ctypes.CDLL(None).sigaltstack(None, words)
-            stacks.add(words[0])
+            stacks.add(altstack.now()[0])
             lock.acquire()
         lock = threading.Lock()
         lock.acquire()
@@ -262,63 +257,54 @@ def test_threads_of_a_forked_child():
     assert (child.status, child.out) == (0, "done"), child
 
 
+# The frames of altstack.g().
+SMALL = ('  File "altstack.py", line 37 in \\?\\?\\?\n'
+         '  File "altstack.py", line 41 in g\n')
+
+
 @pytest.mark.skipif(SANITIZED, reason="the sanitizer's frames need more")
 @pytest.mark.parametrize("size", [1 << 20, 16384])
 def test_foreign_alternate_stack(size):
     """Another owner's alternate stack stays where it is."""
     child = python("""
-        import ctypes
-        memory = ctypes.create_string_buffer(1 << 20)
-        theirs = (ctypes.c_size_t * 3)(ctypes.addressof(memory), 0, %d)
-        now = (ctypes.c_size_t * 3)()
-        libc = ctypes.CDLL(None)
-        assert libc.sigaltstack(theirs, None) == 0
+        import altstack
+        theirs = altstack.take(%d)
         import faulthandler
-        libc.sigaltstack(None, now)
-        print(list(now) == list(theirs))
+        print(altstack.now() == theirs)
         faulthandler.disable()
-        libc.sigaltstack(None, now)
-        print(list(now) == list(theirs), flush=True)
+        print(altstack.now() == theirs, flush=True)
         faulthandler.enable()
         faulthandler.sigsegv()
     """ % size)
     assert child.out == "True\nTrue\n"
-    check(child, SIGSEGV, report('  File "<string>", line 14 in <module>\n'))
+    check(child, SIGSEGV, report('  File "<string>", line 8 in <module>\n'))
 
 
 def test_stack_of_the_builtin():
     """The builtin module's small stack stays, too: a report that begins
     there is written on another one."""
     child = python("""
-        import ctypes, sys
-        import damage, faulthandler
+        import altstack, faulthandler
         faulthandler.enable(c_stack=False)
-        words = (ctypes.c_size_t * 3)()
-        ctypes.CDLL(None).sigaltstack(None, words)
-        print(words[2] < 65536, flush=True)
-        def f():
-            damage.damage(sys._getframe(), "name", damage.forbidden)
-            faulthandler.sigsegv()
-        f()
+        print(altstack.now()[2] < 65536, flush=True)
+        altstack.crash = faulthandler.sigsegv
+        altstack.g()
     """, env=environment(PYTHONFAULTHANDLER="1"))
     assert (child.out, status_name(child.status)) == ("True\n", "-SIGSEGV")
-    assert re.match(
-        r'Fatal Python error: Segmentation fault\n\n.*\n'
-        r'  File "<string>", line 9 in \?\?\?\n'
-        r'  File "<string>", line 10 in <module>\n', child.err), child
+    assert re.match(r"Fatal Python error: Segmentation fault\n\n.*\n"
+                    + SMALL + r'  File "<string>", line 5 in <module>\n',
+                    child.err), child
 
 
 def test_stack_that_was_switched_off():
     """enable() switches it on again: no other one, and the name stays."""
     child = python("""
-        import ctypes, faulthandler, threading
-        libc = ctypes.CDLL(None)
+        import altstack, faulthandler, threading
         def work():
-            now, off = (ctypes.c_size_t * 3)(), (ctypes.c_size_t * 3)(0, 2)
             seen = set()
             for n in range(20):
-                libc.sigaltstack(off, now)
-                seen.add(tuple(now))
+                seen.add(tuple(altstack.now()))
+                altstack.put(0, 2, 0)
                 faulthandler.enable(details=True)
             print(len(seen), flush=True)
             faulthandler.sigsegv()
@@ -326,26 +312,6 @@ def test_stack_that_was_switched_off():
     """)
     assert (status_name(child.status), child.out) == ("-SIGSEGV", "1\n")
     assert re.search(r"\n  thread \d+ \[a name of a thread\] ", child.err)
-
-
-# A foreign alternate stack of so many bytes, with a forbidden page below.
-SMALL = """
-    import ctypes, faulthandler, mmap, os, signal, sys, damage
-    libc = ctypes.CDLL(None)
-    libc.getauxval.restype = ctypes.c_ulong
-    memory = mmap.mmap(-1, 1 << 17)
-    start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
-    assert libc.mprotect(ctypes.c_void_p(start), mmap.PAGESIZE, 0) == 0
-    # No less than the kernel needs for itself, and 1 KiB.
-    size = max(%d, libc.getauxval(51) + 1024)
-    theirs = (ctypes.c_size_t * 3)(start + mmap.PAGESIZE, 0, size)
-    assert libc.sigaltstack(theirs, None) == 0
-    def f():
-        damage.damage(sys._getframe(), "name", damage.forbidden)
-        crash()
-    def g():
-        f()
-"""
 
 
 @pytest.mark.skipif(SANITIZED, reason="the sanitizer's frames need more")
@@ -357,55 +323,53 @@ SMALL = """
      r"  .* at Py_BytesMain\+0x")], ids=["1.0", "C stack"])
 def test_crash_on_small_stack(size, arm, end):
     """A crash on another's small alternate stack is reported on ours."""
-    child = python(block(SMALL % size) + block("""
+    child = python("""
+        import altstack, faulthandler
+        altstack.take(%d)
         %s
-        crash = faulthandler.sigfpe
-        g()
-    """ % arm))
+        altstack.crash = faulthandler.sigfpe
+        altstack.g()
+    """ % (size, arm))
     assert status_name(child.status) == "-SIGFPE"
     assert re.search(
-        r'\AFatal Python error: Floating.point exception\n\n'
-        r'.*\n  File "<string>", line 13 in \?\?\?\n'
-        r'  File "<string>", line 15 in g\n'
-        r'  File "<string>", line 18 in <module>\n' + end, child.err)
+        r"\AFatal Python error: Floating.point exception\n\n.*\n" + SMALL
+        + r'  File "<string>", line 5 in <module>\n' + end, child.err)
 
 
 @pytest.mark.skipif(SANITIZED, reason="the sanitizer's frames need more")
 def test_dump_on_small_stack():
     """So is a user's signal; their stack is in place again after it."""
-    child = python(block(SMALL % 4096) + block("""
+    child = python("""
+        import altstack, faulthandler, os
+        theirs = altstack.take(4096)
         def crash():
             for n in range(3):
-                os.kill(os.getpid(), signal.SIGUSR1)
-            now = (ctypes.c_size_t * 3)()
-            libc.sigaltstack(None, now)
-            os.write(1, b"same" if list(now) == list(theirs) else b"other")
+                os.kill(os.getpid(), 10)
+            print(altstack.now() == theirs, flush=True)
             os._exit(7)
-        faulthandler.register(signal.SIGUSR1, all_threads=False)
-        g()
-    """))
-    assert (child.status, child.out) == (7, "same")
-    assert child.err == (3 * block("""
-        Stack (most recent call first):
-          File "<string>", line 18 in crash
-          File "<string>", line 13 in ???
-          File "<string>", line 15 in g
-          File "<string>", line 24 in <module>
-    """))
+        faulthandler.register(10, all_threads=False)
+        altstack.crash = crash
+        altstack.g()
+    """)
+    assert (child.status, child.out) == (7, "True\n")
+    assert re.fullmatch(3 * (
+        r"Stack \(most recent call first\):\n"
+        r'  File "<string>", line 5 in crash\n' + SMALL
+        + r'  File "<string>", line 10 in <module>\n'), child.err)
 
 
 @pytest.mark.skipif(SANITIZED, reason="the sanitizer's frames need more")
 def test_older_handler_after_small_stack():
     """An older handler runs on the stack that its owner gave."""
     compile_library("older")
-    child = python(block("""
+    child = python("""
         from handlers import install
         install("exit", 4)
-    """) + block(SMALL % 8192) + block("""
-        import machine
-        crash = machine.run("0f0b")
-        g()
-    """))
+        import altstack, faulthandler, machine
+        altstack.take(8192)
+        altstack.crash = machine.run("0f0b")
+        altstack.g()
+    """)
     assert child.status == 42
     assert " which is the pc " in child.out
 
@@ -494,53 +458,26 @@ def test_overflow(flags, function):
             r"below its end \(SEGV_(MAP|ACC)ERR\)$" % size, line)
 
 
+# The last four have a full stack below theirs: a coroutine that overflows, a
+# signal handler that does, a large frame below both stacks, a coroutine that
+# writes upwards.
 @pytest.mark.parametrize("flags", BUILDS[:2])
 @pytest.mark.parametrize("function, argument", [
     ("near", -1), ("near", -2048), ("near", -4096), ("coroutine", 0),
-    ("alternate", 0)])
+    ("alternate", 0), *[
+        ("neighbour", kind) for kind in range(4)]])
 def test_no_overflow(function, argument, flags):
     """What comes near to it, and is none."""
-    if function == "alternate" and not X86_64:
+    if not X86_64 and (function == "alternate"
+                       or (function, argument) == ("neighbour", 1)):
         pytest.skip("the kernel kills: sp is still on the full stack")
     for where in ("main", "thread", "256", "fork"):
-        if where in ("256", "fork") and "-O0" in flags:
+        if where != "main" and (function == "neighbour" or where != "thread"
+                                and "-O0" in flags):
             continue
         line, = said_of_overflow(flags, function, where, argument)
-        assert re.search(r"^  (reading|writing) address 0x", line)
-
-
-# A coroutine that overflows, a signal handler that does, a large frame below
-# both stacks, a coroutine that writes upwards.
-@pytest.mark.parametrize("kind", [0, 1, 2, 3])
-@pytest.mark.parametrize("flags", BUILDS[:2])
-def test_neighbour_of_the_stack(kind, flags):
-    """A full stack below this one, a frame over it, a write from it."""
-    if kind == 1 and not X86_64:
-        pytest.skip("the kernel kills: sp is still on the full stack")
-    line, = said_of_overflow(flags, "neighbour", "main", kind)
-    assert line.startswith("  writing address 0x")
-
-
-def test_around_the_alternate_stacks():
-    """Large frames do not come to rest on the handlers' stacks."""
-    child = python("""
-        import ctypes, faulthandler, threading
-        def look():
-            stack = (ctypes.c_size_t * 3)()
-            ctypes.CDLL(None).sigaltstack(None, stack)
-            end = 0
-            for line in open("/proc/self/maps"):
-                first, last = (int(n, 16)
-                               for n in line.split()[0].split("-"))
-                if first <= stack[0] < last:
-                    end = last
-                elif first == end:
-                    print(line.split()[1], last - first >= 1 << 20)
-        thread = threading.Thread(target=look)
-        thread.start()
-        thread.join()
-    """)
-    assert child.out == "---p True\n"
+        assert re.search("^  (%swriting) address 0x" % (
+            "" if function == "neighbour" else "reading|"), line)
 
 
 def test_fault_long_ago():
@@ -658,16 +595,10 @@ def test_main_thread_has_ended():
 def test_forked_while_the_spare_stack_is_used():
     """The child has a spare stack again."""
     child = with_held_poll("""
-        import threading
+        import altstack, threading
         __import__("warnings").simplefilter("ignore")
-        def take_small_stack():
-            stack = ctypes.create_string_buffer(16384)
-            words = (ctypes.c_size_t * 3)(ctypes.addressof(stack), 0,
-                                          16384)
-            assert ctypes.CDLL(None).sigaltstack(words, None) == 0
-            return stack
         def work():
-            keep = take_small_stack()
+            altstack.take(16384)
             # Without the GIL.
             getattr(ctypes.CDLL(None), "raise")(signal.SIGUSR1)
         faulthandler.register(signal.SIGUSR1, file=theirs)
@@ -676,7 +607,7 @@ def test_forked_while_the_spare_stack_is_used():
         until(lambda: held.value)
         pid = os.fork()
         if pid == 0:
-            keep = take_small_stack()
+            altstack.take(16384)
             faulthandler.register(signal.SIGUSR1, 2, False)
             os.kill(os.getpid(), signal.SIGUSR1)
             os._exit(0)
@@ -693,29 +624,26 @@ def test_forked_while_the_spare_stack_is_used():
 @pytest.mark.skipif(SANITIZED, reason="the sanitizer's frames need more")
 def test_crash_while_the_spare_stack_is_used():
     """There is another one, for crashes."""
-    child = with_held_poll("pipe = theirs\n" + block(SMALL % 4096) + block("""
-        import threading
+    child = with_held_poll("""
+        import altstack, threading
+        altstack.take(4096)
         def work():
-            stack = ctypes.create_string_buffer(16384)
-            words = (ctypes.c_size_t * 3)(ctypes.addressof(stack), 0, 16384)
-            assert libc.sigaltstack(words, None) == 0
+            altstack.take(16384)
             # Without the GIL.
-            getattr(libc, "raise")(signal.SIGUSR1)
-        faulthandler.register(signal.SIGUSR1, file=pipe)
+            getattr(ctypes.CDLL(None), "raise")(signal.SIGUSR1)
+        faulthandler.register(signal.SIGUSR1, file=theirs)
         faulthandler.enable(all_threads=False, c_stack=False)
         hold.value = 1
         threading.Thread(target=work, daemon=True).start()
         until(lambda: held.value)
-        crash = faulthandler.sigsegv
-        g()
-    """))
+        altstack.crash = faulthandler.sigsegv
+        altstack.g()
+    """)
     assert status_name(child.status) == "-SIGSEGV"
     assert re.fullmatch(
-        r'Fatal Python error: Segmentation fault\n\n'
-        r'Stack \(most recent call first\):\n'
-        r'  File "<string>", line \d+ in \?\?\?\n'
-        r'  File "<string>", line \d+ in g\n'
-        r'  File "<string>", line \d+ in <module>\n', child.err)
+        r"Fatal Python error: Segmentation fault\n\n"
+        r"Stack \(most recent call first\):\n" + SMALL
+        + r'  File "<string>", line \d+ in <module>\n', child.err)
 
 
 def test_start_function_that_somebody_else_has_replaced():
