@@ -19,45 +19,31 @@ from helpers import (
 # ---- The origin ----
 
 def test_origin():
-    """The numbers of the origin are true."""
+    """The numbers of the origin are true; a forked child has an age and
+    numbers of its own."""
     child = python(block(START) + block("""
-        sys.stdout.write("%d %d %f\\n" % (
-            os.getpid(), threading.get_native_id(), time.time()))
-        sys.stdout.flush()
+        print(os.getpid(), threading.get_native_id(), time.time(), flush=True)
         time.sleep(1.2)
+        start = time.monotonic()
+        pid = os.fork()
+        if pid:
+            os.waitpid(pid, 0)
+            print(pid, time.monotonic() - start, flush=True)
         faulthandler._read_null()
     """))
     after = time.time()
-    pid, tid, before = child.out.split()
-    found = re.search(
-        r"^  thread (\d+) \[MainThread\] of process (\d+), CPython (\S+), "
-        r"(\S+), up (\d+\.\d) s$", child.err, re.M)
-    assert found.group(1, 2, 3) == (tid, pid, platform.python_version())
-    when = datetime.datetime.strptime(found.group(4),
-                                      "%Y-%m-%dT%H:%M:%SZ")
+    pid, tid, before, forked, seconds = child.out.split()
+    theirs, ours = re.findall(
+        r"(?m)^  thread (\d+) \[MainThread\] of process (\d+), "
+        r"CPython (\S+), (\S+), up (\d+\.\d) s$", child.err)
+    assert theirs[:2] == (forked, forked)
+    assert float(theirs[4]) < float(seconds) + 0.1
+    assert ours[:3] == (pid, tid, platform.python_version())
+    when = datetime.datetime.strptime(ours[3], "%Y-%m-%dT%H:%M:%SZ")
     when = when.replace(tzinfo=datetime.timezone.utc).timestamp()
     # It slept for 1.2 seconds; the line leaves out what is below one.
     assert float(before) + 0.1 < when < after
-    assert 1.1 < float(found.group(5)) < child.seconds + 0.1
-
-
-def test_forked_child():
-    """A forked child has an age and numbers of its own."""
-    child = python(block(START) + block("""
-        time.sleep(0.5)
-        start = time.monotonic()
-        pid = os.fork()
-        if pid == 0:
-            faulthandler._read_null()
-        os.waitpid(pid, 0)
-        print(pid, time.monotonic() - start)
-    """))
-    found = re.search(r"thread (\d+) \[MainThread\] of process (\d+), "
-                      r".* up (\d+\.\d) s", child.err)
-    assert found is not None
-    pid, seconds = child.out.split()
-    assert found.group(1, 2) == (pid, pid)
-    assert float(found.group(3)) < float(seconds) + 0.1
+    assert 1.1 < float(ours[4]) < child.seconds + 0.1
 
 
 STARTED = "threading.Thread(target=crash, name=%a).start()"
@@ -71,28 +57,22 @@ STARTED = "threading.Thread(target=crash, name=%a).start()"
     (STARTED % "\udcff", " [?]" if sys.version_info >= (3, 14) else ""),
     ("concurrent.futures.ThreadPoolExecutor(thread_name_prefix='pool')"
      ".submit(crash)", " [pool_0]"),
-    ("_thread.start_new_thread(crash, ()); time.sleep(60)", "")])
+    ("_thread.start_new_thread(crash, ()); time.sleep(60)", ""),
+    ("threading.Thread(target=rename, name='older').start()", " [newer]")])
 def test_thread_names(start, name):
-    """Names of Python's threads, also where the kernel knows none."""
+    """Names of Python's threads, also where the kernel knows none; one that a
+    thread gave itself since is newer."""
     child = python(block(START) + block("""
         import _thread, concurrent.futures
         crash = faulthandler._read_null
+        def rename():
+            libc.prctl(15, b"newer")
+            crash()
         %s
     """ % start))
     found = re.search(r"^  thread \d+(.*) of process \d+, ", child.err, re.M)
     assert found is not None
     assert found.group(1) == name
-
-
-def test_name_given_to_the_kernel():
-    """A name that a thread gave itself since is newer."""
-    child = python(block(START) + block("""
-        def crash():
-            libc.prctl(15, b"newer")
-            faulthandler._read_null()
-        threading.Thread(target=crash, name="older").start()
-    """))
-    assert re.search(r"\n  thread \d+ \[newer\] of process ", child.err)
 
 
 def test_calendar():

@@ -1,5 +1,6 @@
 """file as a path: opened when there is something to write."""
 
+import glob
 import os
 import re
 import resource
@@ -32,12 +33,13 @@ class Place:
         return os.path.join(self.folder, name)
 
     def files(self):
-        """The files in the folder: {name: text}."""
+        """The files in the folder and those below: {name: text}."""
         texts = {}
-        for name in sorted(filter(os.path.isfile, map(
-                self.path, os.listdir(self.folder)))):
+        for name in filter(os.path.isfile, glob.glob(
+                self.path("**"), recursive=True)):
             with open(name, encoding="ascii") as file:
-                texts[os.path.basename(name)] = unnamed(tidy(file.read()))
+                texts[os.path.relpath(name, self.folder)] = unnamed(
+                    tidy(file.read()))
         return texts
 
     def python(self, code, *arguments, **options):
@@ -71,14 +73,17 @@ def open_folder():
 @pytest.mark.parametrize("argument", [
     "'report'", "b'report'", "pathlib.Path('report')",
     "os.path.abspath('report')", "'./report'",
-    "'../' + os.path.basename(os.getcwd()) + '/report'", "'2'"])
+    "'../' + os.path.basename(os.getcwd()) + '/report'", "'2'",
+    "'/dev/null'", "'/dev/full'"])
 def test_kinds(place, argument):
-    """str, bytes, os.PathLike; a number in quotes."""
+    """str, bytes, os.PathLike; a number in quotes; a device, which may be
+    full."""
     place.dies("""
         import faulthandler, os, pathlib
         faulthandler.enable(%s, c_stack=False)
         faulthandler.sigsegv()
-    """ % argument, {"2" if "2" in argument else "report": report(3)})
+    """ % argument, {} if "dev" in argument else {
+        "2" if "2" in argument else "report": report(3)})
 
 
 REPORTED = {
@@ -169,13 +174,21 @@ REPORTED = {
         assert os.listdir("/proc/self/fd") == before
         faulthandler.sigsegv()
     """, 9),
+    "a link in the place of the folder is not followed": ("""
+        import faulthandler, os
+        os.mkdir("folder")
+        faulthandler.enable("folder/report", c_stack=False)
+        os.rename("folder", "elsewhere")
+        os.symlink("elsewhere", "folder")
+        faulthandler.sigsegv()
+    """, None),
 }
 
 
 @pytest.mark.parametrize("code, line", REPORTED.values(), ids=REPORTED)
 def test_reported(place, code, line):
     """The report is in the file, and nothing is anywhere else."""
-    child = place.dies(code, {"report": report(line)})
+    child = place.dies(code, {"report": report(line)} if line else {})
     assert child.out == ""
 
 
@@ -292,29 +305,23 @@ def test_20_workers(place, path, each):
     assert place.files() == dict.fromkeys(names, each * report(10))
 
 
-@pytest.mark.parametrize("umask", [0, 0o22, 0o77])
-def test_mode(place, umask):
-    """The file is its owner's alone, whatever the umask."""
+@pytest.mark.parametrize("umask, before, mode", [
+    (0, "", 0o600), (0o22, "", 0o600), (0o77, "", 0o600),
+    (0, "before\n", 0o644)])
+def test_mode(place, umask, before, mode):
+    """The file is its owner's alone, whatever the umask.  One that is there
+    keeps its mode, and what is in it."""
+    if before:
+        with open(place.path("report"), "w") as file:
+            file.write(before)
+        os.chmod(place.path("report"), mode)
     place.dies("""
         import faulthandler, os
         os.umask(%d)
         faulthandler.enable("report", c_stack=False)
         faulthandler.sigsegv()
-    """ % umask, {"report": report(4)})
-    assert os.stat(place.path("report")).st_mode & 0o777 == 0o600
-
-
-def test_appended(place):
-    """What is in the file already stays, and so does its mode."""
-    with open(place.path("report"), "w") as file:
-        file.write("before\n")
-    os.chmod(place.path("report"), 0o644)
-    place.dies("""
-        import faulthandler
-        faulthandler.enable("report", c_stack=False)
-        faulthandler.sigsegv()
-    """, {"report": "before\n" + report(3)})
-    assert os.stat(place.path("report")).st_mode & 0o777 == 0o644
+    """ % umask, {"report": before + report(4)})
+    assert os.stat(place.path("report")).st_mode & 0o777 == mode
 
 
 def test_errors(place):
@@ -370,45 +377,67 @@ def test_errors(place):
     """, cwd=place.folder, env=environment(PYTHONUTF8="1"))
 
 
-LINKED = "[Errno 40] Too many levels of symbolic links: 'report'\n"
-REFUSED = "[Errno 1] Operation not permitted: 'report'\n"
-SECOND_NAME = "open('report', 'w').close(); os.link('report', 'victim')"
+LINKED = "[Errno 40] Too many levels of symbolic links: 'folder/report'\n"
+REFUSED = "[Errno 1] Operation not permitted: 'folder/report'\n"
+SECOND_NAME = "os.link('victim', 'folder/report')"
+THEIRS = """
+        open("folder/report", "w").close()
+        os.chmod("folder/report", 0o666)
+        os.chown("folder/report", 65534, 65534)
+"""
+OTHERS = [(65534, 0o755), (65534, 0o700), (0, 0o775), (0, 0o777), (0, 0o1777)]
 
 
-@pytest.mark.parametrize("mode, plant, files, message", [
-    (0o755, "os.symlink('missing', 'report')", {}, LINKED),
-    (0o755, "open('victim', 'w').close(); os.symlink('victim', 'report')",
-     {"victim": "", "report": ""}, LINKED),
-    (0o755, SECOND_NAME, dict.fromkeys(["report", "victim"], report(8)), ""),
-    (0o1777, SECOND_NAME, {"report": "", "victim": ""}, REFUSED)])
-def test_planted(place, mode, plant, files, message):
-    """A link that comes later is not followed; where everybody writes, a file
-    with a second name gets nothing."""
-    os.chmod(place.folder, mode)
+def plant(place, owner, mode):
+    """A folder of this owner and mode; a file that is to be spared."""
+    if os.getuid() not in (0, owner):
+        pytest.skip("needs root")
+    os.mkdir(place.path("folder"))
+    os.chown(place.path("folder"), owner, -1)
+    os.chmod(place.path("folder"), mode)
+    with open(place.path("victim"), "w"):
+        pass
+
+
+@pytest.mark.parametrize("owner, mode, change, files, message", [
+    (os.getuid(), 0o755, "os.symlink('missing', 'folder/report')",
+     {"victim": ""}, LINKED),
+    (os.getuid(), 0o755, "os.symlink('../victim', 'folder/report')",
+     dict.fromkeys(["victim", "folder/report"], ""), LINKED),
+    (os.getuid(), 0o755, SECOND_NAME,
+     dict.fromkeys(["victim", "folder/report"], report(8)), ""),
+    (os.getuid(), 0o1777, SECOND_NAME,
+     dict.fromkeys(["victim", "folder/report"], ""), REFUSED),
+    *[(*other, change, dict.fromkeys(["victim", "folder/report"], ""), REFUSED)
+      for other in OTHERS for change in (SECOND_NAME, THEIRS)]])
+def test_planted(place, owner, mode, change, files, message):
+    """A link that comes later is not followed; where others can put files, by
+    any right, only one's own are used."""
+    plant(place, owner, mode)
     child = place.dies("""
         import faulthandler, os
-        faulthandler.enable("report", c_stack=False)
+        faulthandler.enable("folder/report", c_stack=False)
         %s
         try:
-            faulthandler.register(10, "report")
+            faulthandler.register(10, "folder/report")
         except OSError as error:
             print(error, flush=True)
         faulthandler.sigsegv()
-    """ % plant, files)
+    """ % change, files)
     assert child.out == message
 
 
-def test_planted_folder(place):
-    """A link in the place of the folder is not followed: no report."""
-    place.dies("""
-        import faulthandler, os
-        os.mkdir("folder")
-        faulthandler.enable("folder/report", c_stack=False)
-        os.rename("folder", "elsewhere")
-        os.symlink("elsewhere", "folder")
-        faulthandler.sigsegv()
-    """, {})
-    assert os.listdir(place.path("elsewhere")) == []
+@pytest.mark.parametrize("owner, mode", [OTHERS[0], OTHERS[-1]])
+def test_new_in_a_folder_of_others(place, owner, mode):
+    """There a new file is made, and this user's own is appended to."""
+    plant(place, owner, mode)
+    for count in 1, 2:
+        place.dies("""
+            import faulthandler
+            faulthandler.enable("folder/report", c_stack=False)
+            faulthandler.sigsegv()
+        """, {"victim": "", "folder/report": count * report(3)})
+    assert os.stat(place.path("folder/report")).st_mode & 0o777 == 0o600
 
 
 def test_pipe(place):
@@ -428,16 +457,6 @@ def test_pipe(place):
         check(place.python(code), SIGSEGV, "")
         text = file.read(10000).decode("ascii")
     assert unnamed(tidy(text)) == report(5)
-
-
-@pytest.mark.parametrize("path", ["/dev/null", "/dev/full"])
-def test_device(path):
-    """A full device takes nothing, and changes nothing."""
-    crash("""
-        import faulthandler
-        faulthandler.enable(%r, c_stack=False)
-        faulthandler.sigsegv()
-    """ % path, "")
 
 
 def test_file_size_limit(place):
@@ -529,53 +548,3 @@ def test_a_file_a_report(place):
     assert len(texts["later"]) >= 2
     for text in texts["later"]:
         assert re.search(r"\A(Timeout .*\nThread .*\n(  .*\n)+)+\Z", text)
-
-
-def plant(place, owner, mode):
-    """A folder of this owner and mode; root's file that is to be spared."""
-    os.mkdir(place.path("folder"))
-    os.chown(place.path("folder"), owner, owner)
-    os.chmod(place.path("folder"), mode)
-    with open(place.path("victim"), "w"):
-        pass
-
-
-@pytest.mark.skipif(os.getuid() != 0, reason="needs root")
-@pytest.mark.parametrize("owner, mode", [
-    (65534, 0o755), (65534, 0o700), (0, 0o775), (0, 0o777), (0, 0o1777)])
-@pytest.mark.parametrize("change", [
-    "os.link('victim', 'folder/report')",
-    "open('folder/report', 'w').close(); os.chmod('folder/report', 0o666); "
-    "os.chown('folder/report', 65534, 65534)"])
-def test_planted_in_a_folder_of_others(place, owner, mode, change):
-    """Where others can put files, by any right, only one's own are used."""
-    plant(place, owner, mode)
-    child = place.dies("""
-        import faulthandler, os
-        faulthandler.enable("folder/report", c_stack=False)
-        %s
-        try:
-            faulthandler.register(10, "folder/report")
-        except PermissionError as error:
-            print(error, flush=True)
-        faulthandler.sigsegv()
-    """ % change, {"victim": ""})
-    assert child.out == ("[Errno 1] Operation not permitted: "
-                         "'folder/report'\n")
-    assert os.path.getsize(place.path("folder/report")) == 0
-
-
-@pytest.mark.skipif(os.getuid() != 0, reason="needs root")
-@pytest.mark.parametrize("owner, mode", [(65534, 0o755), (0, 0o1777)])
-def test_new_in_a_folder_of_others(place, owner, mode):
-    """There a new file is made, and this user's own is appended to."""
-    plant(place, owner, mode)
-    for _ in range(2):
-        place.dies("""
-            import faulthandler
-            faulthandler.enable("folder/report", c_stack=False)
-            faulthandler.sigsegv()
-        """, {"victim": ""})
-    with open(place.path("folder/report"), encoding="ascii") as file:
-        assert unnamed(tidy(file.read())) == 2 * report(3)
-    assert os.stat(place.path("folder/report")).st_mode & 0o777 == 0o600

@@ -162,22 +162,7 @@ WHERE = {
             faulthandler.disable()
         faulthandler.sigsegv()
     """, [["forked"], []]),
-}
-
-
-@pytest.mark.parametrize("case", WHERE.values(), ids=WHERE)
-def test_where(case):
-    """Of all contexts, the report has this thread's, or task's."""
-    code, expected, *needs = case
-    if needs and sys.version_info < needs[0]:
-        pytest.skip("needs Python %d.%d" % needs[0])
-    assert crash_with(code, before=THREADS)[:len(expected)] == expected
-
-
-def test_greenlets():
-    """Each greenlet of one thread has a context of its own."""
-    pytest.importorskip("greenlet")
-    assert crash_with("""
+    "the greenlet's that runs, of several in a thread": ("""
         import greenlet
         def first():
             faulthandler.context.set("first")
@@ -189,7 +174,27 @@ def test_greenlets():
         one, second = greenlet.greenlet(first), greenlet.greenlet(other)
         faulthandler.context.set("main")
         one.switch()
-    """) == [["first"], []]
+    """, [["first"], []]),
+    "the subinterpreter's own": ("""
+        import sub
+        faulthandler.context.set("main")
+        sub.run(sub.create(False), "import faulthandler\\n"
+                "assert faulthandler.context.get() is None\\n"
+                "faulthandler.context.set('sub')\\n"
+                "faulthandler.sigsegv()")
+    """, [["sub"]]),
+}
+
+
+@pytest.mark.parametrize("case", WHERE.values(), ids=WHERE)
+def test_where(case):
+    """Of all contexts, the report has this thread's, or task's."""
+    code, expected, *needs = case
+    if needs and sys.version_info < needs[0]:
+        pytest.skip("needs Python %d.%d" % needs[0])
+    if "import greenlet" in code:
+        pytest.importorskip("greenlet")
+    assert crash_with(code, before=THREADS)[:len(expected)] == expected
 
 
 @pytest.mark.parametrize("count", [1, 5, 40, 1000])
@@ -277,17 +282,3 @@ def test_busy_thread():
     assert (child.status, child.err) == (0, "")
     found = {text for block in contexts(child.out) for text in block}
     assert found and found <= {"a" * 200, r"\U0001f600" * 200, "???"}
-
-
-def test_subinterpreter():
-    """Each interpreter has a variable of its own."""
-    found = crash_with("""
-        import sub
-        faulthandler.context.set("main")
-        interpreter = sub.create(False)
-        sub.run(interpreter, "import faulthandler\\n"
-                "print(faulthandler.context.get())\\n"
-                "faulthandler.context.set('sub')\\n"
-                "faulthandler.sigsegv()")
-    """)
-    assert found[0] == ["sub"]
