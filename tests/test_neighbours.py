@@ -199,44 +199,37 @@ SLOW = """
 """
 
 
-def check_timeout(text):
-    """Its own timeout dumped the test that was running, once."""
-    assert strip(text).startswith(block("""
+def check_timeout(text, seconds, frame):
+    """The timeout of a runner dumped the test that was running, once."""
+    assert block("""
         Timeout (%s)!
         Thread 0x… (most recent call first):
-          File "test_suite.py", line 3 in test_slow
-    """) % datetime.timedelta(seconds=TIMEOUT))
+          File "%s
+    """) % (datetime.timedelta(seconds=seconds), frame) in strip(text)
     assert text.count("Timeout (") == 1, text
 
 
 @pytest.mark.slow
-def test_pytest_timeout():
-    """faulthandler_timeout dumps, and the suite goes on."""
+@pytest.mark.parametrize("exits", [False, True])
+def test_pytest_timeout(exits):
+    """faulthandler_timeout dumps, and the suite goes on; with
+    faulthandler_exit_on_timeout it ends with status 1."""
+    options = ["-o", "faulthandler_timeout=%s" % TIMEOUT]
+    if exits:
+        plugin = pytest.importorskip("_pytest.faulthandler")
+        with open(plugin.__file__, encoding="utf-8") as file:
+            if "exit_on_timeout" not in file.read():
+                pytest.skip("needs a newer pytest")
+        options += ["-o", "faulthandler_exit_on_timeout=true"]
     with open(os.path.join(FOLDER, "timeout.txt"), "w") as file:
         child = run_pytest(
-            SLOW % "not os.stat('timeout.txt').st_size",
-            "-o", "faulthandler_timeout=%s" % TIMEOUT, stderr=file)
-    assert child.status == 0
-    assert "2 passed" in child.out
-    check_timeout(take_file("timeout.txt"))
-
-
-@pytest.mark.slow
-def test_pytest_exit_on_timeout():
-    """faulthandler_exit_on_timeout ends it with status 1."""
-    try:
-        import _pytest.faulthandler as plugin
-    except ImportError:
-        pytest.skip("needs pytest")
-    with open(plugin.__file__, encoding="utf-8") as file:
-        if "exit_on_timeout" not in file.read():
-            pytest.skip("needs a newer pytest")
-    child = run_pytest(SLOW % "True",
-                       "-o", "faulthandler_timeout=%s" % TIMEOUT,
-                       "-o", "faulthandler_exit_on_timeout=true")
-    assert child.status == 1
-    assert "passed" not in child.out
-    check_timeout(child.err)
+            SLOW % (exits or "not os.stat('timeout.txt').st_size"), *options,
+            stderr=file)
+    assert child.status == exits
+    assert ("passed" in child.out, "2 passed" in child.out) == (
+        (not exits,) * 2)
+    check_timeout(take_file("timeout.txt"), TIMEOUT,
+                  'test_suite.py", line 3 in test_slow')
 
 
 def test_pytest_workers():
@@ -270,12 +263,7 @@ def test_regrtest():
     child = run(PYTHON, "-m", "test", "--timeout", str(8 * SLOWER),
                 "--testdir", FOLDER, "test_hang")
     assert child.status == 1
-    assert block("""
-        Timeout (%s)!
-        Thread 0x… (most recent call first):
-          File "test_hang.py", line 4 in test_hang
-    """) % datetime.timedelta(seconds=8 * SLOWER) in strip(child.err)
-    assert child.err.count("Timeout (") == 1
+    check_timeout(child.err, 8 * SLOWER, 'test_hang.py", line 4 in test_hang')
 
 
 # ---- Processes: those that only fork are in test_later.py ------------------
