@@ -50,31 +50,40 @@ def with_older(code, *arguments, **options):
                   + block(code), *arguments, **options)
 
 
-def older(call, signum, title, said, digits="0f0b", offset=0):
-    """An older handler of C comes after the report, and hears this.  f() is
-    code that faults at WHERE."""
+def older(call, signum, title, said, digits="0f0b", offset=0, thread=False):
+    """An older handler of C comes after the report, and hears this, in the
+    thread that crashed.  f() is code that faults at WHERE."""
     child = with_older("""
-        import machine, os, signal, threading
+        import _thread, machine, os, signal, threading
         install('exit', %d)
         import faulthandler
         f = machine.run(%r)
         where = ctypes.cast(f, ctypes.c_void_p).value + %d
-        print(threading.get_native_id(), hex(where), flush=True)
+        def work():
+            print(threading.get_native_id(), hex(where), flush=True)
+            %s
+        lock = _thread.allocate_lock()
+        lock.acquire()
         %s
-    """ % (signum, digits, offset, call))
+    """ % (signum, digits, offset, call,
+           "_thread.start_new_thread(work, ()); lock.acquire()"
+           if thread else "work()"))
     assert child.status == 42
     assert child.err == report(
-        '  File "<string>", line 7 in <module>\n', title)
+        '  File "<string>", line 8 in work\n'
+        + "\nThread 0x… (most recent call first):\n" * thread
+        + '  File "<string>", line 11 in <module>\n', title)
     first, heard = child.out.split("\n", 1)
-    thread, where = first.split()
+    number, where = first.split()
     assert heard == "%s in thread %s\n" % (
-        said.replace("WHERE", where), thread)
+        said.replace("WHERE", where), number)
 
 
 def test_older_handler_of_real_faults():
     """The siginfo and the context of a real fault: cause and address."""
-    older("faulthandler.sigsegv()", SIGSEGV, "Segmentation fault",
-          "signal 11 code 1 at (nil)")
+    for thread in False, True:
+        older("faulthandler.sigsegv()", SIGSEGV, "Segmentation fault",
+              "signal 11 code 1 at (nil)", thread=thread)
     older("ctypes.c_char.from_address(0x1230).value", SIGSEGV,
           "Segmentation fault", "signal 11 code 1 at 0x1230")
     # A newer handler that calls ours, with SA_NODEFER, changes nothing.
@@ -124,34 +133,6 @@ def test_older_handler_of_sent_signals(signum, title, _):
     older("ctypes.CDLL(None).sigqueue(os.getpid(), %d, None)"
           % signum, signum, title,
           "signal %d code -1 from itself" % signum)
-
-
-def test_older_handler_in_thread():
-    """The older handler runs in the thread that crashed."""
-    child = with_older("""
-        import _thread, ctypes, threading
-        install('exit', 11)
-        import faulthandler
-        def work():
-            print(threading.get_native_id(), flush=True)
-            ctypes.CDLL(None).strlen(None)
-        lock = _thread.allocate_lock()
-        lock.acquire()
-        _thread.start_new_thread(work, ()); lock.acquire()
-    """)
-    thread, heard = child.out.split("\n", 1)
-    assert heard == ("signal 11 code 1 at (nil) in thread %s\n"
-                     % thread)
-    assert child.status == 42
-    assert child.err == block("""
-        Fatal Python error: Segmentation fault
-
-        Traceback (most recent call first):
-          File "<string>", line 6 in work
-
-        Thread 0x… (most recent call first):
-          File "<string>", line 9 in <module>
-    """)
 
 
 def test_older_handler_that_repairs_in_threads():

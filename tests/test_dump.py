@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from helpers import PATIENCE, agrees, block, patient, prints, python
+from helpers import agrees, block, patient, prints, python
 
 
 @pytest.mark.parametrize("arguments, title", [
@@ -163,41 +163,6 @@ def test_collector():
         gc.collect()
     """)
     assert child.out == ("1\n" if sys.version_info >= (3, 10) else "0\n")
-
-
-def test_standard_library():
-    """At thousands of points of real code a dump shows what traceback does."""
-    child = python("""
-        import gc, sys, tempfile
-        import faulthandler
-        from die import lines
-        from work import work
-        file = tempfile.TemporaryFile("w+")
-        events = compared = 0
-        def event(frame, kind, argument):
-            global events, compared
-            events += 1
-            if events % 97 == 0:
-                file.seek(0)
-                file.truncate()
-                faulthandler.dump_traceback(file, False)
-                file.seek(0)
-                text = file.read().splitlines()
-                expected = lines(frame)
-                if text[2:] != expected and len(expected) < 98:
-                    sys.setprofile(None)
-                    print("\\n".join(text + ["expected"] + expected))
-                    sys.exit(1)
-                compared += 1
-        gc.disable()
-        sys.setprofile(event)
-        while compared < 2000:
-            work()
-        sys.setprofile(None)
-        file.close()
-        print("done")
-    """, limit=4 * PATIENCE)
-    assert child.out == "done\n"
 
 
 def test_subinterpreter():

@@ -319,31 +319,20 @@ def test_deep(depth):
 # ---- thousands of stacks of real code, ours against the interpreter's ------
 
 
-def agree(code, every, wanted):
-    """The child compared as many stacks as wanted, all alike."""
-    child = python(child_source("agreement.py") + block(code),
-                   str(every), str(wanted), limit=4 * PATIENCE)
-    assert (child.status, child.err, child.out) == (
-        0, "", "%d\n" % wanted)
-
-
-@pytest.mark.parametrize(
-    "hook, every", [("setprofile", 997), ("settrace", 2003)])
-def test_calls_and_lines(hook, every):
-    """Stacks at calls, returns and lines of the standard library."""
-    agree("""
+WORKS = {
+    "calls and returns": ("crash", 997, 250, """
         while compared < WANTED:
-            sys.%s(event)
+            sys.setprofile(event)
             work()
-            sys.%s(None)
-        print(compared)
-        file.close()
-    """ % (hook, hook), every, 250)
-
-
-def test_interrupted():
-    """Stacks wherever a timer happens to interrupt the work."""
-    agree("""
+            sys.setprofile(None)
+    """),
+    "lines": ("crash", 2003, 250, """
+        while compared < WANTED:
+            sys.settrace(event)
+            work()
+            sys.settrace(None)
+    """),
+    "wherever a timer interrupts": ("crash", 1, 250, """
         import signal
         def event(signum, frame):
             look(frame)
@@ -353,6 +342,23 @@ def test_interrupted():
         signal.setitimer(signal.ITIMER_REAL, 0.001)
         while compared < WANTED:
             work()
+    """),
+    "calls and returns, of dumps": ("dump", 97, 2000, """
+        sys.setprofile(event)
+        while compared < WANTED:
+            work()
+        sys.setprofile(None)
+    """),
+}
+
+
+@pytest.mark.parametrize("how, every, wanted, code", WORKS.values(), ids=WORKS)
+def test_standard_library(how, every, wanted, code):
+    """Thousands of stacks of the standard library's code are those that
+    traceback shows."""
+    child = python(child_source("agreement.py") + block(code) + block("""
         print(compared)
         file.close()
-    """, 1, 250)
+    """), how, str(every), str(wanted), limit=4 * PATIENCE)
+    assert (child.status, child.err, child.out) == (
+        0, "", "%d\n" % wanted)

@@ -3,22 +3,25 @@ import faulthandler
 from die import lines
 from work import work
 
-TITLE = ("Fatal Python error: Segmentation fault\n\n"
-         "Traceback (most recent call first):\n")
-EVERY, WANTED = int(sys.argv[1]), int(sys.argv[2])
+HOW, EVERY, WANTED = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+TITLE = {"crash": "Fatal Python error: Segmentation fault\n\n"
+                  "Traceback (most recent call first):\n",
+         "dump": "Stack (most recent call first):\n"}[HOW]
 file = tempfile.TemporaryFile()
 outside = os.dup(2)
 events = compared = 0
 
 def look(frame):
-    """Crash a copy of the process; compare what it says."""
+    """Crash a copy of the process, or dump; compare what it says."""
     global compared
-    expected = lines(frame)
-    child = os.fork()
-    if child == 0:
+    expected, status = lines(frame), 11
+    if HOW == "dump":
+        faulthandler.dump_traceback(file, False)
+    elif os.fork() == 0:
         os.dup2(file.fileno(), 2)
         faulthandler.sigsegv()
-    status = os.waitpid(child, 0)[1]
+    else:
+        status = os.wait()[1]
     text = os.pread(file.fileno(), 1 << 20, 0).decode("ascii")
     os.ftruncate(file.fileno(), 0)
     os.lseek(file.fileno(), 0, 0)
