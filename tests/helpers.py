@@ -364,16 +364,9 @@ def strip(text):
 
 # Three threads that wait, each with a name.
 WORKERS = """
-    import threading, time
-    never, waiting = threading.Lock(), []
-    never.acquire()
-    def wait():
-        waiting.append(1); never.acquire()
+    import waiting
     for n in range(3):
-        threading.Thread(target=wait, daemon=True,
-                         name="worker-%d" % n).start()
-    while len(waiting) < 3:
-        time.sleep(0.001)
+        waiting.start(name="worker-%d" % n)
 """
 
 

@@ -28,20 +28,9 @@ def test_literal(arguments, title):
 def test_threads():
     """All threads, in the builtin's order, with its names."""
     child = agrees("""
-        import threading
-        import time
-        waiting, never = [], threading.Lock()
-        def wait(n):
-            if n:
-                wait(n - 1)
-            else:
-                waiting.append(1); never.acquire()
-        never.acquire()
+        import waiting
         for n in range(20):
-            threading.Thread(target=wait, args=(n,), daemon=True,
-                             name="caf\u00e9 %d" % n).start()
-        while len(waiting) < 20:
-            time.sleep(0.001)
+            waiting.start(waiting.wait, n, name="caf\u00e9 %d" % n)
         print(same().count("(most recent call first):"))
         print(same(False).count("(most recent call first):"))
     """)
@@ -51,17 +40,9 @@ def test_threads():
 def test_more_than_100_threads():
     """A hundred by default, then the current one, then three dots."""
     child = python("""
-        import _thread, faulthandler, tempfile
-        lock = _thread.allocate_lock()
-        lock.acquire()
-        started = []
-        def wait():
-            started.append(1)
-            lock.acquire()
+        import faulthandler, tempfile, waiting
         for n in range(120):
-            _thread.start_new_thread(wait, ())
-        while len(started) < 120:
-            pass
+            waiting.start()
         for most in {}, {"max_threads": 1}, {"max_threads": 7}, {
                 "max_threads": 200}:
             with tempfile.TemporaryFile("w+") as file:

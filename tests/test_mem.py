@@ -87,23 +87,21 @@ def test_damaged_link(name, value):
 def test_damaged_link_of_another_thread():
     """The stacks of the other threads are whole."""
     crash("""
-        import sys, _thread, damage, faulthandler
-        def wait():
+        import sys, damage, faulthandler, waiting
+        def work():
             damage.damage(sys._getframe(), "link", damage.forbidden)
-            begun.release(); never.acquire()
-        begun, never = _thread.allocate_lock(), _thread.allocate_lock()
-        begun.acquire(), never.acquire()
-        _thread.start_new_thread(lambda: wait(), ())
-        begun.acquire()
+            waiting.wait()
+        waiting.start(lambda: work())
         faulthandler.sigsegv()
     """, """
         Fatal Python error: Segmentation fault
 
         Traceback (most recent call first):
-          File "<string>", line 9 in <module>
+          File "<string>", line 6 in <module>
 
         Thread 0x… (most recent call first):
-          File "<string>", line 4 in wait
+          File "waiting.py", line 12 in wait
+          File "<string>", line 4 in work
           <the rest of the stack cannot be read>
     """)
 
@@ -158,19 +156,11 @@ def test_a_read_that_fails():
     """A stack is read again if any one of its reads fails."""
     compile_library("failing_read")
     child = python("""
-        import ctypes, faulthandler, tempfile, threading
+        import ctypes, faulthandler, tempfile, waiting
         library = ctypes.CDLL("./failing_read.so")
         reads, failing = [ctypes.c_long.in_dll(library, name)
                           for name in ("reads", "failing")]
-        waiting, never = [], threading.Lock()
-        never.acquire()
-        def wait(n):
-            if n:
-                return wait(n - 1)
-            waiting.append(1); never.acquire()
-        threading.Thread(target=wait, args=(5,), daemon=True).start()
-        while not waiting:
-            pass
+        waiting.start(waiting.wait, 5)
         faulthandler.disable()      # the kernel reads, not the handler
         def dump(number):
             with tempfile.TemporaryFile("w+") as file:

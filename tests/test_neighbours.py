@@ -55,17 +55,12 @@ def test_wrappers():
 def test_spyder():
     """A file that lives as long as the process, parsed by thread."""
     child = crash("""
-        import faulthandler, tempfile, threading
+        import faulthandler, tempfile, threading, waiting
         handle = tempfile.NamedTemporaryFile(
             "wt", suffix=".fault", dir=".")
         faulthandler.enable(handle)
-        ready, never = threading.Event(), threading.Event()
-        def wait():
-            ready.set(); never.wait()
-        thread = threading.Thread(target=wait, daemon=True)
-        thread.start()
-        ready.wait()
-        print(handle.name, threading.get_ident(), thread.ident,
+        waiting.start(name="worker")
+        print(handle.name, *[thread.ident for thread in threading.enumerate()],
               flush=True)
         faulthandler._sigsegv()
     """, "")
@@ -80,8 +75,8 @@ def test_spyder():
         r"\(most recent call first\):\n((?:  File .*\n)+)", text)
     assert [int(ident, 16) for ident, _ in threads] == (
         [int(ident) for ident in idents])
-    assert threads[0][1] == '  File "<string>", line 13 in <module>\n'
-    assert '  File "<string>", line 7 in wait\n' in threads[1][1]
+    assert threads[0][1] == '  File "<string>", line 8 in <module>\n'
+    assert threads[1][1].startswith('  File "%s/waiting.py", line ' % FOLDER)
 
 
 def test_qutebrowser():

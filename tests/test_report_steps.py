@@ -24,13 +24,8 @@ def inject(step, how, code):
 
 
 THREADS = """
-    import _thread
-    ready, never = _thread.allocate_lock(), _thread.allocate_lock()
-    ready.acquire(), never.acquire()
-    def other():
-        ready.release(); never.acquire()
-    _thread.start_new_thread(other, ())
-    ready.acquire()
+    import waiting
+    waiting.start()
     def crash():
         faulthandler.sigbus()
     crash()
@@ -40,19 +35,19 @@ STEPS = {
     "title": """
           <fault in the title>
         Traceback (most recent call first):
-          File "<string>", line 10 in crash
-          File "<string>", line 11 in <module>
+          File "<string>", line 5 in crash
+          File "<string>", line 6 in <module>
 
         Thread 0x… (most recent call first):
-          File "<string>", line 6 in other
+          File "waiting.py", line 12 in wait
     """,
     "list of threads": """
         Fatal Python error: Bus error
 
           <fault in the list of threads>
         Traceback (most recent call first):
-          File "<string>", line 10 in crash
-          File "<string>", line 11 in <module>
+          File "<string>", line 5 in crash
+          File "<string>", line 6 in <module>
           <the rest of the threads cannot be read>
     """,
     "search for the thread": """
@@ -63,11 +58,11 @@ STEPS = {
           <no Python frame>
 
         Thread 0x… (most recent call first):
-          File "<string>", line 6 in other
+          File "waiting.py", line 12 in wait
 
         Thread 0x… (most recent call first):
-          File "<string>", line 10 in crash
-          File "<string>", line 11 in <module>
+          File "<string>", line 5 in crash
+          File "<string>", line 6 in <module>
     """,
     "traceback": """
         Fatal Python error: Bus error
@@ -75,25 +70,25 @@ STEPS = {
           <fault in the traceback>
 
         Thread 0x… (most recent call first):
-          File "<string>", line 6 in other
+          File "waiting.py", line 12 in wait
     """,
     "threads": """
         Fatal Python error: Bus error
 
         Traceback (most recent call first):
-          File "<string>", line 10 in crash
-          File "<string>", line 11 in <module>
+          File "<string>", line 5 in crash
+          File "<string>", line 6 in <module>
           <fault in the threads>
     """,
     "output": """
         Fatal Python error: Bus error
 
         Traceback (most recent call first):
-          File "<string>", line 10 in crash
-          File "<string>", line 11 in <module>
+          File "<string>", line 5 in crash
+          File "<string>", line 6 in <module>
 
         Thread 0x… (most recent call first):
-          File "<string>", line 6 in other
+          File "waiting.py", line 12 in wait
           <fault in the output>
     """,
 }
@@ -136,8 +131,7 @@ def test_fault_in_extras(step, how):
     assert status_name(child.status) == "-SIGBUS"
     if step == "C stack" or sys.version_info >= (3, 10):
         assert "\n  <fault in the %s>\n" % step in child.err
-    assert (' in crash\n  File "<string>", line 12 in '
-            '<module>\n') in child.err
+    assert ' in crash\n  File "<string>", line 7 in <module>\n' in child.err
     assert child.err.count("C stack trace") == (step != "C stack")
 
 

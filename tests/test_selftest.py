@@ -25,13 +25,8 @@ def test_failed_self_test():
 def test_import_beside_another_thread():
     """The stack of a thread that is there is read at import."""
     child = python("""
-        import _thread
-        begun, never = _thread.allocate_lock(), _thread.allocate_lock()
-        begun.acquire(), never.acquire()
-        def wait():
-            begun.release(); never.acquire()
-        _thread.start_new_thread(wait, ())
-        begun.acquire()
+        import waiting
+        waiting.start()
         import faulthandler
         faulthandler.sigfpe()
     """)
@@ -39,10 +34,10 @@ def test_import_beside_another_thread():
         Fatal Python error: Floating point exception
 
         Traceback (most recent call first):
-          File "<string>", line 9 in <module>
+          File "<string>", line 4 in <module>
 
         Thread 0x… (most recent call first):
-          File "<string>", line 5 in wait
+          File "waiting.py", line 12 in wait
     """))
 
 

@@ -35,20 +35,11 @@ def test_all_parts():
     """All parts of a long report are in both places, to the byte, and in one
     file, whatever the time is."""
     child = python("""
-        import faulthandler, json, threading
+        import faulthandler, json, threading, waiting
         from array import array
-        never = threading.Lock()
-        never.acquire()
         threading.stack_size(256 * 1024)
-        def run(n):
-            if n:
-                return run(n - 1)
-            ready.release()
-            never.acquire()
-        ready = threading.Semaphore(0)
         for _ in range(60):
-            threading.Thread(target=run, args=(90,), daemon=True).start()
-            ready.acquire()
+            waiting.start(waiting.wait, 90)
         faulthandler.enable(c_stack=True, details=True, copy="copied-%t")
         faulthandler.sigsegv()
     """, env=patient())

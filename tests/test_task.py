@@ -9,17 +9,6 @@ from helpers import LIMIT, block, python, status_name
 
 
 ARM = "faulthandler.enable(2, c_stack=False, details=True)\n"
-THREADS = block("""
-    import threading
-    def start(function, *arguments):
-        thread = threading.Thread(target=function, args=arguments,
-                                  daemon=True)
-        thread.start()
-        return thread
-    never = threading.Lock()
-    never.acquire()
-    ready = threading.Semaphore(0)
-""")
 
 
 def contexts(text):
@@ -30,9 +19,9 @@ def contexts(text):
     return [re.findall(r"(?m)^  context: (.*)$", part) for part in parts]
 
 
-def crash_with(code, before=""):
+def crash_with(code):
     """Run code that arms with details, and crashes; the contexts."""
-    child = python("import faulthandler\n" + ARM + before + block(code))
+    child = python("import faulthandler\n" + ARM + block(code))
     assert status_name(child.status) == "-SIGSEGV"
     assert child.err.count("Fatal Python error") == 1
     assert child.seconds < LIMIT
@@ -108,24 +97,24 @@ COPY = """
 # What runs, the first contexts of the report, and the Python that it needs.
 WHERE = {
     "each thread's in its own block": ("""
+        import waiting
         def run(n):
             if n != 1:
                 faulthandler.context.set("first")
                 faulthandler.context.set("thread %d" % n)
-            ready.release()
-            never.acquire()
+            waiting.wait()
         for n in range(3):
-            start(run, n)
-            ready.acquire()
+            waiting.start(run, n)
         faulthandler.context.set("main")
         faulthandler.sigsegv()
     """, [["main"], [], ["thread 2"], [], ["thread 0"]]),
     "the crashing thread's first": ("""
+        import waiting
         def run():
             faulthandler.context.set("other")
             faulthandler.sigsegv()
         faulthandler.context.set("main")
-        start(run).join()
+        waiting.start(run)
     """, [["other"], [], ["main"]]),
     "the task's that runs": (
         TASKS % "faulthandler.sigsegv()", [["task 1"], []]),
@@ -147,14 +136,12 @@ WHERE = {
         faulthandler.sigsegv()
     """, [["outer"], []], (3, 14)),
     "a forked child's is that of the thread that forked": ("""
-        import os, warnings
+        import os, waiting, warnings
         warnings.simplefilter("ignore")
         def run():
             faulthandler.context.set("parent's")
-            ready.release()
-            never.acquire()
-        start(run)
-        ready.acquire()
+            waiting.wait()
+        waiting.start(run)
         faulthandler.context.set("forked")
         child = os.fork()
         if child:
@@ -194,7 +181,7 @@ def test_where(case):
         pytest.skip("needs Python %d.%d" % needs[0])
     if "import greenlet" in code:
         pytest.importorskip("greenlet")
-    assert crash_with(code, before=THREADS)[:len(expected)] == expected
+    assert crash_with(code)[:len(expected)] == expected
 
 
 @pytest.mark.parametrize("count", [1, 5, 40, 1000])

@@ -74,24 +74,18 @@ def test_crash_without_the_gil():
 def test_thread_names(name, shown):
     """A thread's name is in brackets, escaped, where the system knows it."""
     child = python("""
-        import faulthandler, threading
-        started, never = threading.Lock(), threading.Lock()
-        def wait():
-            started.release(); never.acquire()
-        started.acquire()
-        never.acquire()
-        threading.Thread(target=wait, name="%s").start()
-        started.acquire()
+        import faulthandler, waiting
+        waiting.start(name="%s")
         faulthandler.sigsegv()
     """ % name)
     check(child, SIGSEGV, block("""
         Fatal Python error: Segmentation fault
 
         Traceback (most recent call first):
-          File "<string>", line 9 in <module>
+          File "<string>", line 3 in <module>
 
         Thread 0x…%s (most recent call first):
-          File "<string>", line 4 in wait
+          File "waiting.py", line 12 in wait
           File "…/threading.py", line … in run
           File "…/threading.py", line … in _bootstrap_inner
           File "…/threading.py", line … in _bootstrap
@@ -113,21 +107,15 @@ def test_finished_thread():
 def test_100_threads(count, rest):
     """A hundred threads are shown; after them, three dots end the list."""
     child = python("""
-        import _thread, faulthandler
-        started, never = _thread.allocate_lock(), _thread.allocate_lock()
-        def wait():
-            started.release(); never.acquire()
-        started.acquire()
-        never.acquire()
+        import faulthandler, waiting
         for n in range(%d):
-            _thread.start_new_thread(wait, ())
-            started.acquire()
+            waiting.start()
         faulthandler.sigsegv()
     """ % count)
     check(child, SIGSEGV, report(
-        '  File "<string>", line 10 in <module>\n')
+        '  File "<string>", line 4 in <module>\n')
         + 99 * ("\nThread 0x… (most recent call first):\n"
-                '  File "<string>", line 4 in wait\n') + rest)
+                '  File "waiting.py", line 12 in wait\n') + rest)
     assert len(set(re.findall("Thread (.*) \\(", child.raw_err))) == 99
 
 
