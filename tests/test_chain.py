@@ -54,7 +54,7 @@ def older(call, signum, title, said, digits="0f0b", offset=0, thread=False):
     """An older handler of C comes after the report, and hears this, in the
     thread that crashed.  f() is code that faults at WHERE."""
     child = with_older("""
-        import _thread, machine, os, signal, threading
+        import _thread, machine, os, signal, threading, waiting
         install('exit', %d)
         import faulthandler
         f = machine.run(%r)
@@ -62,17 +62,15 @@ def older(call, signum, title, said, digits="0f0b", offset=0, thread=False):
         def work():
             print(threading.get_native_id(), hex(where), flush=True)
             %s
-        lock = _thread.allocate_lock()
-        lock.acquire()
         %s
     """ % (signum, digits, offset, call,
-           "_thread.start_new_thread(work, ()); lock.acquire()"
+           "_thread.start_new_thread(work, ()); waiting.never.acquire()"
            if thread else "work()"))
     assert child.status == 42
     assert child.err == report(
         '  File "<string>", line 8 in work\n'
         + "\nThread 0x… (most recent call first):\n" * thread
-        + '  File "<string>", line 11 in <module>\n', title)
+        + '  File "<string>", line 9 in <module>\n', title)
     first, heard = child.out.split("\n", 1)
     number, where = first.split()
     assert heard == "%s in thread %s\n" % (
@@ -598,8 +596,7 @@ def test_disabled(signum, _, call):
 @needs_gdb
 @pytest.mark.parametrize("call, start, name, truth", [
     ("ctypes.c_char.from_address(0x1230).value",
-     "_thread.start_new_thread(work, ()); lock.acquire()", "SIGSEGV",
-     ["11", "1", "(void *) 0x1230"]),
+     "waiting.start(work)", "SIGSEGV", ["11", "1", "(void *) 0x1230"]),
     ("os.kill(os.getpid(), 7)", "work()", "SIGBUS", ["7", "0"])])
 def test_debugger_sees_the_truth(call, start, name, truth):
     """At the second stop, ours is gone; the fault is where it was, what was
@@ -608,11 +605,9 @@ def test_debugger_sees_the_truth(call, start, name, truth):
             "p $_siginfo._sifields._sigfault.si_addr", "p $_thread",
             "continue"]
     child = gdb("""
-        import _thread, ctypes, faulthandler, os
+        import ctypes, faulthandler, os, waiting
         def work():
             %s
-        lock = _thread.allocate_lock()
-        lock.acquire()
         %s
     """ % (call, start), "run", *show, *show)
     stops = child.out.split("received signal " + name)
@@ -633,25 +628,15 @@ def test_debugger_sees_the_truth(call, start, name, truth):
 def test_disable_during_a_dump():
     """disable() leaves handlers that a dump relies on where they are."""
     child = with_full_pipe("""
-        import ctypes, damage, threading
-        ready, never = threading.Event(), threading.Lock()
-        never.acquire()
-        def deep(n):
-            if n:
-                return deep(n - 1)
-            ready.set()
-            never.acquire()
+        import ctypes, damage, waiting
         def last():
             damage.damage(sys._getframe(), "name", damage.forbidden)
-            ready.set()
-            never.acquire()
+            waiting.wait()
         # The oldest thread is listed last, and the rest do not fit the
         # buffer: the watchdog reads it once the pipe is read.
-        for target in [(last,)] + 30 * [(deep, 90)]:
-            ready.clear()
-            threading.Thread(target=target[0], args=target[1:],
-                             daemon=True).start()
-            ready.wait()
+        waiting.start(last)
+        for n in range(30):
+            waiting.start(waiting.wait, 90)
         before = set(os.listdir("/proc/self/task"))
         faulthandler.dump_traceback_later(0.1, file=theirs)
         watchdog, = set(os.listdir("/proc/self/task")) - before

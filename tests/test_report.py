@@ -34,14 +34,11 @@ def test_page_that_never_comes():
 def test_crash_while_a_dump_is_stuck():
     """A dump that is stuck for ever does not hold up a crash."""
     child = stuck("""
-        import damage, faulthandler, os, stuck, sys, threading, time
-        damaged = threading.Semaphore(0)
+        import damage, faulthandler, os, stuck, sys, waiting
         def work():
             damage.damage(sys._getframe(), "name", stuck.page)
-            damaged.release()
-            time.sleep(60)
-        threading.Thread(target=work, daemon=True).start()
-        damaged.acquire()
+            waiting.wait()
+        waiting.start(work)
         faulthandler.dump_traceback_later(
             0.1, file=os.open(os.devnull, os.O_WRONLY))
         os.read(stuck.fault, 32)    # the kernel says that it is stuck
@@ -52,7 +49,7 @@ def test_crash_while_a_dump_is_stuck():
         Fatal Python error: Segmentation fault
 
         Stack (most recent call first):
-          File "<string>", line 13 in <module>
+          File "<string>", line 10 in <module>
     """))
 
 

@@ -81,12 +81,10 @@ def test_overflow_in_threads(name, start):
     child = python("""
         import _thread, threading; taken = _thread.start_new_thread
         %s
-        import concurrent.futures as futures, faulthandler, machine
+        import concurrent.futures as futures, faulthandler, machine, waiting
         def work():
             machine.run("50ebfd")()
-        lock = _thread.allocate_lock()
-        lock.acquire()
-        %s; lock.acquire()
+        %s; waiting.never.acquire()
     """ % (
         # As gevent does.
         "_thread.start_new_thread = lambda *a: taken(*a)"
@@ -97,7 +95,7 @@ def test_overflow_in_threads(name, start):
     assert re.search(
         r'\A(  File "…/.*", line … in \w+\n)*\n'
         r'Thread 0x… \(most recent call first\):\n(.*\n)*'
-        r'  File "<string>", line 8 in <module>\n\Z',
+        r'  File "<string>", line 6 in <module>\n\Z',
         child.err[len(first):])
 
 
@@ -235,19 +233,15 @@ def test_threads_under_a_limit_of_memory():
 def test_threads_of_a_forked_child():
     """The stacks of threads that a child does not have are for its own."""
     child = python("""
-        import altstack, faulthandler, os, threading, time
+        import altstack, faulthandler, os, waiting
         def work():
             stacks.add(altstack.now()[0])
-            lock.acquire()
-        lock = threading.Lock()
-        lock.acquire()
+            waiting.wait()
         before = None
         for generation in range(3):
             stacks = set()
             for n in range(100):
-                threading.Thread(target=work, daemon=True).start()
-            while len(stacks) < 100:
-                time.sleep(0.001)
+                waiting.start(work)
             assert before in (None, stacks)
             before = stacks
             if os.fork():

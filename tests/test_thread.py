@@ -167,10 +167,8 @@ def test_crowd(how, count, mixed, rounds):
 def test_thread_without_frames(start):
     """A crash in a thread that Python never saw, or that runs none of it."""
     crash("""
-        import _thread, ctypes, faulthandler
-        lock = _thread.allocate_lock()
-        lock.acquire()
-        %s; lock.acquire()
+        import _thread, ctypes, faulthandler, waiting
+        %s; waiting.never.acquire()
     """ % start, """
         Fatal Python error: Segmentation fault
 
@@ -178,23 +176,21 @@ def test_thread_without_frames(start):
           <no Python frame>
 
         Thread 0x… (most recent call first):
-          File "<string>", line 4 in <module>
+          File "<string>", line 2 in <module>
     """)
 
 
 # Three threads, whose states stand in the list before the main thread's.
 CHAIN = """
-    import ctypes, damage, faulthandler, threading, time
+    import ctypes, damage, faulthandler, waiting
     get = ctypes.pythonapi.PyThreadState_Get
     get.restype = ctypes.c_size_t
     states = []
     def work():
         states.append(get())
-        time.sleep(60)
+        waiting.wait()
     for n in range(3):
-        threading.Thread(target=work, daemon=True).start()
-        while len(states) <= n:
-            time.sleep(0.001)
+        waiting.start(work)
 """
 THREADS_CUT = "  <the rest of the threads cannot be read>\n"
 

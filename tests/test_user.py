@@ -218,15 +218,9 @@ def test_registered_again_during_a_dump():
 def test_unregister_while_it_waits():
     """unregister() lets a report that has begun have its file."""
     child = with_full_pipe("""
-        import threading
-        begun = threading.Lock()
-        begun.acquire()
-        def victim():
-            begun.release()
-            time.sleep(20)
-        thread = threading.Thread(target=victim, daemon=True)
-        thread.start()
-        begun.acquire()
+        import threading, waiting
+        waiting.start(name="victim")
+        thread = threading.enumerate()[1]
         faulthandler.register(signal.SIGUSR1, theirs, all_threads=False)
         signal.pthread_kill(thread.ident, signal.SIGUSR1)
         while not reports(thread.native_id):
@@ -238,7 +232,7 @@ def test_unregister_while_it_waits():
         os._exit(7)
     """)
     assert child.status == 7
-    assert re.search(r'\AStack .*\n  File .* in victim\n'
+    assert re.search(r'\AStack .*\n  File .* in wait\n'
                      r'(  File .*\n)*\Z', child.out)
 
 
