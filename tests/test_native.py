@@ -7,7 +7,7 @@ from signal import SIGSEGV
 
 import pytest
 
-from helpers import LIMIT, SANITIZED, python, raises
+from helpers import SANITIZED, python, raises
 
 
 LINE = (r"  Binary file (\"[^\"]+\"(, at [\w.@]*\+0x[0-9a-f]+)?|"
@@ -58,22 +58,6 @@ def test_crash(call, first):
     lines = shape(child.err)
     assert first in lines[0]
     assert "libffi" in lines[1]
-
-
-@pytest.mark.parametrize("code", [
-    "31e450", "4831ed31e450", "4831ed0f0b",
-    "48bcddddddddddddddddff342500000000"])
-def test_lost_stack_pointer(code):
-    """Without a stack pointer the Python part is whole all the same."""
-    child = python("""
-        import faulthandler, machine
-        faulthandler.enable(2, c_stack=True)
-        machine.run("%s")()
-    """ % code)
-    assert child.status < 0
-    assert '  File "<string>", line 3 in <module>\n' in child.err
-    assert child.err.count("Fatal Python error") == 1
-    assert child.seconds < LIMIT
 
 
 @pytest.mark.parametrize("c_stack, count", [

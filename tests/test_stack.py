@@ -492,17 +492,24 @@ def test_fault_long_ago():
          "accessing address 0x0000700000000000" + NOWHERE)
 
 
-@pytest.mark.parametrize("digits", [
-    "48bc00000000007000005031c0c3", "4881ec0000004050",
-    "31e450"])
-def test_smashed_stack_pointer(digits):
-    """A stack pointer that points nowhere is no overflow."""
+@pytest.mark.parametrize("digits, cause", [
+    ("48bc00000000007000005031c0c3", "writing address"),
+    ("4881ec0000004050", "writing address"), ("31e450", "writing address"),
+    ("4831ed31e450", "writing address"), ("4831ed0f0b", "illegal opcode"),
+    ("48bcddddddddddddddddff342500000000", "reading address")])
+def test_lost_stack_pointer(digits, cause):
+    """A stack pointer that points nowhere is no overflow; the Python part is
+    whole all the same, before the C stack."""
     child = python(block(START) + block("""
         import machine
+        faulthandler.enable(details=True, c_stack=True)
         machine.run(%r)()
     """ % digits))
-    assert "\n  writing address 0x" in child.err
-    assert "overflowed" not in child.err
+    assert child.status < 0
+    assert child.err.splitlines()[1].startswith("  " + cause)
+    assert '  File "<string>", line 11 in <module>\n' in child.err
+    assert child.err.count("Fatal Python error") == 1
+    assert child.seconds < LIMIT
 
 
 @pytest.mark.parametrize("kib, files", [

@@ -168,21 +168,17 @@ def crash_in(lines, prepare="pass", name="symbols", otherwise=EXPORTED,
     report: with the other ones where the module has no libbacktrace."""
     child = run_program(program(prepare, name), **options)
     expect(child, lines if complete() else otherwise, name)
+    return child
 
 
 # ---- what is shown ----
 
 def test_function_file_line():
-    """Static functions, inlined ones, in a library opened later."""
-    crash_in(LINES)
-
-
-def test_offset():
-    """The offset is that of the file's symbols; lines of one call share
-    theirs."""
-    child = run_program(program())
+    """Static functions, inlined ones, in a library opened later.  The offset
+    is that of the file's symbols; lines of one call share theirs."""
+    child = crash_in(LINES)
     found = re.findall(r" in (\w+|\?\?\?) \(symbols\.so\+0x(\w+)\)",
-                       child.err)
+                       child.raw_err)
     nm = run("nm", "symbols.so")
     if nm.status:
         pytest.skip("needs nm")
@@ -560,14 +556,6 @@ def test_slow_debug_data():
 
 # ---- the worst moment ----
 
-@pytest.mark.skipif(
-    not hasattr(ctypes.CDLL(None), "_dl_find_object"),
-    reason="before glibc 2.35 the unwinder needs the lock")
-def test_loader_lock():
-    """Another thread has the loader's lock."""
-    crash_in(LINES, "assert ctypes.CDLL('./symbols.so').hold_loader() == 0")
-
-
 def test_heap_lock(stuck_heap):
     """Nobody can allocate."""
     patient()
@@ -597,7 +585,13 @@ LIMIT_MEMORY = """
     """),
     (LINES, LIMIT_MEMORY % 16000000),
     (EXPORTED, "import refuse; refuse.refuse('clone')"),
-], ids=["all descriptors in use", "little memory", "no child"])
+    pytest.param(
+        LINES, "assert ctypes.CDLL('./symbols.so').hold_loader() == 0",
+        marks=pytest.mark.skipif(
+            not hasattr(ctypes.CDLL(None), "_dl_find_object"),
+            reason="before glibc 2.35 the unwinder needs the lock")),
+], ids=["all descriptors in use", "little memory", "no child",
+        "the loader's lock is held"])
 def test_short_of(lines, prepare):
     """What a lookup needs: a child, and little else."""
     crash_in(lines, prepare)
@@ -617,19 +611,16 @@ def test_no_trace():
         pytest.skip("the sanitizer has a handler of its own")
     compile_library("older")
     child = python("""
-        import ctypes, mmap, os
-        ctypes.CDLL("./older.so").install(b"repair", 11, 0)
+        import ctypes, os
+        from handlers import install
+        install("repair")
         import faulthandler
-        faulthandler.enable(os.open("/dev/null", 1), c_stack="mixed")
+        from damage import forbidden, libc
         boom = ctypes.CDLL("./symbols.so").boom
-        protect = ctypes.CDLL(None).mprotect
-        page = mmap.mmap(-1, 4096)
-        at = ctypes.c_void_p(ctypes.addressof(
-            ctypes.c_char.from_buffer(page)))
-
+        null, at = os.open("/dev/null", 1), ctypes.c_void_p(forbidden)
         def crash():
-            faulthandler.enable(os.open("/dev/null", 1), c_stack="mixed")
-            protect(at, 4096, 0)
+            faulthandler.enable(null, c_stack="mixed")
+            libc.mprotect(at, 4096, 0)
             boom(at)
             try:
                 print("a child:", os.waitpid(-1, 0x40000000))
@@ -637,7 +628,6 @@ def test_no_trace():
                 pass
             with open("/proc/self/maps") as file:
                 return len(file.readlines())
-
         crash()
         print(crash() == crash())
     """)
