@@ -269,11 +269,11 @@ few_versions = pytest.mark.skipif(
     reason="waits for long, and depends little on the version")
 
 
-def stuck(code):
-    """Run code that imports stuck, where the kernel permits it."""
-    child = python(code)
+def permitted(code, **options):
+    """Run code that may need what the kernel does not permit here."""
+    child = python(code, **options)
     if child.status == 77:
-        pytest.skip("needs userfaultfd()")
+        pytest.skip("the kernel does not permit it")
     return child
 
 

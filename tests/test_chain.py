@@ -13,9 +13,9 @@ from signal import SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGRTMAX, SIGSEGV
 import pytest
 
 from helpers import (
-    CHILDREN, FOLDER, LIMIT, PATIENCE, PYTHON, SANITIZED, SIGNALS, X86_64,
-    block, check, compile_library, compiler, environment, few_versions, python,
-    report, run, status_name, with_full_pipe, write_file)
+    CHILDREN, FOLDER, FULL_PIPE, LIMIT, PYTHON, SANITIZED, SIGNALS, X86_64,
+    block, check, compile_library, compiler, environment, few_versions,
+    permitted, python, report, run, status_name, with_full_pipe, write_file)
 import grammar
 
 
@@ -361,18 +361,10 @@ THREAD_FRAMES = '''\
 '''
 
 
-def process_1(code, **options):
-    """Run code that imports namespace, where the kernel permits it."""
-    child = python(code, **options)
-    if child.status == 77:
-        pytest.skip("needs the right to make a namespace")
-    return child
-
-
 def test_process_1_survives():
     """Default actions of what is sent do not kill it, also from outside, as by
     docker kill --signal=ABRT: each is reported."""
-    child = process_1("""
+    child = permitted("""
         import faulthandler, os, signal, threading
         from namespace import as_process_1
         faulthandler.enable(all_threads=False, c_stack=False)
@@ -417,8 +409,8 @@ def test_process_1_aborts():
         from namespace import as_process_1
         print(as_process_1(os.abort))
     """
-    child = process_1(code)
-    plain = process_1(code, env=environment(FAULTHANDLER_USE_STDLIB="1"))
+    child = permitted(code)
+    plain = permitted(code, env=environment(FAULTHANDLER_USE_STDLIB="1"))
     assert child.err.count("Fatal Python error: ") == 1
     assert child.err.startswith("Fatal Python error: Aborted\n\n"), child
     assert child.out == plain.out == ("11\n" if X86_64 else plain.out)
@@ -689,68 +681,6 @@ def test_abort_inside_an_older_handler(flags):
     check(child, SIGABRT, report('  File "<string>", line 3 in <module>\n'))
 
 
-# ---- Other supervisors -----------------------------------------------------
-
-@pytest.mark.parametrize("words", [
-    pytest.param(["qemu-x86_64-static"], marks=needs_qemu),
-    pytest.param(["valgrind", "-q"], marks=[needs_valgrind,
-                                            pytest.mark.slow])], ids=" ".join)
-@pytest.mark.parametrize("signum, title, call", SIGNALS[:-1])
-def test_crash_under_others(words, signum, title, call):
-    """qemu 7.2 enters handlers with a stack that is not aligned, which killed
-    healthy processes in register(); valgrind takes a fault that is queued
-    again for one of its own."""
-    child = run(*words, PYTHON, "-c", block("""
-        import faulthandler, signal
-        faulthandler.register(10, all_threads=False)
-        signal.raise_signal(10)
-        %s
-    """) % call, limit=120)
-    assert status_name(child.status) == status_name(-signum), child
-    assert child.err.count(block("""
-        Stack (most recent call first):
-          File "<string>", line 3 in <module>
-    """) + report(
-        '  File "<string>", line 4 in <module>\n', title)) == 1, child
-    assert "INTERNAL ERROR" not in child.err
-
-
-@pytest.mark.slow
-@needs_valgrind
-@pytest.mark.skipif(sys.version_info[:2] == (3, 11),
-                    reason="memcheck finds something in int.from_bytes()")
-@pytest.mark.parametrize("options", [["-X", "faulthandler"], []])
-def test_memcheck(options):
-    """A healthy program: memcheck finds nothing in us."""
-    # Python's own allocator looks at the memory of others.
-    child = run("valgrind", "-q", "--error-exitcode=77", PYTHON, *options,
-                "-c", block("""
-        import faulthandler, os, threading, time
-        file = open(os.devnull, "w")
-        faulthandler.enable(file, c_stack=True, details=True)
-        faulthandler.enable(file, c_stack="mixed")
-        faulthandler.disable()
-        faulthandler.enable(file)
-        threads = [threading.Thread(
-            target=lambda: faulthandler.dump_traceback(file))
-            for n in range(20)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        faulthandler.register(10, file)
-        os.kill(os.getpid(), 10)
-        faulthandler.unregister(10)
-        faulthandler.dump_traceback_later(0.05, file=file)
-        time.sleep(0.5)
-        faulthandler.cancel_dump_traceback_later()
-        faulthandler.dump_c_stack(file)
-    """), env=environment(PYTHONMALLOC="malloc"), limit=4 * PATIENCE)
-    assert child.status == 0, child
-
-
-# ---- what shows only where a guard is missing ------------------------------
-
 def test_last_of_the_chain():
     """An older handler that calls ours is called once a fault."""
     child = with_older("""
@@ -817,3 +747,63 @@ def test_older_handler_that_jumped_from_a_stack_that_is_gone():
         Stack (most recent call first):
           File "<string>", line 10 in <module>
     """)
+
+
+# ---- Other supervisors -----------------------------------------------------
+
+@pytest.mark.parametrize("words", [
+    pytest.param(["qemu-x86_64-static"], marks=needs_qemu),
+    pytest.param(["valgrind", "-q"], marks=[needs_valgrind,
+                                            pytest.mark.slow])], ids=" ".join)
+@pytest.mark.parametrize("signum, title, call", SIGNALS[:-1])
+def test_crash_under_others(words, signum, title, call):
+    """qemu 7.2 enters handlers with a stack that is not aligned, which killed
+    healthy processes in register(); valgrind takes a fault that is queued
+    again for one of its own."""
+    child = run(*words, PYTHON, "-c", block("""
+        import faulthandler, signal
+        faulthandler.register(10, all_threads=False)
+        signal.raise_signal(10)
+        %s
+    """) % call, limit=120)
+    assert status_name(child.status) == status_name(-signum), child
+    assert child.err.count(block("""
+        Stack (most recent call first):
+          File "<string>", line 3 in <module>
+    """) + report(
+        '  File "<string>", line 4 in <module>\n', title)) == 1, child
+    assert "INTERNAL ERROR" not in child.err
+
+
+@pytest.mark.slow
+@needs_valgrind
+@pytest.mark.skipif(sys.version_info[:2] == (3, 11),
+                    reason="memcheck finds something in int.from_bytes()")
+@pytest.mark.parametrize("options", [["-X", "faulthandler"], []])
+def test_memcheck(options):
+    """A healthy program: memcheck finds nothing in us."""
+    # Python's own allocator looks at the memory of others.
+    child = run("valgrind", "-q", "--error-exitcode=77", PYTHON, *options,
+                "-c", block("""
+        import faulthandler, os, threading, time
+        file = open(os.devnull, "w")
+        faulthandler.enable(file, c_stack=True, details=True)
+        faulthandler.enable(file, c_stack="mixed")
+        faulthandler.disable()
+        faulthandler.enable(file)
+        threads = [threading.Thread(
+            target=lambda: faulthandler.dump_traceback(file))
+            for n in range(20)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        faulthandler.register(10, file)
+        os.kill(os.getpid(), 10)
+        faulthandler.unregister(10)
+        faulthandler.dump_traceback_later(0.05, file=file)
+        time.sleep(0.5)
+        faulthandler.cancel_dump_traceback_later()
+        faulthandler.dump_c_stack(file)
+    """), env=environment(PYTHONMALLOC="malloc"), limit=180)
+    assert child.status == 0, child

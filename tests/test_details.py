@@ -207,7 +207,7 @@ def test_damaged_exceptions(damage, shown):
 
 
 def test_thread_of_c():
-    """A thread that Python does not know, and after Python's end."""
+    """A thread that Python does not know."""
     child = python(block(START) + block("""
         import machine
         thread, code = word(), ctypes.c_void_p(machine.code("31c08a00"))
@@ -218,42 +218,40 @@ def test_thread_of_c():
         "reading address 0x0000000000000000 (a NULL pointer)" + NOWHERE],
         "Stack (most recent call first):\n  <no Python frame>\n",
         CONTEXT.replace(" [MainThread]", ""))
-    child = python(block(START) + block("""
-        ctypes.pythonapi.Py_AtExit(libc.abort)
-    """))
-    assert re.search(
-        r"\n  thread \d+ of process \d+, .*"
+
+
+PLACES = {
+    "after Python's end": (
+        "ctypes.pythonapi.Py_AtExit(libc.abort)",
+        r"  thread \d+ of process \d+, .*"
         r"\n  Python is (not initialized, or no longer|being finalized)"
         r"\n\nStack \(most recent call first\):\n"
-        r"  <no Python frame>\n\nRegisters:\n", child.err)
-
-
-def test_interpreter():
-    """An interpreter that is not the main one."""
-    child = python(block(START) + block("""
-        import sub
-        interpreter = sub.create(False)
-        sub.run(interpreter, "import ctypes; ctypes.string_at(0)")
-    """))
-    assert re.search(r"\n  in interpreter \d+, "
-                     r"which is not the main one\n", child.err)
-
-
-def test_finalization():
-    """Python comes to its end."""
-    child = python(block(START) + block("""
+        r"  <no Python frame>\n\nRegisters:\n"),
+    "while Python ends": ("""
         class Last:
             def __init__(self, crash):
                 self.crash = crash
             def __del__(self):
                 self.crash()
         sys.last = Last(faulthandler._read_null)
-    """))
-    assert re.search(r"\n  Python is being finalized\n\n", child.err)
-    assert not re.search("finalized", python(block(START) + block("""
+    """, r"  Python is being finalized\n\n"),
+    "in a function that runs at exit": ("""
         import atexit
         atexit.register(faulthandler._read_null)
-    """)).err)
+    """, r"  thread \d+ \[MainThread\] of process \d+, .*\n\n"),
+    "in an interpreter that is not the main one": ("""
+        import sub
+        interpreter = sub.create(False)
+        sub.run(interpreter, "import ctypes; ctypes.string_at(0)")
+    """, r"  in interpreter \d+, which is not the main one\n"),
+}
+
+
+@pytest.mark.parametrize("code, lines", PLACES.values(), ids=PLACES)
+def test_places(code, lines):
+    """Where in Python's life, or in which interpreter, it crashed."""
+    child = python(block(START) + block(code))
+    assert re.search("\n" + lines, child.err)
 
 
 # ---- Reports that are asked for ----

@@ -9,7 +9,7 @@ import pytest
 
 from helpers import (
     FULL_PIPE, HANG_LIMIT, LIMIT, block, check, compile_library, few_versions,
-    python, report, status_name, stuck, with_full_pipe, with_held_poll)
+    permitted, python, report, status_name, with_full_pipe, with_held_poll)
 
 pytestmark = few_versions
 
@@ -17,7 +17,7 @@ pytestmark = few_versions
 @pytest.mark.slow
 def test_page_that_never_comes():
     """A read that blocks for ever is given up, with its line."""
-    child = stuck("""
+    child = permitted("""
         import sys, damage, faulthandler, stuck
         def inner():
             damage.damage(sys._getframe(1), "name", stuck.page)
@@ -33,7 +33,7 @@ def test_page_that_never_comes():
 
 def test_crash_while_a_dump_is_stuck():
     """A dump that is stuck for ever does not hold up a crash."""
-    child = stuck("""
+    child = permitted("""
         import damage, faulthandler, os, stuck, sys, waiting
         def work():
             damage.damage(sys._getframe(), "name", stuck.page)
@@ -258,7 +258,7 @@ def test_fork_during_a_dump():
 def test_vfork_child_that_was_killed_while_it_read():
     """The read that it left behind is not taken for ours."""
     compile_library("places")
-    child = stuck("""
+    child = permitted("""
         import ctypes, faulthandler, os, stuck, sys
         from damage import replace, words
         places, parent = ctypes.CDLL("./places.so"), os.getpid()
