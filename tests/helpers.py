@@ -291,9 +291,6 @@ def with_held_poll(code, **options):
         library = ctypes.CDLL("./held_poll.so")
         polls, hold, held = [ctypes.c_int.in_dll(library, name)
                              for name in ("polls", "hold", "held")]
-        def until(done):
-            while not done():
-                time.sleep(0.001)
     """) + block(code), env=preload("held_poll"), **options)
 
 
@@ -301,14 +298,10 @@ def with_held_poll(code, **options):
 # a report has blocked all signals but those of faults.
 FULL_PIPE = """
     import faulthandler, os, signal, sys, time, warnings
+    from waiting import fill, until
     warnings.simplefilter("ignore")     # of fork() beside a watchdog
     ours, theirs = os.pipe()
-    os.set_blocking(theirs, False)
-    try:
-        while True:
-            os.write(theirs, b"x" * 4096)
-    except BlockingIOError:
-        os.set_blocking(theirs, True)
+    fill(theirs)
     parent = os.getpid()
     def status(thread, word):
         try:
@@ -321,8 +314,7 @@ FULL_PIPE = """
     def reports(thread):
         return bool(blocked(thread) >> signal.SIGTERM - 1 & 1)
     def until_reports():
-        while os.getppid() == parent and not reports(parent):
-            time.sleep(0.001)
+        until(lambda: os.getppid() != parent or reports(parent))
     def empty(wait=None):
         forked, begin = os.pipe()
         if os.fork() == 0:

@@ -479,9 +479,6 @@ def test_fault_that_another_thread_repairs(who):
         import ctypes, mmap, threading
         from damage import forbidden, libc
         faulthandler.enable(theirs, all_threads=False, c_stack=False)
-        def until(done):
-            while not done():
-                time.sleep(0.001)
         def started(function):
             thread = threading.Thread(target=function)
             thread.start()
@@ -642,12 +639,10 @@ def test_disable_during_a_dump():
                 if sleeps(parent) - before >= 10:
                     break       # it waits, in many short sleeps
         polls = ctypes.c_int.in_dll(ctypes.CDLL("./patient.so"), "polls")
-        while not polls.value:      # until it waits at the pipe
-            time.sleep(0.01)
+        until(lambda: polls.value)      # it waits at the pipe
         empty(until_disabling)
         faulthandler.disable()
-        while os.path.exists("/proc/self/task/" + watchdog):
-            time.sleep(0.01)
+        until(lambda: not os.path.exists("/proc/self/task/" + watchdog))
         os._exit(7)
     """)
     assert child.status == 7

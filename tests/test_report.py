@@ -115,7 +115,7 @@ def test_claim_of_a_killed_child():
         Fatal Python error: Segmentation fault
 
         Stack (most recent call first):
-          File "<string>", line 52 in <module>
+          File "<string>", line 47 in <module>
     """))
     # Waiting 2.5 s for the dead one is 2500 short sleeps.
     sleeps = resource.getrusage(resource.RUSAGE_CHILDREN).ru_nvcsw - before
@@ -162,7 +162,7 @@ def test_sent_while_it_reports(when, signum):
         Fatal Python error: Segmentation fault
 
         Stack (most recent call first):
-          File "<string>", line 46 in <module>
+          File "<string>", line 41 in <module>
     """)
 
 
@@ -190,7 +190,7 @@ def test_abort_from_another_thread():
         Fatal Python error: Aborted
 
         Stack (most recent call first):
-          File "<string>", line 58 in <module>
+          File "<string>", line 50 in <module>
     """))
     child = with_held_poll("nobody_reads = False\n" + code + block("""
         faulthandler.enable(theirs, all_threads=False, c_stack=False)
@@ -202,7 +202,7 @@ def test_abort_from_another_thread():
         Fatal Python error: Segmentation fault
 
         Stack (most recent call first):
-          File "<string>", line 59 in <module>
+          File "<string>", line 51 in <module>
     """)
 
 

@@ -71,12 +71,7 @@ def test_armed_again_during_a_crash(again):
     child = with_held_poll("""
         import threading
         os.dup2(%d, ours), os.dup2(%d, theirs)
-        os.set_blocking(theirs, False)
-        try:
-            while True:
-                os.write(theirs, b"x" * 4096)
-        except BlockingIOError:
-            os.set_blocking(theirs, True)
+        fill(theirs)
         faulthandler.enable(1)      # so that theirs comes next
         faulthandler.enable(theirs, False, False)
         hold.value = 1
@@ -129,8 +124,7 @@ def test_no_descriptor_is_kept():
         before = descriptors()
         faulthandler.register(signal.SIGUSR1, theirs, all_threads=False)
         signal.pthread_kill(thread.ident, signal.SIGUSR1)
-        while not reports(thread.native_id):
-            time.sleep(0.001)
+        until(lambda: reports(thread.native_id))
         faulthandler.unregister(signal.SIGUSR1)
         print(descriptors() - before, flush=True)
         os._exit(7)

@@ -178,11 +178,8 @@ def test_registered_again_during_a_dump():
         import threading
         os.mkfifo("again")
         there = os.open("again", os.O_RDWR | os.O_NONBLOCK)
-        try:
-            while True:
-                os.write(there, b"x" * 4096)
-        except BlockingIOError:
-            pass
+        fill(there)
+        os.set_blocking(there, False)
         def deep(n):
             if n:
                 return deep(n - 1)
@@ -223,12 +220,10 @@ def test_unregister_while_it_waits():
         thread = threading.enumerate()[1]
         faulthandler.register(signal.SIGUSR1, theirs, all_threads=False)
         signal.pthread_kill(thread.ident, signal.SIGUSR1)
-        while not reports(thread.native_id):
-            time.sleep(0.001)
+        until(lambda: reports(thread.native_id))
         empty(until_reports)
         faulthandler.unregister(signal.SIGUSR1)
-        while reports(thread.native_id):
-            time.sleep(0.001)
+        until(lambda: not reports(thread.native_id))
         os._exit(7)
     """)
     assert child.status == 7
@@ -249,20 +244,17 @@ def test_signals_in_two_threads():
         idents = []
         for function in first, second:
             idents.append(_thread.start_new_thread(function, ()))
-            while len(numbers) < len(idents):
-                time.sleep(0.001)
+            until(lambda: len(numbers) == len(idents))
         faulthandler.register(signal.SIGUSR1, theirs, all_threads=False)
         for ident, number in zip(idents, numbers):
             signal.pthread_kill(ident, signal.SIGUSR1)
-            while not reports(number):
-                time.sleep(0.001)
+            until(lambda: reports(number))
         empty()
-        while any(map(reports, numbers)):
-            time.sleep(0.001)
+        until(lambda: not any(map(reports, numbers)))
         os._exit(7)
     """)
     assert child.status == 7
     # Which comes first is not known: none may have its turn yet.
     assert sorted(child.out.split("Stack (most recent call first):\n")) == [
-        "", '  File "<string>", line 40 in first\n',
-        '  File "<string>", line 42 in second\n']
+        "", '  File "<string>", line 35 in first\n',
+        '  File "<string>", line 37 in second\n']

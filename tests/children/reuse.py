@@ -13,6 +13,8 @@ import sys
 import threading
 import time
 
+from waiting import fill
+
 what, how = sys.argv[1:]
 waits = how in ("close", "disarm")
 
@@ -24,12 +26,7 @@ def opened(name):
 def full_pipe():
     ours, theirs = os.pipe()
     os.dup2(ours, 300)
-    os.set_blocking(theirs, False)
-    try:
-        while True:
-            os.write(theirs, b"x" * 4096)
-    except BlockingIOError:
-        os.set_blocking(theirs, True)
+    fill(theirs)
     return theirs
 
 

@@ -1,6 +1,9 @@
-"""start() a thread that waits for ever: it returns once the thread does."""
+"""start() a thread that waits for ever: it returns once the thread does.
+until() something is so; fill() a pipe that nobody reads."""
 import _thread
+import os
 import threading
+import time
 
 begun, never = _thread.allocate_lock(), _thread.allocate_lock()
 begun.acquire(), never.acquire()
@@ -19,3 +22,17 @@ def start(function=wait, *arguments, name=None):
         threading.Thread(target=function, args=arguments, daemon=True,
                          name=name).start()
     begun.acquire()
+
+
+def until(done):
+    while not done():
+        time.sleep(0.001)
+
+
+def fill(pipe):
+    os.set_blocking(pipe, False)
+    try:
+        while True:
+            os.write(pipe, b"x" * 4096)
+    except BlockingIOError:
+        os.set_blocking(pipe, True)
