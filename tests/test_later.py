@@ -204,25 +204,6 @@ def test_threads_run_while_cancelling():
     assert (child.status, child.err) == (0, "")
 
 
-def test_descriptor_closed_after_cancel():
-    """After cancel the caller's descriptor is left alone."""
-    child = python("""
-        import faulthandler, os, time
-        for n in range(20):
-            number = os.open(os.devnull, os.O_WRONLY)
-            faulthandler.dump_traceback_later(0.005, True, number)
-            time.sleep(0.012)
-            faulthandler.cancel_dump_traceback_later()
-            os.close(number)
-            victim = os.open("victim", os.O_CREAT | os.O_RDWR
-                             | os.O_TRUNC)
-            time.sleep(0.01)
-            assert os.fstat(victim).st_size == 0
-            os.close(victim)
-    """)
-    assert (child.status, child.err) == (0, "")
-
-
 @forks_beside_a_thread
 @pytest.mark.parametrize("action, status", [
     ("pass", 0), ("faulthandler.cancel_dump_traceback_later()", 0),
