@@ -213,6 +213,12 @@ def report(frames, title="Segmentation fault"):
             "Traceback (most recent call first):\n%s" % (title, frames))
 
 
+def stack_report(line, title="Segmentation fault"):
+    """The library's report of one thread, in this line of the program."""
+    return report('  File "<string>", line %d in <module>\n' % line,
+                  title).replace("Traceback", "Stack")
+
+
 def library_report(frames, title="Segmentation fault"):
     """The report of the standard library's module for the same process."""
     return ("Fatal Python error: %s\n\n"
@@ -220,12 +226,17 @@ def library_report(frames, title="Segmentation fault"):
                 title, frames))
 
 
+def died(child, signum=SIGSEGV, reports=1, limit=LIMIT):
+    """It died of this signal, soon, and left one report."""
+    assert status_name(child.status) == status_name(-signum)
+    assert child.err.count("Fatal Python error") == reports
+    assert child.seconds < limit
+
+
 def check(child, signum, expected, limit=LIMIT):
     """It died of this signal, soon, and left exactly this report."""
-    assert status_name(child.status) == status_name(-signum)
     assert child.err == expected
-    assert child.err.count("Fatal Python error") == (1 if expected else 0)
-    assert child.seconds < limit
+    died(child, signum, 1 if expected else 0, limit)
 
 
 def check_library(child, signum, expected, limit=LIMIT):

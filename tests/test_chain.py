@@ -15,7 +15,8 @@ import pytest
 from helpers import (
     CHILDREN, FOLDER, FULL_PIPE, LIMIT, PYTHON, SANITIZED, SIGNALS, X86_64,
     block, check, compile_library, compiler, environment, few_versions,
-    permitted, python, report, run, status_name, with_full_pipe, write_file)
+    permitted, python, report, run, stack_report, status_name, with_full_pipe,
+    write_file)
 import grammar
 
 
@@ -299,16 +300,8 @@ def test_older_handler_that_jumps(off):
         older.abort_deep()
     """, str(off))
     assert status_name(child.status) == "-SIGABRT"
-    assert child.err == block("""
-        Fatal Python error: Segmentation fault
-
-        Stack (most recent call first):
-          File "<string>", line 8 in <module>
-        Fatal Python error: Aborted
-
-        Stack (most recent call first):
-          File "<string>", line 9 in <module>
-    """)
+    assert child.err == (
+        stack_report(8) + stack_report(9, "Aborted"))
 
 
 @functools.lru_cache(maxsize=None)
@@ -655,12 +648,7 @@ def test_last_of_the_chain():
         faulthandler.enable(all_threads=False, c_stack=False)
         faulthandler.sigsegv()
     """)
-    check(child, SIGSEGV, block("""
-        Fatal Python error: Segmentation fault
-
-        Stack (most recent call first):
-          File "<string>", line 6 in <module>
-    """))
+    check(child, SIGSEGV, stack_report(6))
     assert child.out == "newer\n"
 
 
@@ -677,12 +665,7 @@ def test_older_handler_after_a_crash_of_a_vfork_child():
     """)
     assert child.out.startswith("signal 11 code 1 at (nil) in thread ")
     assert child.status == 42
-    assert child.err.endswith(block("""
-        Fatal Python error: Segmentation fault
-
-        Stack (most recent call first):
-          File "<string>", line 6 in <module>
-    """))
+    assert child.err.endswith(stack_report(6))
 
 
 def test_older_handler_that_jumped_from_a_stack_that_is_gone():
@@ -700,17 +683,8 @@ def test_older_handler_that_jumped_from_a_stack_that_is_gone():
         faulthandler.sigfpe()
     """)
     assert status_name(child.status) == "-SIGFPE"
-    assert re.sub("Floating.point e", "Floating point e", child.err) == block(
-        """
-        Fatal Python error: Segmentation fault
-
-        Stack (most recent call first):
-          File "<string>", line 7 in <module>
-        Fatal Python error: Floating point exception
-
-        Stack (most recent call first):
-          File "<string>", line 10 in <module>
-    """)
+    assert re.sub("Floating.point e", "Floating point e", child.err) == (
+        stack_report(7) + stack_report(10, "Floating point exception"))
 
 
 # ---- Other supervisors -----------------------------------------------------

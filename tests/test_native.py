@@ -7,7 +7,7 @@ from signal import SIGSEGV
 
 import pytest
 
-from helpers import SANITIZED, python, raises
+from helpers import SANITIZED, died, python, raises
 
 
 LINE = (r"  Binary file (\"[^\"]+\"(, at [\w.@]*\+0x[0-9a-f]+)?|"
@@ -53,8 +53,7 @@ def test_crash(call, first):
         faulthandler.enable(2, c_stack=True)
         %s
     """ % call)
-    assert child.status == -SIGSEGV
-    assert child.err.count("Fatal Python error") == 1
+    died(child)
     lines = shape(child.err)
     assert first in lines[0]
     assert "libffi" in lines[1]
@@ -94,8 +93,7 @@ def test_own_frames(c_stack):
         thread = threading.Thread(target=faulthandler.sigsegv)
         thread.start(); thread.join()
     """ % c_stack)
-    assert child.status == -SIGSEGV
-    assert child.err.count("Fatal Python error") == 1
+    died(child)
     places = [re.search(r"\+0x[0-9a-f]+\)$|\[0x[0-9a-f…]+\]$", line).group()
               for line in child.raw_err.splitlines()
               if re.match("  (C|Binary) [Ff]ile.*faulthandler\\.", line)]

@@ -12,7 +12,7 @@ import pytest
 from helpers import (
     FOLDER, LIMIT, PYTHON, SLOWER, block, check_library, crash,
     forks_beside_a_thread, library_report, python, report, run, run_pytest,
-    strip, take_file, unnamed, write_file)
+    stack_report, strip, take_file, unnamed, write_file)
 
 
 def test_wrappers():
@@ -128,12 +128,7 @@ def test_ray():
         faulthandler._sigsegv()
     """)
     assert child.out == "fileno\nTrue\n"
-    check_library(child, SIGSEGV, block("""
-        Fatal Python error: Segmentation fault
-
-        Stack (most recent call first):
-          File "<string>", line 15 in <module>
-    """))
+    check_library(child, SIGSEGV, stack_report(15))
 
 
 # ---- pytest with its own plugin --------------------------------------------

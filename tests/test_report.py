@@ -9,7 +9,8 @@ import pytest
 
 from helpers import (
     FULL_PIPE, HANG_LIMIT, LIMIT, block, check, compile_library, few_versions,
-    permitted, python, report, status_name, with_full_pipe, with_held_poll)
+    permitted, python, report, stack_report, status_name, with_full_pipe,
+    with_held_poll)
 
 pytestmark = few_versions
 
@@ -45,12 +46,7 @@ def test_crash_while_a_dump_is_stuck():
         faulthandler.enable(all_threads=False, c_stack=False)
         faulthandler.sigsegv()
     """)
-    check(child, SIGSEGV, block("""
-        Fatal Python error: Segmentation fault
-
-        Stack (most recent call first):
-          File "<string>", line 10 in <module>
-    """))
+    check(child, SIGSEGV, stack_report(10))
 
 
 def test_crowd_into_a_slow_pipe():
@@ -111,12 +107,7 @@ def test_claim_of_a_killed_child():
         faulthandler.enable(all_threads=False, c_stack=False)
         faulthandler.sigsegv()
     """))
-    check(child, SIGSEGV, block("""
-        Fatal Python error: Segmentation fault
-
-        Stack (most recent call first):
-          File "<string>", line 47 in <module>
-    """))
+    check(child, SIGSEGV, stack_report(47))
     # Waiting 2.5 s for the dead one is 2500 short sleeps.
     sleeps = resource.getrusage(resource.RUSAGE_CHILDREN).ru_nvcsw - before
     assert sleeps < 1500
@@ -158,12 +149,7 @@ def test_sent_while_it_reports(when, signum):
         faulthandler.sigsegv()
     """ % (signum, when, signum), WITH_TIMERS="1")
     assert status_name(child.status) == "-SIGSEGV"
-    assert child.out == block("""
-        Fatal Python error: Segmentation fault
-
-        Stack (most recent call first):
-          File "<string>", line 41 in <module>
-    """)
+    assert child.out == stack_report(41)
 
 
 def test_abort_from_another_thread():
@@ -186,24 +172,14 @@ def test_abort_from_another_thread():
         faulthandler.enable(all_threads=False, c_stack=False)
         faulthandler.dump_traceback(theirs)
     """))
-    check(child, SIGABRT, block("""
-        Fatal Python error: Aborted
-
-        Stack (most recent call first):
-          File "<string>", line 50 in <module>
-    """))
+    check(child, SIGABRT, stack_report(50, "Aborted"))
     child = with_held_poll("nobody_reads = False\n" + code + block("""
         faulthandler.enable(theirs, all_threads=False, c_stack=False)
         empty(lambda: until(lambda: sent[0]))
         faulthandler.sigsegv(True)
     """))
     assert status_name(child.status) == "-SIGSEGV"
-    assert child.out == block("""
-        Fatal Python error: Segmentation fault
-
-        Stack (most recent call first):
-          File "<string>", line 51 in <module>
-    """)
+    assert child.out == stack_report(51)
 
 
 def test_fork_during_calls():

@@ -14,8 +14,8 @@ import pytest
 from details import CONTEXT, NOWHERE, START, dies, expect
 from helpers import (
     CHILDREN, DEBUG, FOLDER, FREE_THREADED, LIMIT, PATIENCE, SANITIZED, X86_64,
-    block, check, compile_library, compiler, crash, environment, few_versions,
-    limits, python, report, run, status_name, with_held_poll)
+    block, check, compile_library, compiler, crash, died, environment,
+    few_versions, limits, python, report, run, status_name, with_held_poll)
 
 
 @pytest.mark.parametrize("kind", ["CFUNCTYPE", "PYFUNCTYPE"])
@@ -410,9 +410,7 @@ def said_of_overflow(flags, function, where, argument=0):
     child = python(block(START) + block(RUN) + block("""
         crash(ctypes.CDLL(%r)[%r], %r, %d)
     """ % (library, function, where, argument)))
-    assert status_name(child.status) == "-SIGSEGV"
-    assert child.err.count("Fatal Python error: ") == 1
-    assert child.seconds < LIMIT
+    died(child)
     assert child.err.splitlines()[0] == (
         "Fatal Python error: Segmentation fault")
     return child.err.splitlines()[1:2]
