@@ -137,7 +137,7 @@ def test_older_handler_of_sent_signals(signum, title, _):
 def test_older_handler_that_repairs_in_threads():
     """What threads repair at once is not reported again."""
     child = with_older("""
-        import ctypes, threading
+        import waiting
         install('repair')
         import faulthandler
         from damage import forbidden, libc
@@ -146,11 +146,7 @@ def test_older_handler_that_repairs_in_threads():
                 libc.memchr(ctypes.c_void_p(forbidden), 1, 1)
                 libc.mprotect(ctypes.c_void_p(forbidden), 4096, 0)
         libc.memchr(ctypes.c_void_p(forbidden), 1, 1)
-        threads = [threading.Thread(target=work) for n in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        waiting.together(work, 4)
         print("alive", flush=True)
         faulthandler.disable()
         print(older.is_installed(11), flush=True)
@@ -725,19 +721,13 @@ def test_memcheck(options):
     # Python's own allocator looks at the memory of others.
     child = run("valgrind", "-q", "--error-exitcode=77", PYTHON, *options,
                 "-c", block("""
-        import faulthandler, os, threading, time
+        import faulthandler, os, time, waiting
         file = open(os.devnull, "w")
         faulthandler.enable(file, c_stack=True, details=True)
         faulthandler.enable(file, c_stack="mixed")
         faulthandler.disable()
         faulthandler.enable(file)
-        threads = [threading.Thread(
-            target=lambda: faulthandler.dump_traceback(file))
-            for n in range(20)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        waiting.together(lambda: faulthandler.dump_traceback(file), 20)
         faulthandler.register(10, file)
         os.kill(os.getpid(), 10)
         faulthandler.unregister(10)

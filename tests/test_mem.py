@@ -100,7 +100,7 @@ def test_damaged_link_of_another_thread():
           File "<string>", line 6 in <module>
 
         Thread 0x… (most recent call first):
-          File "waiting.py", line 15 in wait
+          File "waiting.py", line 16 in wait
           File "<string>", line 4 in work
           <the rest of the stack cannot be read>
     """)

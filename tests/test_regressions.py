@@ -8,15 +8,11 @@ from helpers import check_library, crash, died, library_report, python, report
 def test_watchdogs_armed_at_once():
     """One of two watchdogs was lost, and could not be cancelled."""
     child = python("""
-        import faulthandler, os, threading, time
+        import faulthandler, os, time, waiting
         def arm():
             for _ in range(100):
                 faulthandler.dump_traceback_later(60)
-        threads = [threading.Thread(target=arm) for _ in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        waiting.together(arm, 4)
         faulthandler.cancel_dump_traceback_later()
         end = time.monotonic() + 20     # join() may return before the
         while (len(os.listdir("/proc/self/task")) > 1   # task is gone

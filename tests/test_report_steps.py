@@ -39,7 +39,7 @@ STEPS = {
           File "<string>", line 6 in <module>
 
         Thread 0x… (most recent call first):
-          File "waiting.py", line 15 in wait
+          File "waiting.py", line 16 in wait
     """,
     "list of threads": """
         Fatal Python error: Bus error
@@ -58,7 +58,7 @@ STEPS = {
           <no Python frame>
 
         Thread 0x… (most recent call first):
-          File "waiting.py", line 15 in wait
+          File "waiting.py", line 16 in wait
 
         Thread 0x… (most recent call first):
           File "<string>", line 5 in crash
@@ -70,7 +70,7 @@ STEPS = {
           <fault in the traceback>
 
         Thread 0x… (most recent call first):
-          File "waiting.py", line 15 in wait
+          File "waiting.py", line 16 in wait
     """,
     "threads": """
         Fatal Python error: Bus error
@@ -88,7 +88,7 @@ STEPS = {
           File "<string>", line 6 in <module>
 
         Thread 0x… (most recent call first):
-          File "waiting.py", line 15 in wait
+          File "waiting.py", line 16 in wait
           <fault in the output>
     """,
 }

@@ -37,7 +37,7 @@ def test_import_beside_another_thread():
           File "<string>", line 4 in <module>
 
         Thread 0x… (most recent call first):
-          File "waiting.py", line 15 in wait
+          File "waiting.py", line 16 in wait
     """))
 
 

@@ -127,7 +127,7 @@ def test_around_the_alternate_stacks():
     """Each is large enough, with a forbidden page or a guard below; large
     frames do not come to rest on them from above."""
     child = python("""
-        import altstack, ctypes, faulthandler, os, threading
+        import altstack, ctypes, faulthandler, os, waiting
         reader, writer = os.pipe()
         stacks = []
         def readable(address):
@@ -150,12 +150,7 @@ def test_around_the_alternate_stacks():
                            readable(start), readable(start + size - 1),
                            readable(start - 1) and kernel >= (6, 13),
                            bool(stacks) or has_guard(start)))
-        threads = [threading.Thread(target=work) for n in range(100)]
-        threads[0].start(), threads[0].join()
-        for thread in threads[1:]:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        waiting.together(work, 1), waiting.together(work, 99)
         print(len(stacks), set(stacks))
     """)
     assert child.out == "100 {(0, True, True, True, False, True)}\n"

@@ -85,7 +85,7 @@ def test_thread_names(name, shown):
           File "<string>", line 3 in <module>
 
         Thread 0x…%s (most recent call first):
-          File "waiting.py", line 15 in wait
+          File "waiting.py", line 16 in wait
           File "…/threading.py", line … in run
           File "…/threading.py", line … in _bootstrap_inner
           File "…/threading.py", line … in _bootstrap
@@ -115,7 +115,7 @@ def test_100_threads(count, rest):
     check(child, SIGSEGV, report(
         '  File "<string>", line 4 in <module>\n')
         + 99 * ("\nThread 0x… (most recent call first):\n"
-                '  File "waiting.py", line 15 in wait\n') + rest)
+                '  File "waiting.py", line 16 in wait\n') + rest)
     assert len(set(re.findall("Thread (.*) \\(", child.raw_err))) == 99
 
 

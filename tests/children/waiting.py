@@ -1,5 +1,6 @@
 """start() a thread that waits for ever: it returns once the thread does.
-until() something is so; fill() a pipe that nobody reads."""
+together() some threads call a function.  until() something is so; fill() a
+pipe that nobody reads."""
 import _thread
 import os
 import threading
@@ -22,6 +23,14 @@ def start(function=wait, *arguments, name=None):
         threading.Thread(target=function, args=arguments, daemon=True,
                          name=name).start()
     begun.acquire()
+
+
+def together(function, count):
+    threads = [threading.Thread(target=function) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
 
 
 def until(done):
