@@ -448,16 +448,23 @@ def child_source(name):
         return file.read()
 
 
-@functools.lru_cache(maxsize=None)
-def compile_library(name):
-    """Compile children/NAME.c to NAME.so in the children's folder, once."""
+def compile_c(output, *arguments):
+    """Compile C with Python's headers, into the children's folder."""
     if compiler() is None:
         pytest.skip("needs a C compiler")
-    child = run(compiler(), "-shared", "-fPIC", "-pthread", "-I",
-                sysconfig.get_path("include"), "-o", name + ".so",
-                os.path.join(CHILDREN, name + ".c"),
-                env=environment(LD_PRELOAD=""))
+    child = run(compiler(), "-pthread", *arguments, "-o", output, "-I",
+                sysconfig.get_path("include"), env=environment(LD_PRELOAD=""),
+                limit=4 * PATIENCE)
     assert child.status == 0
+
+
+@functools.lru_cache(maxsize=None)
+def compile_library(name, *options):
+    """Compile children/NAME.c to a library there, once; its file's name."""
+    file = name + "".join(options) + ".so"
+    compile_c(file, "-shared", "-fPIC", *options,
+              os.path.join(CHILDREN, name + ".c"))
+    return file
 
 
 def compile_module(path, *options, source=C_FILE):

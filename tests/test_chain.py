@@ -14,7 +14,7 @@ import pytest
 
 from helpers import (
     CHILDREN, FOLDER, FULL_PIPE, LIMIT, PYTHON, SANITIZED, SIGNALS, X86_64,
-    block, check, compile_library, compiler, environment, few_versions,
+    block, check, compile_c, compile_library, environment, few_versions,
     permitted, python, report, run, stack_report, status_name, with_full_pipe,
     write_file)
 import grammar
@@ -303,16 +303,13 @@ def test_older_handler_that_jumps(off):
 @functools.lru_cache(maxsize=None)
 def host():
     """Compile a program that embeds this Python; its path."""
-    if compiler() is None or not sysconfig.get_config_var("Py_ENABLE_SHARED"):
-        pytest.skip("needs a C compiler and a shared libpython")
+    if not sysconfig.get_config_var("Py_ENABLE_SHARED"):
+        pytest.skip("needs a shared libpython")
     folder = sysconfig.get_config_var("LIBDIR")
-    path = os.path.join(FOLDER, "host")
-    child = run(compiler(), os.path.join(CHILDREN, "host.c"), "-o", path,
-                "-I", sysconfig.get_path("include"), "-L", folder,
-                "-Wl,-rpath," + folder,
-                "-lpython" + sysconfig.get_config_var("LDVERSION"))
-    assert child.status == 0, child
-    return path
+    compile_c("host", os.path.join(CHILDREN, "host.c"), "-L", folder,
+              "-Wl,-rpath," + folder,
+              "-lpython" + sysconfig.get_config_var("LDVERSION"))
+    return os.path.join(FOLDER, "host")
 
 
 def embedded(*arguments, **changes):

@@ -13,8 +13,8 @@ from signal import SIGSEGV
 import pytest
 
 from helpers import (
-    FOLDER, TAKES_FILE, check, crash, environment, library_report, limits,
-    python, raises, tidy, unnamed)
+    FOLDER, TAKES_FILE, check, environment, library_report, limits, python,
+    raises, tidy, unnamed)
 
 
 def report(line):

@@ -1,6 +1,5 @@
 """The handler has a stack of its own."""
 
-import functools
 import os
 import re
 import resource
@@ -13,9 +12,9 @@ import pytest
 
 from details import CONTEXT, NOWHERE, START, dies, expect
 from helpers import (
-    CHILDREN, DEBUG, FOLDER, FREE_THREADED, LIMIT, PATIENCE, SANITIZED, X86_64,
-    block, check, compile_library, compiler, crash, died, environment,
-    few_versions, limits, python, report, run, status_name, with_held_poll)
+    DEBUG, FREE_THREADED, LIMIT, PATIENCE, SANITIZED, X86_64, block, check,
+    compile_library, crash, died, environment, few_versions, limits, python,
+    report, status_name, with_held_poll)
 
 
 @pytest.mark.parametrize("kind", ["CFUNCTYPE", "PYFUNCTYPE"])
@@ -365,19 +364,6 @@ def test_older_handler_after_small_stack():
 
 # ---- what is said of an overflow, with details -----------------------------
 
-@functools.lru_cache(maxsize=None)
-def overflow_library(*flags):
-    """Compile what overflows; the name of the library."""
-    if compiler() is None:
-        pytest.skip("needs a C compiler")
-    name = os.path.join(FOLDER, "overflow%s.so" % "".join(flags))
-    child = run(compiler(), "-fPIC", "-shared", "-w", "-pthread", *flags,
-                os.path.join(CHILDREN, "overflow.c"), "-o", name,
-                env=environment(LD_PRELOAD=""), limit=4 * PATIENCE)
-    assert child.status == 0
-    return name
-
-
 RUN = """
     def crash(function, where, argument=0):
         if where == "main":
@@ -401,9 +387,9 @@ RUN = """
 
 def said_of_overflow(flags, function, where, argument=0):
     """The lines of the report of a crash in a thread."""
-    library = overflow_library(*flags)
+    library = compile_library("overflow", *flags)
     child = python(block(START) + block(RUN) + block("""
-        crash(ctypes.CDLL(%r)[%r], %r, %d)
+        crash(ctypes.CDLL("./%s")[%r], %r, %d)
     """ % (library, function, where, argument)))
     died(child)
     assert child.err.splitlines()[0] == (
@@ -512,11 +498,11 @@ def test_lost_stack_pointer(digits, cause):
 def test_limit_of_the_main_thread(kib, files):
     """The size is the limit that the thread ran into, also where there is no
     descriptor to read /proc with."""
-    library = overflow_library("-O2")
+    library = compile_library("overflow", "-O2")
     with limits(resource.RLIMIT_STACK, kib * 1024):
         child = python(block(START) + block("""
             import resource
-            small = ctypes.CDLL(%r).small
+            small = ctypes.CDLL("./%s").small
             soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
             resource.setrlimit(resource.RLIMIT_NOFILE, (%r or soft, hard))
             small(0)

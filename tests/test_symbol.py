@@ -223,53 +223,32 @@ CXX = """
 """
 
 
-def crash_in_cxx(name, function, prepare="pass", **options):
-    """boom() calls a C++ function, which has this name in the report."""
+# From then on nobody can allocate.
+STICK = 'ctypes.c_int.in_dll(ctypes.CDLL(None), "heap_is_stuck").value = 1'
+
+
+@pytest.mark.parametrize("name, function, prepare", [
+    ("cxx", "shop::add(int volatile&)", "%s"),
+    ("plain_cxx", "_ZN4shop3addERVi", "pass"),
+    ("stuck_cxx", "_ZN4shop3addERVi", "%s; " + STICK)])
+def test_cxx_name(name, function, prepare):
+    """A C++ function is named in words where the C++ library is loaded.  Its
+    demangler may wait for ever: that costs 2 s, and the name."""
+    if SANITIZED and name != "cxx":
+        pytest.skip("the sanitizer loads the library, and has its own heap")
+    if "%s" in prepare:
+        need_libbacktrace()
+        prepare %= 'ctypes.CDLL("libstdc++.so.6")'
+        if python("import ctypes; " + prepare.split(";")[0]).status:
+            pytest.skip("needs the C++ library")
     build(name, block(CXX), "-fno-optimize-sibling-calls", "-fno-inline")
     lines = """
           C File ???, line ??? in %s (%%(name)s.so+0x…)
           C File ???, line ??? in boom (%%(name)s.so+0x…)
     """ % function
-    crash_in(lines, prepare, name, otherwise=lines, **options)
-
-
-def load_cxx():
-    """Code that loads the C++ library."""
-    need_libbacktrace()
-    load = 'ctypes.CDLL("libstdc++.so.6")'
-    if python("import ctypes; " + load).status:
-        pytest.skip("needs the C++ library")
-    return load
-
-
-def test_cxx_name():
-    """A C++ function is named in words where the C++ library is loaded."""
-    crash_in_cxx("cxx", "shop::add(int volatile&)", load_cxx())
-
-
-@pytest.mark.skipif(SANITIZED, reason="the sanitizer loads the library")
-def test_cxx_name_without_library():
-    """A C++ function has its mangled name where nothing knows better."""
-    crash_in_cxx("plain_cxx", "_ZN4shop3addERVi")
-
-
-# From then on nobody can allocate.
-STICK = 'ctypes.c_int.in_dll(ctypes.CDLL(None), "heap_is_stuck").value = 1'
-
-
-@pytest.fixture
-def stuck_heap():
-    """The environment of a child whose heap can be locked."""
-    if SANITIZED:
-        pytest.skip("the sanitizer has its own heap")
     compile_library("forbid")
-    return preload("forbid")
-
-
-def test_cxx_name_when_heap_is_locked(stuck_heap):
-    """A demangler that waits for ever costs 2 s, and no name."""
-    crash_in_cxx("stuck_cxx", "_ZN4shop3addERVi", load_cxx() + "; " + STICK,
-                 env=stuck_heap)
+    options = {"env": preload("forbid")} if STICK in prepare else {}
+    crash_in(lines, prepare, name, otherwise=lines, **options)
 
 
 @pytest.mark.skipif(not shutil.which("proot"), reason="needs proot")
@@ -556,9 +535,10 @@ def test_slow_debug_data():
 
 # ---- the worst moment ----
 
-def test_heap_lock(stuck_heap):
+@pytest.mark.skipif(SANITIZED, reason="the sanitizer has its own heap")
+def test_heap_lock():
     """Nobody can allocate."""
-    patient()
+    compile_library("forbid"), patient()
     crash_in(LINES, STICK, env=preload("forbid", "patient"))
 
 
