@@ -13,10 +13,9 @@ from signal import SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGRTMAX, SIGSEGV
 import pytest
 
 from helpers import (
-    CHILDREN, FOLDER, FULL_PIPE, LIMIT, PYTHON, SANITIZED, SIGNALS, X86_64,
-    block, check, compile_c, compile_library, environment, few_versions,
-    permitted, python, report, run, stack_report, status_name, with_full_pipe,
-    write_file)
+    CHILDREN, FOLDER, LIMIT, PYTHON, SANITIZED, SIGNALS, X86_64, block, check,
+    compile_c, compile_library, environment, few_versions, permitted, python,
+    report, run, stack_report, status_name, with_full_pipe, write_file)
 import grammar
 
 
