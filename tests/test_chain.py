@@ -13,9 +13,10 @@ from signal import SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGRTMAX, SIGSEGV
 import pytest
 
 from helpers import (
-    CHILDREN, FOLDER, LIMIT, PYTHON, SANITIZED, SIGNALS, X86_64, block, check,
-    compile_c, compile_library, environment, few_versions, permitted, python,
-    report, run, stack_report, status_name, with_full_pipe, write_file)
+    CHILDREN, FOLDER, LIMIT, PATIENCE, PYTHON, SANITIZED, SIGNALS, X86_64,
+    block, check, compile_c, compile_library, environment, few_versions,
+    permitted, python, report, run, stack_report, status_name, with_full_pipe,
+    write_file)
 import grammar
 
 
@@ -698,7 +699,7 @@ def test_crash_under_others(words, signum, title, call):
         faulthandler.register(10, all_threads=False)
         signal.raise_signal(10)
         %s
-    """) % call, limit=120)
+    """) % call, limit=4 * PATIENCE)
     assert status_name(child.status) == status_name(-signum), child
     # valgrind has words of its own between them.
     for text in ("Stack (most recent call first):\n" + FRAME % 3,
@@ -731,5 +732,5 @@ def test_memcheck(options):
         time.sleep(0.5)
         faulthandler.cancel_dump_traceback_later()
         faulthandler.dump_c_stack(file)
-    """), env=environment(PYTHONMALLOC="malloc"), limit=180)
+    """), env=environment(PYTHONMALLOC="malloc"), limit=4 * PATIENCE)
     assert child.status == 0, child
