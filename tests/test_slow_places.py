@@ -11,7 +11,7 @@ from signal import SIGABRT, SIGBUS, SIGILL, SIGSEGV
 import pytest
 
 from helpers import (
-    DEBUG, FOLDER, LIMIT, SANITIZED, SIGNALS, X86_64, block,
+    DEBUG, FOLDER, FREE_THREADED, LIMIT, SANITIZED, SIGNALS, X86_64, block,
     compile_library, preload, python, status_name)
 import grammar
 
@@ -159,7 +159,8 @@ def test_no_signal_can_be_queued(crash):
     """), ME, [SIGBUS])
 
 
-@pytest.mark.skipif(DEBUG, reason="the interpreter asserts that there is some")
+@pytest.mark.skipif(DEBUG or FREE_THREADED, reason="the interpreter asserts "
+                    "that there is some, or needs it to call C")
 def test_no_memory_left_in_a_thread(crash):
     """The thread began before the memory was used up."""
     child = crash("""
