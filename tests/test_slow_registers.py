@@ -33,7 +33,7 @@ STACK_GROWTH = 128 * 1024       # bytes, by one access
 HEADS = 0, 16, 24, 32, 40, 48   # bytes between a block and its object
 LEDGER = os.path.join(FOLDER, "ledger")
 
-TRACEME, CONT, GETREGS, SETOPTIONS, GETSIGINFO = 0, 7, 12, 0x4200, 0x4202
+TRACEME, CONT, GETREGS, SETOPTIONS = 0, 7, 12, 0x4200
 EXITKILL = 0x100000
 ADDR_NO_RANDOMIZE = 0x40000
 REGISTERS = ("r15 r14 r13 r12 rbp rbx r11 r10 r9 r8 rax rcx rdx rsi rdi "

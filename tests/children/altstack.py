@@ -1,4 +1,4 @@
-"""take() an alternate stack of one's own; g() crashes, with a damaged name."""
+"""take() an alternate stack; g() calls crash, which the program sets."""
 import ctypes
 import mmap
 import sys
